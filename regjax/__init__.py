@@ -1,0 +1,52 @@
+"""Regularizers for image classifiers in JAX: every one a function from loss to loss."""
+
+from regjax import gradient, losses, metrics, noise, weights
+from regjax.base import (
+    Batch,
+    Loss,
+    LossState,
+    Point,
+    Result,
+    example_keys,
+    total,
+)
+from regjax.expression import parse
+from regjax.forward import Forward, Head, Outputs, from_function
+from regjax.gradient import double_backprop, frobenius, hessian_frobenius, jacobian
+from regjax.losses import cross_entropy, label_smoothing
+from regjax.noise import noise_injection
+from regjax.stages import Number, base, penalty, wrapper
+from regjax.weights import l1, l2
+
+__all__ = [
+    "Batch",
+    "Forward",
+    "Head",
+    "Loss",
+    "LossState",
+    "Number",
+    "Outputs",
+    "Point",
+    "Result",
+    "base",
+    "cross_entropy",
+    "double_backprop",
+    "example_keys",
+    "frobenius",
+    "from_function",
+    "gradient",
+    "hessian_frobenius",
+    "jacobian",
+    "l1",
+    "l2",
+    "label_smoothing",
+    "losses",
+    "metrics",
+    "noise",
+    "noise_injection",
+    "parse",
+    "penalty",
+    "total",
+    "weights",
+    "wrapper",
+]

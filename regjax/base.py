@@ -1,0 +1,320 @@
+"""The loss algebra: a loss is a value, a regularizer is a function from loss to loss.
+
+`Loss` holds stages: one base, any wrappers, any penalties. The decorators that make stages of plain
+functions are in `stages.py`, the network in `forward.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from regjax.forward import Forward, Outputs
+
+if TYPE_CHECKING:
+    from regjax.stages import Stage
+
+
+class Batch(NamedTuple):
+    """A batch of examples.
+
+    Attributes:
+      image: `[B, H, W, K]` (or `[B, ...]`), floating.
+      label: `[B, C]`, probabilities; `jax.nn.one_hot` makes them of class numbers.
+      index: `[B]` int32, which example of the data set each one is. Stages draw each example's
+        randomness by it, so that a draw does not depend on the order or on the device. None
+        stands for 0 to B-1.
+      weight: `[B]`, 0 on padding. None stands for all 1.
+      unlabeled: a batch whose labels are not looked at, for semi-supervised losses.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    index: jax.Array | None = None
+    weight: jax.Array | None = None
+    unlabeled: Batch | None = None
+
+
+class Result(NamedTuple):
+    """What a loss computes at a batch; `total` makes one number of it.
+
+    Attributes:
+      losses: `[B]`, the base loss of each example, nats for cross entropy, not averaged.
+      penalties: the weighted terms by name, each `[B]` or a scalar.
+      outputs: the network's `Outputs` at the point where the loss was taken.
+      metrics: scalars by name: the mean of the base loss and of every penalty, without its weight.
+    """
+
+    losses: jax.Array
+    penalties: dict[str, jax.Array]
+    outputs: Outputs
+    metrics: dict[str, jax.Array]
+
+
+class LossState(NamedTuple):
+    """What a loss carries from step to step.
+
+    Attributes:
+      step: int32 `[]`, how often the loss was applied; schedules are functions of it.
+      stages: the states of the stages that have one, by the stage's name.
+    """
+
+    step: jax.Array
+    stages: dict[str, Any]
+
+
+def example_keys(key: jax.Array, batch: Batch) -> jax.Array:
+    """One key for each example, `[B]`, that depends on `batch.index` and not on the position."""
+    size = batch.image.shape[0]
+    index = jnp.arange(size) if batch.index is None else batch.index
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def weighted_mean(
+    values: jax.Array, weight: jax.Array | None, axis_name: str | None = None
+) -> jax.Array:
+    """The mean of `values [B]` by `weight [B]`; 0 where all weights are 0.
+
+    With `axis_name`, the denominator is the mean over the devices of that axis, so that the `pmean`
+    of the result is the mean over all examples however the padding is spread.
+    """
+    if weight is None:
+        return jnp.mean(values)
+    denominator = jnp.sum(weight)
+    if axis_name is not None:
+        denominator = jax.lax.pmean(denominator, axis_name)
+    return jnp.sum(weight * values) / jnp.where(denominator == 0, 1, denominator)
+
+
+def total(result: Result, batch: Batch, *, axis_name: str | None = None) -> jax.Array:
+    """The number to minimise: the mean loss plus the mean of every weighted penalty.
+
+    `sum_i w_i loss_i / sum_i w_i + sum_penalties mean(penalty)`, the only place where anything is
+    averaged.
+
+    Args:
+      result: what `Loss.apply` returned.
+      batch: its batch, for `batch.weight`.
+      axis_name: under `pmap` and `shard_map` with unequal padding, the axis whose `pmean` follows.
+
+    Returns:
+      A scalar, in the base loss's units.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> forward = rj.from_function(lambda params, x: x @ params, jnp.zeros((2, 2)))
+      >>> batch = rj.Batch(jnp.ones((1, 2)), jnp.array([[1.0, 0.0]]))
+      >>> loss = rj.cross_entropy()
+      >>> result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
+      >>> print(f"{rj.total(result, batch):.4f}")
+      0.6931
+    """
+    terms = [result.losses, *result.penalties.values()]
+    means = [weighted_mean(t, batch.weight, axis_name) if t.ndim else t for t in terms]
+    return functools.reduce(jnp.add, means)
+
+
+class Point:
+    """Where the network stands: its outputs at the batch that the wrappers made, linearised once.
+
+    Attributes:
+      forward: the `Forward` that the wrappers made.
+      batch: the `Batch` that the wrappers made.
+      key: drives the network's dropout; `point.forward(x, point.key)` has the same masks.
+      outputs: the network's `Outputs` at `batch.image`.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        batch: Batch,
+        key: jax.Array,
+        losses: Callable[[Outputs], jax.Array],
+    ) -> None:
+        """Runs the network and keeps its vector-Jacobian product."""
+        self.forward, self.batch, self.key, self._losses = forward, batch, key, losses
+
+        def network(image: jax.Array) -> tuple[Any, Any]:
+            outputs = forward(image, key)
+            return (outputs.logits, outputs.features), outputs.state
+
+        (logits, features), self._vjp, state = jax.vjp(network, batch.image, has_aux=True)
+        self.outputs = Outputs(logits, features, state)
+
+    def pullback(self, cotangent: jax.Array | Outputs) -> jax.Array:
+        """The product of a cotangent with the network's Jacobian with respect to the image.
+
+        Args:
+          cotangent: of the logits, `[B, C]`, or of all outputs, as `loss_cotangent` returns it.
+
+        Returns:
+          `[B, H, W, K]`, the shape of the image.
+        """
+        logits, features = self.outputs.logits, self.outputs.features
+        if isinstance(cotangent, Outputs):
+            return self._vjp((cotangent.logits, cotangent.features))[0]
+        zeros = jax.tree.map(jnp.zeros_like, features)
+        return self._vjp((cotangent.astype(logits.dtype), zeros))[0]
+
+    def loss_cotangent(self) -> Outputs:
+        """The gradient of the summed base losses with respect to the outputs."""
+
+        def summed(logits: jax.Array, features: Any) -> jax.Array:
+            return jnp.sum(self._losses(Outputs(logits, features, self.outputs.state)))
+
+        gradient = jax.grad(summed, argnums=(0, 1))(self.outputs.logits, self.outputs.features)
+        return Outputs(*gradient)
+
+    @functools.cached_property
+    def frozen(self) -> Point:
+        """The same point with BatchNorm's running averages, where examples are independent."""
+        if self.forward.is_frozen or not jax.tree.leaves(self.forward.state):
+            return self
+        return Point(self.forward.frozen(), self.batch, self.key, self._losses)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Loss:
+    """A loss: one base and the stages around it, a pytree whose leaves are its numbers.
+
+    Print it to see its expression; `regjax.parse` reads that back. Losses that differ only in
+    numbers share one compiled program, and `jax.vmap` runs over losses stacked by `jax.tree.map`.
+
+    Attributes:
+      stages: the base, then wrappers and penalties in the order in which they were put on.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def init(self, forward: Forward, batch: Batch) -> LossState:
+        """The state before the first step; needs shapes only, so `jax.eval_shape` may call it."""
+        check_batch(batch)
+        states = {
+            name: stage.definition.init(forward, batch, **stage.arguments)
+            for name, stage in self.named()
+            if stage.definition.init is not None
+        }
+        return LossState(jnp.zeros((), jnp.int32), states)
+
+    def apply(
+        self, state: LossState, forward: Forward, batch: Batch, key: jax.Array
+    ) -> tuple[Result, LossState]:
+        """Computes the loss and its penalties at a batch.
+
+        Wrappers act from the outside in, the network runs and is linearised once where they lead,
+        and the base and the penalties all look at that one point.
+
+        Args:
+          state: what `init` or the last `apply` returned.
+          forward: the network.
+          batch: the examples.
+          key: drives every draw; each stage and the network's dropout get keys of their own by
+            name, so that adding a stage leaves the draws of the others as they were.
+
+        Returns:
+          `Result` and the next state.
+
+        Raises:
+          TypeError: an image or label that is not floating.
+          ValueError: shapes that do not fit, labels that are not `[B, C]`.
+        """
+        check_batch(batch)
+        (base_name, base), *others = self.named()
+        states: dict[str, Any] = {}
+
+        def run(name: str, stage: Stage, **inputs: Any) -> tuple[Any, Any]:
+            inputs |= {"key": named_key(key, name), "state": state.stages.get(name)}
+            return stage.run(state.step, inputs | {"forward": forward, "batch": batch})
+
+        for name, stage in reversed(others):
+            if stage.definition.kind == "wrapper":
+                (forward, batch), states[name] = run(name, stage)
+
+        def evaluate(outputs: Outputs) -> tuple[jax.Array, Any]:
+            check_logits(outputs.logits, batch)
+            return run(base_name, base, outputs=outputs)
+
+        point = Point(forward, batch, named_key(key, "forward"), lambda o: evaluate(o)[0])
+        losses, states[base_name] = evaluate(point.outputs)
+        penalties, metrics = {}, {base_name: weighted_mean(losses, batch.weight)}
+        for name, stage in others:
+            if stage.definition.kind == "penalty":
+                value, states[name] = run(name, stage, point=point)
+                penalties[name] = stage.weight(state.step) * value
+                metrics[name] = weighted_mean(value, batch.weight) if value.ndim else value
+        kept = {name: states[name] for name in state.stages}
+        return Result(losses, penalties, point.outputs, metrics), LossState(state.step + 1, kept)
+
+    def named(self) -> Iterator[tuple[str, Stage]]:
+        """The stages with their names; the second of a kind is called `name_2`."""
+        seen: Counter[str] = Counter()
+        for stage in self.stages:
+            name = stage.definition.name
+            seen[name] += 1
+            yield (name if seen[name] == 1 else f"{name}_{seen[name]}"), stage
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.stages))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same expression, number by number."""
+        if not isinstance(other, Loss):
+            return NotImplemented
+        (mine, structure), (theirs, other_structure) = map(jax.tree.flatten, (self, other))
+        return structure == other_structure and all(map(np.array_equal, mine, theirs))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def named_key(key: jax.Array, name: str) -> jax.Array:
+    """A key of its own for every name."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def check_batch(batch: Batch) -> None:
+    """Refuses, at trace time, what is no batch of images and label probabilities."""
+    image, label = batch.image, batch.label
+    if not jnp.issubdtype(label.dtype, jnp.floating):
+        raise TypeError(
+            f"Batch.label must hold probabilities [B, C], but it is {_describe(label)}: make them "
+            "with jax.nn.one_hot(label, classes)."
+        )
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(
+            f"Batch.image must be floating, since losses differentiate by it, but it is "
+            f"{_describe(image)}: convert it, for example with image.astype('float32') / 255."
+        )
+    if label.ndim < 2 or image.ndim < 2 or image.shape[0] != label.shape[0]:
+        raise ValueError(
+            "Batch.image [B, ...] and Batch.label [B, C] must have the same B, but they are "
+            f"{_describe(image)} and {_describe(label)}."
+        )
+    for name in ("index", "weight"):
+        array = getattr(batch, name)
+        if array is not None and array.shape != image.shape[:1]:
+            raise ValueError(
+                f"Batch.{name} must have shape [{image.shape[0]}], one entry an image, but it is "
+                f"{_describe(array)}."
+            )
+
+
+def check_logits(logits: jax.Array, batch: Batch) -> None:
+    """Refuses, at trace time, logits that do not match the labels."""
+    if logits.shape != batch.label.shape:
+        raise ValueError(
+            f"the network's logits are {_describe(logits)}, but Batch.label is "
+            f"{_describe(batch.label)}: both must be [B, C] with the same C classes."
+        )
+
+
+def _describe(array: Any) -> str:
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,0 +1,199 @@
+"""From a Flax model, NNX or Linen, to a `Forward`. The model need not know that it is regularized."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+
+from regjax.forward import Forward, Head, Outputs, Tap
+
+# What runs around a submodule's call: (call, its arguments, its keywords) -> output.
+Hook = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
+def bind(
+    model: nnx.Module | linen.Module,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    head: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    frozen: Mapping[str, Any] | None = None,
+) -> Forward:
+    """A `Forward` of a Flax model, with every submodule as a named layer.
+
+    `forward.params`, `forward.state` (BatchNorm's averages) and `forward.apply` are pure: the model
+    itself is never written to, and later changes to it are not seen. Layers are named by the
+    module's own path, as in `"blocks.1"`, plus `"input"`.
+
+    Args:
+      model: an NNX module, called as `model(x)`, as it stands (after `model.train()` or
+        `model.eval()`); or a Linen module.
+      variables: Linen's variables, as `model.init` returns them; None for NNX.
+      head: path of the last linear layer; its input becomes `outputs.features`.
+      training: Linen only: keywords of the call in training, such as `{"train": True}`.
+      frozen: Linen only: keywords of the call with running averages, such as `{"train": False}`.
+
+    Returns:
+      A `Forward`; the model may return logits, or `(logits, features)`.
+
+    Raises:
+      TypeError: the model is neither, or variables are missing or not wanted.
+      ValueError: there is no layer called `head`, or it is not linear.
+
+    Example:
+      >>> import regjax.flax as rf
+      >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+      >>> rf.bind(model)(jnp.ones((4, 3))).logits.shape
+      (4, 2)
+    """
+    if isinstance(model, nnx.Module):
+        if variables is not None or training is not None or frozen is not None:
+            raise TypeError("an NNX module holds its variables and mode: give bind the model alone.")
+        return _bind_nnx(model, head)
+    if isinstance(model, linen.Module):
+        if variables is None:
+            raise TypeError("a Linen module needs its variables: bind(model, model.init(key, x)).")
+        return _bind_linen(model, variables, head, dict(training or {}), dict(frozen or {}))
+    raise TypeError(f"bind takes a Flax NNX or Linen module, but was given {type(model).__name__}.")
+
+
+def _bind_nnx(model: nnx.Module, head: str | None) -> Forward:
+    graph, params, rng, state = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    streams = jax.eval_shape(lambda: nnx.to_pure_dict(rng))
+    layers = tuple(
+        _name(path) for path, module in nnx.iter_modules(model) if path and callable(module)
+    )
+
+    def apply(
+        params: Any, state: Any, x: jax.Array, key: jax.Array | None, tap: Tap | None, frozen: bool
+    ) -> Outputs:
+        merged = nnx.merge(graph, params, _seed(streams, key), state, copy=True)
+        modes = {"use_running_average": True} if frozen else {}
+        modes |= {"deterministic": True} if key is None else {}
+        if modes:
+            merged = nnx.view(merged, raise_if_not_found=False, **modes)
+        seen: list[jax.Array] = []
+        for path, module in list(nnx.iter_modules(merged)):
+            if path and (tap is not None or _name(path) == head):
+                _intercept(module, _hook(_name(path), tap, head, seen))
+        out = merged(x)
+        updated = nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
+        return _outputs(out, seen, state if frozen else updated)
+
+    return _forward(nnx.to_pure_dict(params), nnx.to_pure_dict(state), apply, head, layers)
+
+
+def _bind_linen(
+    model: linen.Module,
+    variables: Mapping[str, Any],
+    head: str | None,
+    training: dict[str, Any],
+    frozen_call: dict[str, Any],
+) -> Forward:
+    params = variables["params"]
+    state = {name: value for name, value in variables.items() if name != "params"}
+
+    def apply(
+        params: Any, state: Any, x: jax.Array, key: jax.Array | None, tap: Tap | None, frozen: bool
+    ) -> Outputs:
+        seen: list[jax.Array] = []
+
+        def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            name = _name(context.module.path)
+            if context.method_name != "__call__" or not name:
+                return call(*args, **kwargs)
+            return _hook(name, tap, head, seen)(call, args, kwargs)
+
+        rngs = {} if key is None else {"dropout": key}
+        with linen.intercept_methods(interceptor):
+            out, updated = model.apply(
+                {"params": params, **state},
+                x,
+                rngs=rngs,
+                mutable=[] if frozen else list(state),
+                **(frozen_call if frozen else training),
+            )
+        return _outputs(out, seen, state if frozen else {**state, **updated})
+
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    modules = {_name(tuple(_key(k) for k in path[:n])) for path, _ in paths for n in range(1, len(path))}
+    return _forward(params, state, apply, head, tuple(sorted(modules)))
+
+
+def _forward(
+    params: Any, state: Any, apply: Callable[..., Outputs], head: str | None, layers: tuple[str, ...]
+) -> Forward:
+    get_head = None if head is None else functools.partial(_head, head)
+    if get_head is not None and head not in layers:
+        raise ValueError(f"there is no layer {head!r} to be the head: the layers are {list(layers)}.")
+    if get_head is not None:
+        get_head(params)
+    return Forward(params, state, apply, get_head, ("input", *layers))
+
+
+def _head(head: str, params: Any) -> Head:
+    layer = params
+    for part in head.split("."):
+        layer = layer.get(int(part)) if part.isdigit() and int(part) in layer else layer.get(part, {})
+    kernel = layer.get("kernel")
+    if kernel is None or kernel.ndim != 2:
+        raise ValueError(f"the head {head!r} must be a linear layer with a kernel [A, C].")
+    return Head(kernel, layer.get("bias"))
+
+
+def _hook(name: str, tap: Tap | None, head: str | None, seen: list[jax.Array]) -> Hook:
+    def hook(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name == head:
+            seen.append(args[0])
+        out = call(*args, **kwargs)
+        return tap(name, out) if tap is not None and isinstance(out, jax.Array) else out
+
+    return hook
+
+
+def _outputs(out: Any, seen: list[jax.Array], state: Any) -> Outputs:
+    if isinstance(out, tuple):
+        return Outputs(*out, state)
+    return Outputs(out, seen[-1] if seen else None, state)
+
+
+def _intercept(module: nnx.Module, hook: Hook) -> None:
+    # Python looks __call__ up on the class, so the (merged, hence private) module gets a subclass.
+    object.__setattr__(module, "__class__", _hooked(type(module)))
+    module._regjax_hook = hook
+
+
+@functools.cache
+def _hooked(cls: type[nnx.Module]) -> type[nnx.Module]:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._regjax_hook(functools.partial(cls.__call__, self), args, kwargs)
+
+    return type(cls.__name__, (cls,), {"__call__": call})
+
+
+def _seed(streams: Any, key: jax.Array | None) -> Any:
+    """Random states of their own for every stream, so that no two layers share a mask."""
+    root = jax.random.key(0) if key is None else key
+    if not jnp.issubdtype(root.dtype, jax.dtypes.prng_key):
+        root = jax.random.wrap_key_data(root)
+    leaves, structure = jax.tree.flatten(streams)
+    seeded = [
+        jax.random.fold_in(root, i)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else jnp.zeros(leaf.shape, leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, seeded)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _key(entry: Any) -> Any:
+    return jax.tree_util.keystr((entry,), simple=True)

@@ -1,0 +1,178 @@
+"""A network as a pure function of its input, whatever library it was written in."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Tap = Callable[[str, jax.Array], jax.Array]
+
+
+class Outputs(NamedTuple):
+    """What a network computes at a batch.
+
+    Attributes:
+      logits: `[B, C]`.
+      features: `[B, A]`, the input of the last linear layer, or None where no head was named.
+      state: the updated statistics of the model (BatchNorm's), with the structure of
+        `Forward.state`.
+    """
+
+    logits: jax.Array
+    features: jax.Array | None = None
+    state: Any = ()
+
+
+class Head(NamedTuple):
+    """The last linear layer: `logits = features @ kernel + bias`.
+
+    Attributes:
+      kernel: `[A, C]`.
+      bias: `[C]`, or None where the layer has none.
+    """
+
+    kernel: jax.Array
+    bias: jax.Array | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """A model bound to its parameters: a pure function of the input, and a pytree.
+
+    `forward(x, key, tap=...)` runs it. The same key gives the same dropout masks, no key switches
+    dropout off. `tap(layer, h) -> h` may replace what flows through the named layers. Gradients
+    with respect to the parameters go through `forward.replace(params=params)`.
+
+    Made by `regjax.from_function` and `regjax.flax.bind`.
+
+    Attributes:
+      params: pytree of the trainable arrays.
+      state: pytree of the model's statistics (BatchNorm's running averages), `()` if it has none.
+      apply: `(params, state, x, key, tap, frozen) -> Outputs`.
+      get_head: `params -> Head`, or None.
+      layers: names of the layers that a tap can reach; `"input"` is always among them.
+      is_frozen: whether BatchNorm uses its running averages.
+      taps: taps that `with_tap` added.
+    """
+
+    params: Any
+    state: Any
+    apply: Callable[..., Outputs] = dataclasses.field(metadata={"static": True})
+    get_head: Callable[[Any], Head] | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
+    layers: tuple[str, ...] = dataclasses.field(default=("input",), metadata={"static": True})
+    is_frozen: bool = dataclasses.field(default=False, metadata={"static": True})
+    taps: tuple[Tap, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def __call__(
+        self, x: jax.Array, key: jax.Array | None = None, *, tap: Tap | None = None
+    ) -> Outputs:
+        """Runs the network on `x [B, ...]`."""
+        taps = self.taps if tap is None else (*self.taps, tap)
+
+        def chain(layer: str, h: jax.Array) -> jax.Array:
+            for each in taps:
+                h = each(layer, h)
+            return h
+
+        x = chain("input", x)
+        return self.apply(self.params, self.state, x, key, chain if taps else None, self.is_frozen)
+
+    @property
+    def head(self) -> Head | None:
+        """The last linear layer, or None where none was named."""
+        return None if self.get_head is None else self.get_head(self.params)
+
+    def replace(self, **changes: Any) -> Forward:
+        """The same network with other `params` or `state`."""
+        return dataclasses.replace(self, **changes)
+
+    def frozen(self) -> Forward:
+        """The same network with BatchNorm's running averages in place of the batch's own."""
+        return self.replace(is_frozen=True)
+
+    def with_tap(self, tap: Tap, *, layers: tuple[str, ...]) -> Forward:
+        """The same network with `tap(layer, h) -> h` in the named layers.
+
+        Args:
+          tap: called with the layer's name and its output, returns what replaces the output.
+          layers: names out of `forward.layers`.
+
+        Returns:
+          A `Forward` for use inside the current trace (it holds `tap`, a Python function).
+
+        Raises:
+          ValueError: a layer is unknown.
+
+        Example:
+          >>> import jax.numpy as jnp, regjax as rj
+          >>> forward = rj.from_function(lambda params, x: x @ params, jnp.eye(2))
+          >>> doubled = forward.with_tap(lambda layer, h: 2 * h, layers=("input",))
+          >>> doubled(jnp.ones((1, 2))).logits
+          Array([[2., 2.]], dtype=float32)
+        """
+        unknown = sorted(set(layers) - set(self.layers))
+        if unknown:
+            raise ValueError(
+                f"unknown layers {unknown}: this network's layers are {list(self.layers)}."
+            )
+        chosen = frozenset(layers)
+
+        def only_chosen(layer: str, h: jax.Array) -> jax.Array:
+            return tap(layer, h) if layer in chosen else h
+
+        return self.replace(taps=(*self.taps, only_chosen))
+
+
+def from_function(
+    fn: Callable[..., Any],
+    params: Any,
+    head: Callable[[Any], tuple[jax.Array, jax.Array | None]] | None = None,
+    layers: tuple[str, ...] = (),
+) -> Forward:
+    """A `Forward` of a pure function.
+
+    Args:
+      fn: `fn(params, x) -> logits` or `-> (logits, features)`. It may take a keyword `key` (drives
+        its randomness, None switches it off) and a keyword `tap`, a function that it calls as
+        `h = tap("name", h)` at every layer that it names in `layers`.
+      params: pytree of arrays.
+      head: `params -> (kernel [A, C], bias [C])` of the last linear layer, for losses that need it.
+      layers: the names with which `fn` calls `tap`.
+
+    Returns:
+      A `Forward` without statistics: its `state` is `()`.
+
+    Raises:
+      ValueError: `layers` are named but `fn` takes no `tap`.
+
+    Example:
+      >>> import jax.numpy as jnp, regjax as rj
+      >>> def linear(params, x):
+      ...     return x @ params["kernel"] + params["bias"]
+      >>> params = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
+      >>> rj.from_function(linear, params)(jnp.ones((4, 3))).logits.shape
+      (4, 2)
+    """
+    accepted = set(inspect.signature(fn).parameters) & {"key", "tap"}
+    if layers and "tap" not in accepted:
+        raise ValueError(
+            f"layers {list(layers)} are named, but the function takes no keyword 'tap' to reach "
+            "them: write fn(params, x, tap) and call h = tap(name, h) in each."
+        )
+
+    def apply(params: Any, state: Any, x: jax.Array, key: Any, tap: Any, frozen: bool) -> Outputs:
+        del frozen  # a pure function has no statistics to freeze
+        extra = {"key": key, "tap": tap or (lambda layer, h: h)}
+        out = fn(params, x, **{name: extra[name] for name in accepted})
+        logits, features = out if isinstance(out, tuple) else (out, None)
+        return Outputs(logits, features, state)
+
+    get_head = None if head is None else lambda params: Head(*head(params))
+    return Forward(params, (), apply, get_head, ("input", *layers))

@@ -1,0 +1,36 @@
+"""Noise on the input."""
+
+from __future__ import annotations
+
+import jax
+
+from regjax.base import Batch, example_keys
+from regjax.forward import Forward
+from regjax.stages import Number, wrapper
+
+
+@wrapper
+def noise_injection(
+    forward: Forward, batch: Batch, key: jax.Array, *, sigma: Number
+) -> tuple[Forward, Batch]:
+    """Adds Gaussian noise to the image.
+
+    `loss(x + sigma e, y)` with `e ~ N(0, I)`. See the thesis, eq. (57). Each example's noise is drawn
+    by `batch.index`, whatever its place in the batch and the device it is on.
+
+    Args:
+      loss: the loss to wrap (positional).
+      sigma: the standard deviation, in units of the image.
+
+    Returns:
+      A `Loss`.
+
+    Example:
+      >>> import regjax as rj
+      >>> rj.noise_injection(rj.cross_entropy(), sigma=0.1)
+      cross_entropy | noise_injection(sigma=0.1)
+    """
+    image = batch.image
+    draw = lambda key: jax.random.normal(key, image.shape[1:], image.dtype)
+    noise = jax.vmap(draw)(example_keys(key, batch))
+    return forward, batch._replace(image=(image + sigma * noise).astype(image.dtype))

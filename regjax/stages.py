@@ -1,0 +1,291 @@
+"""The decorators that make stages of plain functions: `base`, `wrapper`, `penalty`.
+
+A stage function asks for what it needs by the names of its positional parameters:
+
+- `@base`: out of `outputs, batch, forward, key, state`; returns losses `[B]`.
+- `@wrapper`: out of `forward, batch, key, state`; returns `(forward, batch)`.
+- `@penalty`: out of `point, batch, forward, key, state`; returns `[B]` or a scalar, to which the
+  decorator applies the keyword `weight`.
+
+Its keyword-only parameters are the stage's arguments. Those annotated `Number` or `float`, or not
+annotated, are numbers: leaves of the loss's pytree, each a float, an array or an optax schedule.
+All others are static. A stage that asks for `state` returns `(value, state)` and is declared with
+`init=`, a function `(forward, batch, **arguments) -> state`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from regjax.base import Loss
+
+Number = float | jax.Array | Callable[[jax.Array], jax.Array]
+
+_INPUTS = {
+    "base": ("outputs", "batch", "forward", "key", "state"),
+    "wrapper": ("forward", "batch", "key", "state"),
+    "penalty": ("point", "batch", "forward", "key", "state"),
+}
+REGISTRY: dict[str, Definition] = {}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Definition:
+    """A stage function and what the decorator read off it."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+    init: Callable[..., Any] | None
+    inputs: tuple[str, ...]
+    arguments: dict[str, inspect.Parameter]
+
+    def is_number(self, argument: str) -> bool:
+        """Whether the argument is a leaf of the loss's pytree."""
+        annotation = self.arguments[argument].annotation
+        return annotation in (inspect.Parameter.empty, float, "float", Number, "Number", "rj.Number")
+
+    def bind(self, given: dict[str, Any]) -> Stage:
+        """Checks the arguments and makes a stage.
+
+        Raises:
+          TypeError: an unknown or missing argument, or a number that is none.
+          ValueError: a number that is not finite.
+        """
+        known = ", ".join(self.arguments) or "none"
+        unknown = [name for name in given if name not in self.arguments]
+        if unknown:
+            raise TypeError(
+                f"{self.name} has no argument {unknown[0]!r}; its arguments are: {known}."
+            )
+        values = {name: p.default for name, p in self.arguments.items()} | given
+        missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
+        if missing:
+            raise TypeError(
+                f"{self.name} needs the argument {missing[0]!r}; its arguments are: {known}."
+            )
+        checked = {
+            name: self._number(name, value) if self.is_number(name) else _static(value)
+            for name, value in values.items()
+        }
+        return Stage(self, checked)
+
+    def _number(self, name: str, value: Any) -> Any:
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise ValueError(f"{self.name}'s {name} must be finite, but it is {value!r}.")
+            return float(value)
+        if callable(value) or hasattr(value, "dtype"):
+            return value
+        raise TypeError(
+            f"{self.name}'s {name} must be a number, an array or an optax schedule, "
+            f"but it is {value!r}."
+        )
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Stage:
+    """One link of a loss: a definition with its arguments."""
+
+    definition: Definition
+    arguments: dict[str, Any]
+
+    def run(self, step: jax.Array, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """Calls the stage's function; returns its value and its next state."""
+        positional = [inputs[name] for name in self.definition.inputs]
+        keywords = {name: self._at(name, step) for name in self.arguments if name != "weight"}
+        out = self.definition.function(*positional, **keywords)
+        return out if "state" in self.definition.inputs else (out, None)
+
+    def weight(self, step: jax.Array) -> Any:
+        """The strength of a penalty at a step."""
+        return self._at("weight", step)
+
+    def _at(self, name: str, step: jax.Array) -> Any:
+        value = self.arguments[name]
+        return value(step) if self.definition.is_number(name) and callable(value) else value
+
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+        """Numbers are leaves, all else (and schedules) is structure."""
+        leaf = {
+            name: self.definition.is_number(name) and not callable(value)
+            for name, value in self.arguments.items()
+        }
+        leaves = [
+            (jax.tree_util.GetAttrKey(f"{self.definition.name}.{name}"), value)
+            for name, value in self.arguments.items()
+            if leaf[name]
+        ]
+        static = tuple(
+            (name, None if leaf[name] else value) for name, value in self.arguments.items()
+        )
+        names = tuple(name for name in leaf if leaf[name])
+        return leaves, (self.definition, names, static)
+
+    @classmethod
+    def tree_unflatten(cls, structure: Any, leaves: Any) -> Stage:
+        """The inverse of `tree_flatten_with_keys`."""
+        definition, names, static = structure
+        return cls(definition, dict(static) | dict(zip(names, leaves, strict=True)))
+
+    def __repr__(self) -> str:
+        shown = {
+            name: value
+            for name, value in self.arguments.items()
+            if isinstance(value, jax.Array | np.ndarray)
+            or value != self.definition.arguments[name].default
+        }
+        if not shown:
+            return self.definition.name
+        inside = ", ".join(f"{name}={_show(value)}" for name, value in shown.items())
+        return f"{self.definition.name}({inside})"
+
+
+def _static(value: Any) -> Any:
+    return tuple(map(_static, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, jax.core.Tracer) or getattr(value, "ndim", 0):
+        return f"{value.dtype}{list(value.shape)}"
+    return repr(float(value)) if hasattr(value, "dtype") else repr(value)
+
+
+def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | None) -> Definition:
+    parameters = inspect.signature(function).parameters
+    inputs = tuple(n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY)
+    arguments = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    name = function.__name__
+    unknown = [given for given in inputs if given not in _INPUTS[kind]]
+    if unknown:
+        raise TypeError(
+            f"the {kind} {name} asks for {unknown[0]!r}, but a {kind} is given "
+            f"{', '.join(_INPUTS[kind])}; its own arguments must be keyword-only, after a '*'."
+        )
+    if kind == "penalty":
+        keyword = inspect.Parameter("weight", inspect.Parameter.KEYWORD_ONLY, annotation=Number)
+        arguments = {"weight": keyword, **arguments}
+    if name in REGISTRY and REGISTRY[name].function.__module__ != function.__module__:
+        raise ValueError(
+            f"a stage named {name} exists already in {REGISTRY[name].function.__module__}: "
+            "choose another name, since expressions find stages by name."
+        )
+    REGISTRY[name] = Definition(kind, name, function, init, inputs, arguments)
+    return REGISTRY[name]
+
+
+def _transform(kind: str, function: Callable[..., Any], init: Any) -> Callable[..., Loss]:
+    definition = _define(kind, function, init)
+    arguments = tuple(definition.arguments.values())
+    first = inspect.Parameter("loss", inspect.Parameter.POSITIONAL_ONLY, annotation=Loss)
+
+    @functools.wraps(function)
+    def transform(*loss: Loss, **given: Any) -> Loss:
+        if kind == "base":
+            if loss:
+                raise TypeError(f"{definition.name} starts a loss and takes no loss.")
+            return Loss((definition.bind(given),))
+        if len(loss) != 1 or not isinstance(loss[0], Loss):
+            raise TypeError(
+                f"{definition.name} acts on one loss, such as regjax.cross_entropy(), and keyword "
+                f"arguments, but it was given {loss!r}."
+            )
+        return Loss((*loss[0].stages, definition.bind(given)))
+
+    shown = arguments if kind == "base" else (first, *arguments)
+    transform.__signature__ = inspect.Signature(shown, return_annotation=Loss)  # type: ignore[attr-defined]
+    transform.definition = definition  # type: ignore[attr-defined]
+    return transform
+
+
+def _decorator(kind: str, function: Any, init: Any) -> Any:
+    if function is None:
+        return lambda decorated: _transform(kind, decorated, init)
+    return _transform(kind, function, init)
+
+
+def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
+    """Makes a base loss, `() -> Loss`, of a function that returns losses `[B]`.
+
+    Args:
+      function: takes any of `outputs, batch, forward, key, state` by name, then `*` and arguments.
+      init: `(forward, batch, **arguments) -> state`, where the function asks for `state`.
+
+    Returns:
+      A function of the keyword arguments that returns a `Loss`, known to `parse` by its name.
+
+    Raises:
+      TypeError: the function asks for something that a base is not given.
+      ValueError: another module has a stage of that name.
+
+    Example:
+      >>> import regjax as rj
+      >>> @rj.base
+      ... def brier(outputs, batch):
+      ...     return ((jax.nn.softmax(outputs.logits) - batch.label) ** 2).sum(-1)
+      >>> brier()
+      brier
+    """
+    return _decorator("base", function, init)
+
+
+def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
+    """Makes a loss-to-loss function of a function that changes the batch or the network.
+
+    Args:
+      function: takes any of `forward, batch, key, state` by name, then `*` and arguments; returns
+        `(forward, batch)`.
+      init: as in `base`.
+
+    Returns:
+      `(loss, **arguments) -> Loss`, known to `parse` by its name.
+
+    Raises:
+      TypeError: the function asks for something that a wrapper is not given.
+      ValueError: another module has a stage of that name.
+
+    Example:
+      >>> import regjax as rj
+      >>> @rj.wrapper
+      ... def brighten(forward, batch, *, amount):
+      ...     return forward, batch._replace(image=batch.image + amount)
+      >>> brighten(rj.cross_entropy(), amount=0.1)
+      cross_entropy | brighten(amount=0.1)
+    """
+    return _decorator("wrapper", function, init)
+
+
+def penalty(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
+    """Makes a loss-to-loss function of a function that measures a term, `[B]` or a scalar.
+
+    Args:
+      function: takes any of `point, batch, forward, key, state` by name, then `*` and arguments;
+        the result gets the keyword `weight`, by which the term is multiplied.
+      init: as in `base`.
+
+    Returns:
+      `(loss, *, weight, **arguments) -> Loss`, known to `parse` by its name.
+
+    Raises:
+      TypeError: the function asks for something that a penalty is not given.
+      ValueError: another module has a stage of that name.
+
+    Example:
+      >>> import regjax as rj
+      >>> @rj.penalty
+      ... def logit_decay(point):
+      ...     return (point.outputs.logits**2).sum(-1)
+      >>> logit_decay(rj.cross_entropy(), weight=0.1)
+      cross_entropy | logit_decay(weight=0.1)
+    """
+    return _decorator("penalty", function, init)

@@ -1,0 +1,105 @@
+"""Penalties on the parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from regjax.forward import Forward
+from regjax.stages import penalty
+
+
+def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[jax.Array]:
+    """The arrays of a pytree that weight penalties act on.
+
+    Args:
+      params: pytree of arrays.
+      exclude: parts of paths such as `("bias", "head")`; an array is left out if any part of its
+        path is among them. None leaves out the arrays with fewer than two axes, which are the
+        biases and BatchNorm's scales whatever their names; `()` leaves out nothing.
+
+    Returns:
+      The arrays, in the pytree's order.
+
+    Raises:
+      ValueError: a name in `exclude` is in no path.
+
+    Example:
+      >>> params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+      >>> [w.shape for w in weight_arrays(params)]
+      [(2, 3)]
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if exclude is None:
+        return [array for _, array in leaves if array.ndim >= 2]
+    parts = [_parts(path) for path, _ in leaves]
+    unknown = sorted(set(exclude) - set().union(*parts))
+    if unknown:
+        raise ValueError(
+            f"exclude names {unknown}, but the parameters' paths are made of "
+            f"{sorted(set().union(*parts))}."
+        )
+    return [array for (_, array), own in zip(leaves, parts, strict=True) if not own & set(exclude)]
+
+
+def _parts(path: tuple[Any, ...]) -> set[str]:
+    return {jax.tree_util.keystr((entry,), simple=True) for entry in path}
+
+
+@penalty
+def l1(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array:
+    """Penalizes the absolute values of the weights.
+
+    `sum |w|`. See the thesis, eq. (27).
+
+    Args:
+      loss: the loss to add to (positional).
+      weight: the strength, lambda.
+      exclude: None leaves out biases and BatchNorm's scales; see `weight_arrays`.
+
+    Returns:
+      A `Loss` with a scalar penalty.
+
+    Raises:
+      ValueError: at trace time, a name in `exclude` is in no parameter's path.
+
+    Example:
+      >>> import regjax as rj
+      >>> rj.l1(rj.cross_entropy(), weight=1e-4)
+      cross_entropy | l1(weight=0.0001)
+    """
+    arrays = weight_arrays(forward.params, exclude)
+    return sum((jnp.sum(jnp.abs(_wide(w))) for w in arrays), jnp.zeros(()))
+
+
+@penalty
+def l2(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array:
+    """Penalizes the squares of the weights.
+
+    `sum w^2`, without a factor one half. See the thesis, eqs. (28) and (30).
+
+    Args:
+      loss: the loss to add to (positional).
+      weight: the strength, lambda; under plain gradient descent with rate r, the weights shrink by
+        `1 - 2 r lambda` a step.
+      exclude: None leaves out biases and BatchNorm's scales; see `weight_arrays`.
+
+    Returns:
+      A `Loss` with a scalar penalty.
+
+    Raises:
+      ValueError: at trace time, a name in `exclude` is in no parameter's path.
+
+    Example:
+      >>> import regjax as rj
+      >>> rj.l2(rj.cross_entropy(), weight=1e-4, exclude=("bias",))
+      cross_entropy | l2(weight=0.0001, exclude=('bias',))
+    """
+    arrays = weight_arrays(forward.params, exclude)
+    return sum((jnp.sum(_wide(w) ** 2) for w in arrays), jnp.zeros(()))
+
+
+def _wide(array: jax.Array) -> jax.Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
