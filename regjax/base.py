@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from regjax.stages import Stage
 
 
-class Batch(NamedTuple):
-    """A batch of examples.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """A batch of examples, a pytree; `batch.replace(image=...)` makes another.
 
     Attributes:
       image: `[B, H, W, K]` (or `[B, ...]`), floating.
@@ -41,6 +43,10 @@ class Batch(NamedTuple):
     index: jax.Array | None = None
     weight: jax.Array | None = None
     unlabeled: Batch | None = None
+
+    def replace(self, **changes: Any) -> Batch:
+        """The same batch with other fields."""
+        return dataclasses.replace(self, **changes)
 
 
 class Result(NamedTuple):
@@ -269,8 +275,9 @@ class Loss:
         """Whether both are the same expression, number by number."""
         if not isinstance(other, Loss):
             return NotImplemented
-        (mine, structure), (theirs, other_structure) = map(jax.tree.flatten, (self, other))
-        return structure == other_structure and all(map(np.array_equal, mine, theirs))
+        if not jax.tree.structure(self) == jax.tree.structure(other):  # type: ignore[operator]
+            return False
+        return all(map(np.array_equal, jax.tree.leaves(self), jax.tree.leaves(other)))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""From a Flax model, NNX or Linen, to a `Forward`. The model need not know that it is regularized."""
+"""From a Flax model, NNX or Linen, to a `Forward`; the model need not know of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bind(
     """
     if isinstance(model, nnx.Module):
         if variables is not None or training is not None or frozen is not None:
-            raise TypeError("an NNX module holds its variables and mode: give bind the model alone.")
+            raise TypeError("an NNX module holds its variables and mode: pass bind the model.")
         return _bind_nnx(model, head)
     if isinstance(model, linen.Module):
         if variables is None:
@@ -63,7 +63,8 @@ def bind(
 
 
 def _bind_nnx(model: nnx.Module, head: str | None) -> Forward:
-    graph, params, rng, state = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    graph, *rest = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    params, rng, state = rest
     streams = jax.eval_shape(lambda: nnx.to_pure_dict(rng))
     layers = tuple(
         _name(path) for path, module in nnx.iter_modules(model) if path and callable(module)
@@ -121,25 +122,26 @@ def _bind_linen(
         return _outputs(out, seen, state if frozen else {**state, **updated})
 
     paths = jax.tree_util.tree_leaves_with_path(params)
-    modules = {_name(tuple(_key(k) for k in path[:n])) for path, _ in paths for n in range(1, len(path))}
+    names = [tuple(jax.tree_util.keystr((k,), simple=True) for k in path) for path, _ in paths]
+    modules = {_name(name[:n]) for name in names for n in range(1, len(name))}
     return _forward(params, state, apply, head, tuple(sorted(modules)))
 
 
 def _forward(
-    params: Any, state: Any, apply: Callable[..., Outputs], head: str | None, layers: tuple[str, ...]
+    params: Any, state: Any, apply: Callable[..., Outputs], head: str | None, names: tuple[str, ...]
 ) -> Forward:
-    get_head = None if head is None else functools.partial(_head, head)
-    if get_head is not None and head not in layers:
-        raise ValueError(f"there is no layer {head!r} to be the head: the layers are {list(layers)}.")
-    if get_head is not None:
-        get_head(params)
-    return Forward(params, state, apply, get_head, ("input", *layers))
+    if head is None:
+        return Forward(params, state, apply, layers=("input", *names))
+    if head not in names:
+        raise ValueError(f"there is no layer {head!r} to be the head: layers are {list(names)}.")
+    _head(head, params)
+    return Forward(params, state, apply, functools.partial(_head, head), ("input", *names))
 
 
 def _head(head: str, params: Any) -> Head:
     layer = params
     for part in head.split("."):
-        layer = layer.get(int(part)) if part.isdigit() and int(part) in layer else layer.get(part, {})
+        layer = {str(name): value for name, value in layer.items()}.get(part, {})
     kernel = layer.get("kernel")
     if kernel is None or kernel.ndim != 2:
         raise ValueError(f"the head {head!r} must be a linear layer with a kernel [A, C].")
@@ -158,14 +160,15 @@ def _hook(name: str, tap: Tap | None, head: str | None, seen: list[jax.Array]) -
 
 def _outputs(out: Any, seen: list[jax.Array], state: Any) -> Outputs:
     if isinstance(out, tuple):
-        return Outputs(*out, state)
+        logits, features = out
+        return Outputs(logits, features, state)
     return Outputs(out, seen[-1] if seen else None, state)
 
 
 def _intercept(module: nnx.Module, hook: Hook) -> None:
     # Python looks __call__ up on the class, so the (merged, hence private) module gets a subclass.
     object.__setattr__(module, "__class__", _hooked(type(module)))
-    module._regjax_hook = hook
+    module._regjax_hook = hook  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -193,7 +196,3 @@ def _seed(streams: Any, key: jax.Array | None) -> Any:
 
 def _name(path: tuple[Any, ...]) -> str:
     return ".".join(map(str, path))
-
-
-def _key(entry: Any) -> Any:
-    return jax.tree_util.keystr((entry,), simple=True)

@@ -1,10 +1,10 @@
 """Penalties on derivatives with respect to the input, all computed from one linearisation.
 
-Every one is a squared norm of vector-Jacobian products, `sum_k ||J' A e_k||^2 = Tr(J' A A' J)`, where
-`J [C, D]` is the Jacobian of an example's logits: `A = I` for the logits themselves, `A = H` for the
-softmax output and `A A' = H` for the Hessian-scaled trace, with `H = diag(p) - pp'`. The exact sum
-takes C backward passes; `probes` random signs in place of the unit vectors take one each, and
-estimate value and parameter gradient without bias, because their draw depends on no parameter.
+Every one is a squared norm of vector-Jacobian products, `sum_k ||J' A e_k||^2 = Tr(J' A A' J)`,
+where `J [C, D]` is the Jacobian of an example's logits: `A = I` for the logits themselves, `A = H`
+for the softmax output and `A A' = H` for the Hessian-scaled trace, with `H = diag(p) - pp'`. The
+exact sum takes C backward passes; `probes` random signs in place of the unit vectors take one each,
+and estimate value and parameter gradient without bias, as their draw depends on no parameter.
 
 In training mode BatchNorm couples the examples of a batch: as in the papers' programs, the gradient
 of the summed loss is taken in that mode. `statistics="frozen"` takes the running averages instead,
@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
 
 from regjax.base import Batch, Point, example_keys
 from regjax.losses import log_probabilities
@@ -131,8 +132,8 @@ def probed_traces(
     """
 
     def signs(k: jax.Array) -> jax.Array:
-        draw = lambda key: jax.random.rademacher(jax.random.fold_in(key, k), (classes,), float)
-        return jax.vmap(draw)(keys)
+        keys_k = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
+        return jax.vmap(lambda key: jax.random.rademacher(key, (classes,), float))(keys_k)
 
     return _squared_norms(pullback, factor, signs, probes)
 
@@ -149,7 +150,7 @@ def _squared_norms(pullback: Linear, factor: Linear, direction: Linear, count: i
     return jax.lax.map(step, jnp.arange(count))
 
 
-def _saves_products(primitive: jax.extend.core.Primitive, *_: object, **__: object) -> bool:
+def _saves_products(primitive: Primitive, *_: object, **__: object) -> bool:
     return primitive.name in ("dot_general", "conv_general_dilated")
 
 

@@ -44,9 +44,7 @@ def cross_entropy(outputs: Outputs, batch: Batch) -> jax.Array:
 
 
 @wrapper
-def label_smoothing(
-    forward: Forward, batch: Batch, *, amount: Number
-) -> tuple[Forward, Batch]:
+def label_smoothing(forward: Forward, batch: Batch, *, amount: Number) -> tuple[Forward, Batch]:
     """Moves a share of every label to the uniform distribution.
 
     `label <- (1 - amount) label + amount / C`. See "Rethinking the Inception Architecture for
@@ -65,4 +63,4 @@ def label_smoothing(
       cross_entropy | label_smoothing(amount=0.1)
     """
     label = (1 - amount) * batch.label + amount / batch.label.shape[-1]
-    return forward, batch._replace(label=label)
+    return forward, batch.replace(label=label)

@@ -15,8 +15,8 @@ def noise_injection(
 ) -> tuple[Forward, Batch]:
     """Adds Gaussian noise to the image.
 
-    `loss(x + sigma e, y)` with `e ~ N(0, I)`. See the thesis, eq. (57). Each example's noise is drawn
-    by `batch.index`, whatever its place in the batch and the device it is on.
+    `loss(x + sigma e, y)` with `e ~ N(0, I)`. See the thesis, eq. (57). Each example's noise is
+    drawn by `batch.index`, whatever its place in the batch and the device it is on.
 
     Args:
       loss: the loss to wrap (positional).
@@ -31,6 +31,6 @@ def noise_injection(
       cross_entropy | noise_injection(sigma=0.1)
     """
     image = batch.image
-    draw = lambda key: jax.random.normal(key, image.shape[1:], image.dtype)
-    noise = jax.vmap(draw)(example_keys(key, batch))
-    return forward, batch._replace(image=(image + sigma * noise).astype(image.dtype))
+    keys = example_keys(key, batch)
+    noise = jax.vmap(lambda k: jax.random.normal(k, image.shape[1:], image.dtype))(keys)
+    return forward, batch.replace(image=(image + sigma * noise).astype(image.dtype))

@@ -28,7 +28,8 @@ import numpy as np
 
 from regjax.base import Loss
 
-Number = float | jax.Array | Callable[[jax.Array], jax.Array]
+# What a stage's function sees; the caller may also give an optax schedule, a function of the step.
+Number = float | jax.Array
 
 _INPUTS = {
     "base": ("outputs", "batch", "forward", "key", "state"),
@@ -52,7 +53,11 @@ class Definition:
     def is_number(self, argument: str) -> bool:
         """Whether the argument is a leaf of the loss's pytree."""
         annotation = self.arguments[argument].annotation
-        return annotation in (inspect.Parameter.empty, float, "float", Number, "Number", "rj.Number")
+        return annotation in (inspect.Parameter.empty, float, Number) or annotation in (
+            "float",
+            "Number",
+            "rj.Number",
+        )
 
     def bind(self, given: dict[str, Any]) -> Stage:
         """Checks the arguments and makes a stage.
@@ -156,7 +161,7 @@ def _static(value: Any) -> Any:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, jax.core.Tracer) or getattr(value, "ndim", 0):
+    if isinstance(value, jax.core.Tracer) or (hasattr(value, "dtype") and value.ndim):
         return f"{value.dtype}{list(value.shape)}"
     return repr(float(value)) if hasattr(value, "dtype") else repr(value)
 
@@ -258,7 +263,7 @@ def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
       >>> import regjax as rj
       >>> @rj.wrapper
       ... def brighten(forward, batch, *, amount):
-      ...     return forward, batch._replace(image=batch.image + amount)
+      ...     return forward, batch.replace(image=batch.image + amount)
       >>> brighten(rj.cross_entropy(), amount=0.1)
       cross_entropy | brighten(amount=0.1)
     """

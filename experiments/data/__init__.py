@@ -1,0 +1,1 @@
+"""Image data: TFDS sources read whole, the embedded digits, balanced subsets, normalisation."""

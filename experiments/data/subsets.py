@@ -1,0 +1,113 @@
+"""Class-balanced subsets and epochs, as indices into a data set that stays where it is."""
+
+import numpy as np
+
+# Each purpose has a random stream of its own, so that equal seeds do not correlate them.
+_SUBSET, _EPOCH = 1, 2
+
+
+def balanced_indices(label: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Draws `per_class` examples of every class, without replacement.
+
+    The classes take turns (0, 1, ..., C-1, 0, 1, ...), so that for one seed a smaller draw is the
+    beginning of a larger one.
+
+    Args:
+      label: int [N], from 0 to C-1, every class present.
+      per_class: examples of each class.
+      seed: not negative.
+
+    Returns:
+      Indices into `label`, int32 [C * per_class].
+
+    Raises:
+      ValueError: if a class has too few examples.
+
+    Example:
+      `balanced_indices(np.array([0, 0, 1, 1]), per_class=1, seed=0)` has one 0 and one 1.
+    """
+    return split_indices(label, per_class, 0, seed)[0]
+
+
+def split_indices(
+    label: np.ndarray, train_per_class: int, validation_per_class: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a class-balanced training set and a disjoint, class-balanced validation set.
+
+    Both come from one random order per class, the training set from its beginning and the
+    validation set from its end. So for one seed neither depends on the other's size, and smaller
+    draws are the beginnings of larger ones: all training sizes share one validation set.
+
+    Args:
+      label: int [N], from 0 to C-1, every class present.
+      train_per_class: training examples of each class.
+      validation_per_class: validation examples of each class.
+      seed: not negative.
+
+    Returns:
+      Indices into `label`: int32 [C * train_per_class] and int32 [C * validation_per_class].
+
+    Raises:
+      ValueError: if a class has too few examples for both, or a number is negative.
+
+    Example:
+      `train, validation = split_indices(label, 50, 10, seed=0)`
+    """
+    if train_per_class < 0 or validation_per_class < 0:
+        raise ValueError(
+            "Examples per class must not be negative, but are "
+            f"{train_per_class} for training and {validation_per_class} for validation."
+        )
+    orders = _class_orders(label, train_per_class + validation_per_class, seed)
+    train = [order[:train_per_class] for order in orders]
+    validation = [order[::-1][:validation_per_class] for order in orders]
+    # Transposed, the classes take turns.
+    return np.ravel(np.transpose(train)), np.ravel(np.transpose(validation))
+
+
+def _class_orders(label: np.ndarray, needed: int, seed: int) -> list[np.ndarray]:
+    """Returns for every class a random order of its examples, int32."""
+    generator = np.random.default_rng((_SUBSET, seed))
+    members = [np.flatnonzero(label == c) for c in range(int(np.max(label)) + 1)]
+    for c, member in enumerate(members):
+        if len(member) < needed:
+            raise ValueError(
+                f"Class {c} has {len(member)} examples, but {needed} of each class were asked for."
+            )
+    return [generator.permutation(member).astype(np.int32) for member in members]
+
+
+def epoch_batches(
+    indices: np.ndarray, batch_size: int, epoch: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffles one epoch into batches in which every example stands exactly once.
+
+    The last batch is filled up from the epoch's beginning with real examples of weight 0.
+
+    Args:
+      indices: of the examples, int [N], N at least 1.
+      batch_size: examples in a batch.
+      epoch: number of the epoch, from 0; each has an order of its own.
+      seed: not negative.
+
+    Returns:
+      index: int32 [steps, batch_size], steps = ceil(N / batch_size).
+      weight: float32 [steps, batch_size], 1, and 0 for the filling.
+
+    Raises:
+      ValueError: if there are no indices or the batch size is less than 1.
+
+    Example:
+      `epoch_batches(np.arange(5), 2, epoch=0, seed=0)[1]` is `[[1, 1], [1, 1], [1, 0]]`.
+    """
+    count = len(indices)
+    if count < 1 or batch_size < 1:
+        raise ValueError(
+            f"Batches need at least one example and one place, but there are {count} examples "
+            f"for batches of {batch_size}."
+        )
+    # The seed comes last: beyond 32 bits it takes up the places that follow its own.
+    order = np.random.default_rng((_EPOCH, epoch, seed)).permutation(indices)
+    shape = (-(-count // batch_size), batch_size)
+    weight = (np.arange(np.prod(shape)) < count).reshape(shape)
+    return np.resize(order, shape).astype(np.int32), weight.astype(np.float32)

@@ -1,0 +1,176 @@
+"""The two figures of a comparison: accuracy against training size, and against strength.
+
+Both are matplotlib Figures of their own, built without pyplot and its global state.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from experiments.selection import Row
+
+Paper = Mapping[tuple[str, int], tuple[float, float]]
+Style = dict[str, Any]
+
+# Okabe and Ito's colours without their yellow, too pale for thin lines, and two of Tol's: they stay
+# apart under the common kinds of colour blindness, and in print the markers do.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#999933")
+MARKERS = "osD^v<>h"
+
+
+def accuracy_by_size(rows: Sequence[Row], methods: Sequence[str], paper: Paper) -> Figure:
+    """Draws test accuracy against training size; error bars are standard deviations.
+
+    Where a method has no strength (the baseline), a second panel shows the gain over its mean,
+    ours over ours and the paper's over the paper's, with the same error bars.
+
+    Args:
+      rows: the chosen row of each method and training size.
+      methods: the methods' names, in the order of the legend.
+      paper: published (mean, standard deviation) in percent by (method, training size): hollow
+        markers, at the training sizes that were run.
+    """
+    ours = {(row.method, row.train_size): _mean_std(row) for row in rows}
+    theirs = {cell: paper[cell] for cell in ours if cell in paper}
+    baseline = next((row.method for row in rows if row.strength is None), None)
+    panels = 1 if baseline is None else 2
+    figure = Figure(figsize=(1.4 + 4.6 * panels, 4.2), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    # Lines that rise would seem to lie one above the other if they were shifted far.
+    _sizes(axes[0], ours, theirs, _styles(methods, rows), spread=0.08)
+    axes[0].set_ylabel("test accuracy (%)")
+    if baseline is not None:
+        gains = (_gain(ours, baseline), _gain(theirs, baseline))
+        _sizes(axes[1], *gains, _styles(methods, rows, linestyle="none"), spread=0.28)
+        axes[1].axhline(0.0, color="black", linestyle="--", linewidth=1, zorder=0)
+        axes[1].set_ylabel(f"gain over {baseline} (percentage points)")
+    if theirs:
+        axes[0].errorbar([], [], [], fmt="o", color="grey", mfc="white", label="published")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
+def accuracy_by_strength(
+    rows: Sequence[Row], chosen: Sequence[Row], methods: Sequence[str]
+) -> Figure:
+    """Draws test accuracy against strength, one panel per training size.
+
+    A line is a mean and its band the standard deviation; a large marker is the chosen strength; a
+    method without a strength is a horizontal line. Strengths where a run diverged are left out, and
+    a panel ends where no chosen strength is near: lines that collapse run out at the bottom.
+
+    Args:
+      rows: a row of each method, training size and strength.
+      chosen: the chosen ones among them.
+      methods: the methods' names, in the order of the legend.
+    """
+    sizes = sorted({row.train_size for row in rows})
+    columns = len(sizes) if len(sizes) <= 3 else math.ceil(len(sizes) / 2)
+    lines = math.ceil(len(sizes) / columns)
+    figure = Figure(figsize=(1.4 + 3.4 * columns, 0.6 + 3.2 * lines), layout="constrained")
+    styles = _styles(methods, rows)
+    for i, size in enumerate(sizes):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        _strengths(axes, [r for r in rows if r.train_size == size], chosen, styles)
+        axes.set_title(f"{size} images per class")
+    figure.supxlabel("strength (the penalty's weight, or the noise's sigma)", fontsize="medium")
+    figure.supylabel("test accuracy (%)", fontsize="medium")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
+def _sizes(axes: Axes, ours: Paper, theirs: Paper, styles: dict[str, Style], spread: float) -> None:
+    sizes = sorted({size for _, size in ours})
+    for (method, style), shifts in zip(
+        styles.items(), _shifts(sizes, len(styles), spread), strict=True
+    ):
+        bars = style | {"elinewidth": 1, "capsize": 2}
+        hollow = bars | {"linestyle": "none", "markerfacecolor": "white", "alpha": 0.7}
+        _bars(axes, ours, method, shifts[0], bars | {"label": method})
+        _bars(axes, theirs, method, shifts[1], hollow)
+    axes.set(xscale="log", xlabel="training images per class")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _bars(axes: Axes, cells: Paper, method: str, shift: float, style: Style) -> None:
+    points = [(size * shift, *value) for (name, size), value in cells.items() if name == method]
+    if points:
+        x, mean, std = np.array(points).T
+        axes.errorbar(x, mean, std, **style)
+
+
+def _strengths(
+    axes: Axes, rows: Sequence[Row], chosen: Sequence[Row], styles: dict[str, Style]
+) -> None:
+    for method, style in styles.items():
+        mine = [row for row in rows if row.method == method and row.mean is not None]
+        _curve(axes, mine, chosen, style | {"label": method})
+    if any(row.strength for row in rows):  # A log scale needs data.
+        axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    _crop(axes, [row for row in rows if row in chosen])
+
+
+def _crop(axes: Axes, chosen: Sequence[Row]) -> None:
+    lows = [row.mean - (row.std or 0.0) for row in chosen if row.mean is not None]
+    top = axes.dataLim.y1
+    room = top - min(lows, default=top)
+    if room > 0:
+        axes.set_ylim(max(axes.dataLim.y0, top - 2 * room) - 0.05 * room, top + 0.05 * room)
+
+
+def _curve(axes: Axes, rows: Sequence[Row], chosen: Sequence[Row], style: Style) -> None:
+    means, stds = np.array([_mean_std(row) for row in rows]).reshape(-1, 2).T
+    band: Style = {"color": style["color"], "alpha": 0.08, "linewidth": 0}
+    if rows and rows[0].strength is None:
+        axes.axhline(means[0], **style | {"marker": ""})
+        axes.axhspan(means[0] - stds[0], means[0] + stds[0], **band)
+        return
+    strengths = np.array([row.strength for row in rows], float)
+    axes.plot(strengths, means, **style, markevery=[row in chosen for row in rows])
+    axes.plot(strengths, means, ".", color=style["color"], markersize=3)
+    axes.fill_between(strengths, means - stds, means + stds, **band)
+
+
+def _mean_std(row: Row) -> tuple[float, float]:
+    """A diverged mean leaves a gap in the line, a missing deviation no bar."""
+    return (math.nan if row.mean is None else row.mean, row.std or 0.0)
+
+
+def _gain(cells: Paper, baseline: str) -> Paper:
+    return {
+        (method, size): (mean - cells[baseline, size][0], std)
+        for (method, size), (mean, std) in cells.items()
+        if (baseline, size) in cells
+    }
+
+
+def _shifts(sizes: Sequence[int], methods: int, spread: float) -> np.ndarray:
+    """Factors on the training size, `[methods, 2]`: where ours and the paper's numbers stand."""
+    ratio = min((b / a for a, b in itertools.pairwise(sizes)), default=2.0)
+    return ratio ** np.linspace(-spread, spread, 2 * methods).reshape(methods, 2)
+
+
+def _styles(methods: Sequence[str], rows: Sequence[Row], **overrides: Any) -> dict[str, Style]:
+    """Methods without a strength, against which the others are read, are black and dashed."""
+    plain = {row.method for row in rows if row.strength is None}
+    return {
+        method: {
+            "color": "black" if method in plain else COLOURS[i % len(COLOURS)],
+            "linestyle": "--" if method in plain else "-",
+            "marker": MARKERS[i % len(MARKERS)],
+            "markersize": 4.5,
+            "linewidth": 1.3,
+            **overrides,
+        }
+        for i, method in enumerate(methods)
+    }

@@ -1,0 +1,171 @@
+"""What a comparison says: a table beside the paper's, two plots, and all of it as JSON.
+
+The strengths are chosen in selection.py, the figures drawn in plots.py. A config has the entries of
+configs/digits.py; its published numbers are `{method: {"train size": (mean, std)}}` in percent.
+"""
+
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments import plots
+from experiments.selection import SELECTIONS, Record, Row, select, summarize
+
+Config = Mapping[str, Any]
+
+
+def write(
+    workdir: str | os.PathLike[str],
+    records: Sequence[Record],
+    config: Config,
+    environment: Mapping[str, str],
+) -> dict[str, Path]:
+    """Writes results.json, table.md and the two plots; each file appears whole or not at all.
+
+    Args:
+      workdir: an existing folder.
+      records: the finished runs, see selection.py.
+      config: the comparison's config.
+      environment: hardware and versions by name, for the table's footer.
+
+    Returns:
+      The files' paths: "results", "table", "accuracy_by_size", "accuracy_by_strength".
+
+    Raises:
+      ValueError: if there are no records, or as `selection.select` does.
+    """
+    if not records:
+        raise ValueError("There is nothing to report: no run has finished.")
+    rows, chosen = summarize(records), select(records, config["selection"])
+    methods = list(config["losses"])
+    files = {
+        "results.json": _results(rows, chosen, config, environment),
+        "table.md": markdown(rows, chosen, config, environment).encode(),
+        "accuracy_by_size.png": _png(plots.accuracy_by_size(chosen, methods, published(config))),
+        "accuracy_by_strength.png": _png(plots.accuracy_by_strength(rows, chosen, methods)),
+    }
+    return {Path(name).stem: _replace(Path(workdir, name), data) for name, data in files.items()}
+
+
+def markdown(
+    rows: Sequence[Row], chosen: Sequence[Row], config: Config, environment: Mapping[str, str]
+) -> str:
+    """Returns the table: a line per method, a column per training size, the paper's beside it.
+
+    Args:
+      rows: a row of each method, training size and strength.
+      chosen: the chosen ones among them.
+      config: the comparison's config.
+      environment: hardware and versions by name.
+    """
+    cells = {(row.method, row.train_size): row for row in chosen}
+    columns = [["method", *config["losses"]]]
+    for size in config["train_sizes"]:
+        columns += _columns(size, cells, config)
+    lines = ["| " + " | ".join(line) + " |" for line in zip(*columns, strict=True)]
+    lines.insert(1, "|" + " --- |" * len(columns))
+    footer = "; ".join(f"{name}: {value}" for name, value in environment.items())
+    parts = [_caption(config), "\n".join(lines), _unfinished(rows, config), footer]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def published(config: Config) -> plots.Paper:
+    """Returns the config's published (mean, standard deviation) by (method, training size)."""
+    return {
+        (method, int(size)): tuple(value)
+        for method, sizes in config["published"].items()
+        for size, value in sizes.items()
+    }
+
+
+def _columns(size: int, cells: Mapping[tuple[str, int], Row], config: Config) -> list[list[str]]:
+    """One training size: the column of our numbers and, where there are any, of the paper's."""
+    ours = [cells.get((method, size)) for method in config["losses"]]
+    best = max((row.mean for row in ours if row and row.mean is not None), default=None)
+    column = [f"{size} per class", *(_cell(row, best) for row in ours)]
+    paper = published(config)
+    theirs = [paper.get((method, size)) for method in config["losses"]]
+    if not any(theirs):
+        return [column]
+    return [column, ["paper", *map(_beside, theirs, ours)]]
+
+
+def _cell(row: Row | None, best: float | None) -> str:
+    if row is None:
+        return "-"
+    if row.mean is None:
+        return f"diverged ({row.diverged} of {row.n})"
+    number = _number(row.mean, row.std)
+    number = f"**{number}**" if row.mean == best else number
+    strength = "" if row.strength is None else f", at {row.strength:g}"
+    return f"{number} (n={row.n}){strength}"
+
+
+def _beside(value: tuple[float, float] | None, row: Row | None) -> str:
+    if value is None:
+        return "-"
+    difference = "" if row is None or row.mean is None else f" ({row.mean - value[0]:+.2f})"
+    return _number(*value) + difference
+
+
+def _number(mean: float, std: float | None) -> str:
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+
+
+def _caption(config: Config) -> str:
+    text = (
+        f"Test accuracy (%) on {config['dataset']} with {config['model']}: mean ± sample standard "
+        f"deviation over n seeds, the best in bold. {config['epochs']} epochs, batches of "
+        f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}. "
+        f'"At": the strength, chosen for {SELECTIONS[config["selection"]]}.'
+    )
+    if not config["published"]:
+        return text
+    return (
+        f"{text} Paper: {config['published_source']} (n={config['published_seeds']}); in "
+        "parentheses, ours minus the paper's."
+    )
+
+
+def _unfinished(rows: Sequence[Row], config: Config) -> str:
+    strengths = sum(len(config["strengths"].get(method, (None,))) for method in config["losses"])
+    expected = strengths * len(config["train_sizes"]) * config["seeds"]
+    done = sum(row.n for row in rows)
+    return f"Unfinished: {done} of {expected} runs." if done < expected else ""
+
+
+def _results(
+    rows: Sequence[Row], chosen: Sequence[Row], config: Config, environment: Mapping[str, str]
+) -> bytes:
+    results = {
+        "selection": config["selection"],
+        "rows": [dataclasses.asdict(row) for row in chosen],
+        "strengths": [dataclasses.asdict(row) for row in rows],
+        "published": [
+            {"method": method, "train_size": size, "mean": mean, "std": std}
+            for (method, size), (mean, std) in published(config).items()
+        ],
+        "published_source": config["published_source"],
+        "published_seeds": config["published_seeds"],
+        "environment": dict(environment),
+    }
+    return json.dumps(results, indent=2, allow_nan=False).encode()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _replace(path: Path, data: bytes) -> Path:
+    """Writes beside the file and renames, so that an interruption leaves the old one whole."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(data)
+    return temporary.replace(path)

@@ -1,0 +1,204 @@
+"""Every config in both forms: its structure, its way through JSON and the command line."""
+
+import importlib
+import itertools
+import json
+import pathlib
+import re
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = ("__init__", "common")
+CONFIGS = sorted(
+    str(path.relative_to(ROOT).with_suffix(""))
+    for path in (ROOT / "configs").rglob("*.py")
+    if path.stem not in SHARED
+)
+TABLES = ("table2", "table3", "table4")
+METHODS = ["db", "jac", "fob", "NI", "baseline", "hsfob", "hsfob-db1", "hsfob-db2"]
+STAGES = {
+    "cross_entropy",
+    "double_backprop",
+    "jacobian",
+    "frobenius",
+    "hessian_frobenius",
+    "noise_injection",
+}
+TYPES = {
+    "dataset": str,
+    "data_dir": str,
+    "mean": tuple,
+    "std": tuple,
+    "model": str,
+    "train_sizes": tuple,
+    "seeds": int,
+    "epochs": int,
+    "batch_size": int,
+    "optimizer": str,
+    "learning_rate": float,
+    "validation_per_class": int,
+    "selection": str,
+    "losses": object,
+    "strengths": object,
+    "published": object,
+    "published_source": str,
+    "published_seeds": int,
+}
+
+every_config = pytest.mark.parametrize(
+    ("name", "arg"), list(itertools.product(CONFIGS, ("", "smoke")))
+)
+
+
+def get(name, arg=""):
+    return importlib.import_module(name.replace("/", ".")).get_config(arg)
+
+
+def table(name):
+    return get(f"configs/thesis/{name}")
+
+
+def test_the_configs_of_the_readme_are_found():
+    assert {"configs/digits", *(f"configs/thesis/{name}" for name in TABLES)} <= set(CONFIGS)
+
+
+@every_config
+def test_entries(name, arg):
+    config = get(name, arg)
+    assert set(config) == set(TYPES)
+    for entry, kind in TYPES.items():
+        assert isinstance(config[entry], kind), entry
+    assert config.selection in ("validation", "test")
+    assert len(config.mean) == len(config.std)
+    assert min(config.seeds, config.epochs, config.batch_size, *config.train_sizes) > 0
+
+
+@every_config
+def test_exactly_the_methods_with_a_strength_have_strengths(name, arg):
+    config = get(name, arg)
+    assert list(config.losses) == METHODS
+    varied = {method for method, loss in config.losses.items() if "{strength}" in loss}
+    assert set(config.strengths) == varied == set(METHODS) - {"baseline"}
+    for values in config.strengths.values():
+        assert list(values) == sorted(set(values))
+        assert all(isinstance(value, float) and value > 0 for value in values)
+
+
+@every_config
+def test_losses_hold_known_stages_and_one_weight_each(name, arg):
+    for loss in get(name, arg).losses.values():
+        first, *rest = (re.match(r"\w+", stage.strip())[0] for stage in loss.split("|"))
+        assert first == "cross_entropy"
+        assert {first, *rest} <= STAGES
+        assert loss.count("{strength}") == len(rest)
+        assert set(loss.format(strength=0.5)).isdisjoint("{}")
+
+
+@every_config
+def test_json_round_trip_keeps_everything_and_the_order(name, arg):
+    config = get(name, arg)
+    back = json.loads(config.to_json_best_effort())
+    assert list(back["losses"]) == METHODS
+    assert back == json.loads(json.dumps(config.to_dict()))
+
+
+@every_config
+def test_two_calls_share_nothing(name, arg):
+    config = get(name, arg)
+    config.losses.db = "changed"
+    assert get(name, arg).losses.db != "changed"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_smoke_is_small_and_needs_no_download(name):
+    config = get(name, "smoke")
+    assert config.dataset == "digits"
+    assert not config.published
+    assert max(config.train_sizes) <= 10
+    assert config.epochs <= 2
+    assert config.seeds == 2
+    assert all(len(values) <= 2 for values in config.strengths.values())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_unknown_argument_is_an_error_that_names_the_known_one(name):
+    with pytest.raises(ValueError, match=r"'smok'.*'smoke'"):
+        get(name, "smok")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_docstring_has_the_command(name):
+    module = importlib.import_module(name.replace("/", "."))
+    assert f"python -m experiments.classify --config={name}.py --workdir=runs/" in module.__doc__
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections calls it.
+def test_overrides_from_the_command_line(monkeypatch):
+    arguments = [
+        "classify",
+        f"--config={ROOT}/configs/thesis/table3.py:smoke",
+        "--config.dataset=cifar10_jpeg",
+        "--config.train_sizes=50,",
+        "--config.strengths.db=0.1,1.0",
+        '--config.losses["hsfob-db1"]=cross_entropy | double_backprop(weight={strength})',
+    ]
+    monkeypatch.setattr("sys.argv", arguments)  # config_flags looks for the overrides there.
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=values)
+    values(arguments)
+    config = holder.value
+    assert config.dataset == "cifar10_jpeg"
+    assert config.train_sizes == (50,)
+    assert config.strengths.db == (0.1, 1.0)
+    assert config.losses["hsfob-db1"] == "cross_entropy | double_backprop(weight={strength})"
+    assert config.seeds == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "model"),
+    [
+        ("table2", "mnist", "small_cnn"),
+        ("table3", "cifar10", "small_cnn"),
+        ("table4", "cifar10", "thesis_resnet"),
+    ],
+)
+def test_tables_follow_the_thesis(name, dataset, model):
+    config = table(name)
+    assert (config.dataset, config.model) == (dataset, model)
+    assert (config.epochs, config.seeds, config.learning_rate) == (100, 10, 0.001)
+    assert config.train_sizes == (50, 100, 200, 1000)
+    assert all((min(v), max(v)) == (1e-6, 3.0) for v in config.strengths.values())
+    assert config.published_seeds == 10
+    assert config.published_source.endswith(f"Table {name[-1]}")
+    assert all(list(row) == ["50", "100", "200", "1000"] for row in config.published.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("table2", ((92.273, 0.49), (95.010, 0.47), (96.725, 0.19), (98.378, 0.10))),
+        ("table3", ((39.761, 0.78), (46.467, 0.60), (52.352, 0.83), (65.644, 0.65))),
+        ("table4", ((36.599, 0.87), (42.156, 1.77), (49.245, 1.43), (71.968, 0.86))),
+    ],
+)
+def test_the_printed_row_of_double_backprop(name, row):
+    assert tuple(table(name).published.db.values()) == row
+
+
+# Added up from the printed tables, over the eight methods.
+@pytest.mark.parametrize(
+    ("name", "means", "deviations"),
+    [
+        ("table2", (730.848, 755.415, 772.298, 786.247), (3.55, 3.17, 1.66, 0.74)),
+        ("table3", (316.996, 369.113, 417.473, 513.516), (8.06, 5.95, 5.59, 4.45)),
+        ("table4", (284.938, 319.211, 368.626, 542.388), (9.00, 12.10, 10.80, 9.09)),
+    ],
+)
+def test_the_column_sums_of_the_printed_tables(name, means, deviations):
+    columns = zip(*(row.values() for row in table(name).published.values()), strict=True)
+    for column, mean, deviation in zip(columns, means, deviations, strict=True):
+        assert sum(cell[0] for cell in column) == pytest.approx(mean, abs=1e-9)
+        assert sum(cell[1] for cell in column) == pytest.approx(deviation, abs=1e-9)
