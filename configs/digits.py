@@ -62,6 +62,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.learning_rate = 0.001
     config.validation_per_class = 10 if smoke else 50
     config.selection = "validation"
+    config.runs_at_once = 16
+    config.strategy = ""
     config.losses = ConfigDict(LOSSES, sort_keys=False)
     strengths = {method: grid[:2] if smoke else grid for method, grid in STRENGTHS.items()}
     config.strengths = ConfigDict(strengths, sort_keys=False)

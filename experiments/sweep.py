@@ -59,9 +59,7 @@ def over_runs(function: Callable[..., Any], strategy: str) -> Callable[..., Any]
         return lambda shared, each: jax.lax.map(lambda run: function(*shared, *run), each)
     if strategy != "sharded":
         raise ValueError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}.")
-    mesh = jax.make_mesh(
-        (jax.device_count(),), ("runs",), axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    mesh = jax.make_mesh((jax.device_count(),), ("runs",), axis_types=(jax.sharding.AxisType.Auto,))
     inner = over_runs(function, _single_device_strategy())
     return jax.shard_map(
         inner, mesh=mesh, in_specs=(P(), P("runs")), out_specs=P("runs"), check_vma=False
@@ -77,13 +75,14 @@ class Sweep:
     def __init__(self, task: Task, data: Data, strategy: str | None = None) -> None:
         """Readies the programs; nothing is compiled before its first call."""
         self.strategy = strategy or default_strategy()
-        self._data = data
+        self._task, self._data = task, data
 
         def program(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
             mapped = over_runs(functools.partial(function, task), self.strategy)
             return jax.jit(lambda shared, *each: mapped(shared, each), **options)
 
         self._init = program(training.init)
+        self._init_loss = program(training.init_loss)
         self._advance = program(training.train_steps, donate_argnums=1)
         self._predict = program(training.predict)
 
@@ -92,9 +91,20 @@ class Sweep:
         """What the number of runs must be a multiple of."""
         return jax.device_count() if self.strategy == "sharded" else 1
 
+    def check(self, loss: rj.Loss, batch_size: int) -> None:
+        """Traces a step, which raises what the loss has to say about the network and the batch."""
+        task, data, seed = self._task, self._data, jnp.zeros((), jnp.uint32)
+
+        def step(weight: jax.Array) -> TrainState:
+            state = training.init_loss(task, data, training.init(task, seed), loss)
+            batch = training.gather(task, data, jnp.zeros(batch_size, jnp.int32), weight)
+            return training.train_step(task, state, loss, batch, jax.random.key(0))[0]
+
+        jax.eval_shape(step, jax.ShapeDtypeStruct((batch_size,), jnp.float32))
+
     def init(self, losses: rj.Loss, seeds: jax.Array) -> TrainState:
         """The states before the first step, for stacked losses and `seeds [R]`."""
-        return self._init((self._data,), losses, seeds)
+        return self._init_loss((self._data,), self._init((), seeds), losses)
 
     def advance(
         self,

@@ -39,14 +39,14 @@ class TrainState(NamedTuple):
       params: the model's parameters.
       model_state: BatchNorm's averages.
       opt_state: the optimizer's state.
-      loss_state: the loss's state.
+      loss_state: the loss's state; None until `init_loss`.
     """
 
     step: jax.Array
     params: Any
     model_state: Any
     opt_state: optax.OptState
-    loss_state: rj.LossState
+    loss_state: rj.LossState | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,17 +84,23 @@ def gather(task: Task, data: Data, index: jax.Array, weight: jax.Array) -> rj.Ba
     return rj.Batch(task.prepare(data.image[index]), label, index, weight)
 
 
-def init(task: Task, data: Data, loss: rj.Loss, seed: jax.Array) -> TrainState:
-    """The state before the first step; equal seeds give equal networks under every loss."""
-    forward = task.build(jax.random.key(seed))
+def init(task: Task, seed: jax.Array) -> TrainState:
+    """The state before the first step but for the loss's; equal seeds give equal networks."""
+    forward = task.build(_keys(seed)[0])
+    opt_state = task.optimizer.init(forward.params)
+    return TrainState(jnp.zeros((), jnp.int32), forward.params, forward.state, opt_state, None)
+
+
+def init_loss(task: Task, data: Data, state: TrainState, loss: rj.Loss) -> TrainState:
+    """The state with the loss's, which alone depends on the loss."""
+    forward = task.network.replace(params=state.params, state=state.model_state)
     batch = gather(task, data, jnp.zeros(1, jnp.int32), jnp.ones(1))
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=forward.params,
-        model_state=forward.state,
-        opt_state=task.optimizer.init(forward.params),
-        loss_state=loss.init(forward, batch),
-    )
+    return state._replace(loss_state=loss.init(forward, batch))
+
+
+def _keys(seed: jax.Array) -> jax.Array:
+    """The keys of a run: for its initial network, for its steps."""
+    return jax.random.split(jax.random.key(seed))
 
 
 def train_step(
@@ -108,6 +114,7 @@ def train_step(
     key = jax.random.fold_in(key, state.step)
 
     def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
+        assert state.loss_state is not None
         forward = task.network.replace(params=params, state=state.model_state)
         result, loss_state = loss.apply(state.loss_state, forward, batch, key)
         return rj.total(result, batch), (result, loss_state)
@@ -116,9 +123,7 @@ def train_step(
     (value, (result, loss_state)), direction = gradient(state.params)
     updates, opt_state = task.optimizer.update(direction, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    next_state = TrainState(
-        state.step + 1, params, result.outputs.state, opt_state, loss_state
-    )
+    next_state = TrainState(state.step + 1, params, result.outputs.state, opt_state, loss_state)
     return next_state, {"total": value, **result.metrics}
 
 
@@ -139,7 +144,7 @@ def train_steps(
     Returns:
       The state after them, and the mean of each of `train_step`'s scalars over them.
     """
-    key = jax.random.key(seed)
+    key = _keys(seed)[1]
 
     def body(i: jax.Array, carry: Any) -> Any:
         state, sums = carry
@@ -147,8 +152,8 @@ def train_steps(
         state, metrics = train_step(task, state, loss, batch, key)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
-    batch = gather(task, data, index[0], weight[0])
-    metrics = jax.eval_shape(lambda: train_step(task, state, loss, batch, key)[1])
+    first = gather(task, data, index[0], weight[0])
+    metrics = jax.eval_shape(lambda: train_step(task, state, loss, first, key)[1])
     zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
     state, sums = jax.lax.fori_loop(0, count, body, (state, zeros))
     return state, jax.tree.map(lambda s: s / count, sums)

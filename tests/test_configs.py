@@ -41,6 +41,8 @@ TYPES = {
     "learning_rate": float,
     "validation_per_class": int,
     "selection": str,
+    "runs_at_once": int,
+    "strategy": str,
     "losses": object,
     "strengths": object,
     "published": object,

@@ -75,6 +75,8 @@ def _training(dataset: str, model: str) -> ConfigDict:
     config.learning_rate = 0.001
     config.validation_per_class = 500
     config.selection = "validation"
+    config.runs_at_once = 16
+    config.strategy = ""
     return config
 
 
