@@ -13,11 +13,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import logging
 import os
-import platform
 import sys
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from tqdm import tqdm
 
 import regjax as rj
 import regjax.flax
-from experiments import models, report, training
+from experiments import devices, models, report, training
 from experiments.comparison import ConfigError, Journal, Run, plan
 from experiments.data import sources, subsets
 from experiments.data.preprocessing import normalise
@@ -175,7 +174,7 @@ def compare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Pa
         comparison = Comparison(config)
         comparison.check(pending)
         _train(comparison, pending, journal)
-    return report.write(workdir, journal.of(runs), plain, environment())
+    return report.write(workdir, journal.of(runs), plain, devices.environment())
 
 
 def _train(comparison: Comparison, runs: Sequence[Run], journal: Journal) -> None:
@@ -195,20 +194,11 @@ def _evenly(runs: list[Run], most: int) -> list[list[Run]]:
     return [runs[a:b] for a, b in itertools.pairwise(bounds)]
 
 
-def environment() -> dict[str, str]:
-    """Hardware and versions, for the report's footer."""
-    device = jax.devices()[0]
-    return {
-        "device": f"{jax.device_count()} x {device.device_kind} ({os.cpu_count()} CPU cores)",
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("jax", "flax", "optax")),
-    }
-
-
 def main(argv: Sequence[str]) -> None:
     """Runs the comparison of the flags; bad input ends it with one sentence and exit code 2."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}: options begin with '--'.")
+    logging.getLogger("jax").setLevel(logging.WARNING)  # not every backend that is missing
     try:
         paths = compare(CONFIG.value, WORKDIR.value)
     except (ConfigError, OSError, ValueError, TypeError) as error:

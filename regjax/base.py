@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,10 +78,27 @@ class LossState(NamedTuple):
 
 
 def example_keys(key: jax.Array, batch: Batch) -> jax.Array:
-    """One key for each example, `[B]`, that depends on `batch.index` and not on the position."""
+    """One key for each example, `[B]`, that depends on `batch.index` and not on the position.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> batch = rj.Batch(jnp.ones((2, 1)), jnp.ones((2, 1)), index=jnp.array([7, 8]))
+      >>> keys = example_keys(jax.random.key(0), batch)
+      >>> jax.vmap(jax.random.normal)(keys).shape
+      (2,)
+    """
     size = batch.image.shape[0]
     index = jnp.arange(size) if batch.index is None else batch.index
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def shares(batch: Batch) -> jax.Array:
+    """What each example counts in a mean, `[B]`, with sum 1; all 0 where all weights are 0."""
+    size = batch.image.shape[0]
+    if batch.weight is None:
+        return jnp.full(size, 1 / size)
+    whole = jnp.sum(batch.weight)
+    return batch.weight / jnp.where(whole == 0, 1, whole)
 
 
 def weighted_mean(
@@ -124,8 +141,9 @@ def total(result: Result, batch: Batch, *, axis_name: str | None = None) -> jax.
       0.6931
     """
     terms = [result.losses, *result.penalties.values()]
-    means = [weighted_mean(t, batch.weight, axis_name) if t.ndim else t for t in terms]
-    return functools.reduce(jnp.add, means)
+    # A scalar is what every example has, so that devices with less weight count less.
+    each = [jnp.broadcast_to(term, result.losses.shape) for term in terms]
+    return functools.reduce(jnp.add, [weighted_mean(t, batch.weight, axis_name) for t in each])
 
 
 class Point:
@@ -168,7 +186,8 @@ class Point:
         if isinstance(cotangent, Outputs):
             return self._vjp((cotangent.logits, cotangent.features))[0]
         zeros = jax.tree.map(jnp.zeros_like, features)
-        return self._vjp((cotangent.astype(logits.dtype), zeros))[0]
+        # Adding zeros makes a constant, such as a unit vector, differ by device under shard_map.
+        return self._vjp((cotangent.astype(logits.dtype) + jnp.zeros_like(logits), zeros))[0]
 
     def loss_cotangent(self) -> Outputs:
         """The gradient of the summed base losses with respect to the outputs."""
@@ -204,12 +223,13 @@ class Loss:
     def init(self, forward: Forward, batch: Batch) -> LossState:
         """The state before the first step; needs shapes only, so `jax.eval_shape` may call it."""
         check_batch(batch)
+        step = jnp.zeros((), jnp.int32)
         states = {
-            name: stage.definition.init(forward, batch, **stage.arguments)
+            name: stage.definition.init(forward, batch, **stage.keywords(step))
             for name, stage in self.named()
             if stage.definition.init is not None
         }
-        return LossState(jnp.zeros((), jnp.int32), states)
+        return LossState(step, states)
 
     def apply(
         self, state: LossState, forward: Forward, batch: Batch, key: jax.Array
@@ -230,10 +250,11 @@ class Loss:
           `Result` and the next state.
 
         Raises:
-          TypeError: an image or label that is not floating.
-          ValueError: shapes that do not fit, labels that are not `[B, C]`.
+          TypeError: an image or label that is not floating, a stage that returns no array.
+          ValueError: shapes that do not fit, labels that are not `[B, C]`, another loss's state.
         """
         check_batch(batch)
+        self._check_state(state)
         (base_name, base), *others = self.named()
         states: dict[str, Any] = {}
 
@@ -247,7 +268,8 @@ class Loss:
 
         def evaluate(outputs: Outputs) -> tuple[jax.Array, Any]:
             check_logits(outputs.logits, batch)
-            return run(base_name, base, outputs=outputs)
+            losses, next_state = run(base_name, base, outputs=outputs)
+            return check_term(base_name, losses, batch, scalar=False), next_state
 
         point = Point(forward, batch, named_key(key, "forward"), lambda o: evaluate(o)[0])
         losses, states[base_name] = evaluate(point.outputs)
@@ -255,6 +277,7 @@ class Loss:
         for name, stage in others:
             if stage.definition.kind == "penalty":
                 value, states[name] = run(name, stage, point=point)
+                value = check_term(name, value, batch, scalar=True)
                 penalties[name] = stage.weight(state.step) * value
                 metrics[name] = weighted_mean(value, batch.weight) if value.ndim else value
         kept = {name: states[name] for name in state.stages}
@@ -262,11 +285,21 @@ class Loss:
 
     def named(self) -> Iterator[tuple[str, Stage]]:
         """The stages with their names; the second of a kind is called `name_2`."""
-        seen: Counter[str] = Counter()
+        seen: set[str] = set()
         for stage in self.stages:
             name = stage.definition.name
-            seen[name] += 1
-            yield (name if seen[name] == 1 else f"{name}_{seen[name]}"), stage
+            numbered = (f"{name}_{i}" for i in itertools.count(2))
+            name = next(n for n in itertools.chain([name], numbered) if n not in seen)
+            seen.add(name)
+            yield name, stage
+
+    def _check_state(self, state: LossState) -> None:
+        needed = {name for name, stage in self.named() if stage.definition.init is not None}
+        if needed != set(state.stages):
+            raise ValueError(
+                f"the state holds the stages {sorted(state.stages)}, but {self!r} needs "
+                f"{sorted(needed)}: make it with loss.init(forward, batch)."
+            )
 
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.stages))
@@ -290,6 +323,9 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
 def check_batch(batch: Batch) -> None:
     """Refuses, at trace time, what is no batch of images and label probabilities."""
     image, label = batch.image, batch.label
+    for name, array in (("image", image), ("label", label)):
+        if not hasattr(array, "dtype"):
+            raise TypeError(f"Batch.{name} must be an array, but it is a {type(array).__name__}.")
     if not jnp.issubdtype(label.dtype, jnp.floating):
         raise TypeError(
             f"Batch.label must hold probabilities [B, C], but it is {_describe(label)}: make them "
@@ -321,6 +357,19 @@ def check_logits(logits: jax.Array, batch: Batch) -> None:
             f"the network's logits are {_describe(logits)}, but Batch.label is "
             f"{_describe(batch.label)}: both must be [B, C] with the same C classes."
         )
+
+
+def check_term(name: str, value: Any, batch: Batch, *, scalar: bool) -> jax.Array:
+    """Refuses, at trace time, what a stage returned if it is not one number an example."""
+    size = batch.image.shape[0]
+    expected = f"[{size}], one number an example{', or a scalar' if scalar else ''}"
+    if isinstance(value, int | float):
+        value = jnp.asarray(value, float)
+    if not hasattr(value, "dtype"):
+        raise TypeError(f"{name} must return {expected}, but it returned {type(value).__name__}.")
+    if value.shape != (size,) and not (scalar and value.shape == ()):
+        raise ValueError(f"{name} must return {expected}, but it returned {_describe(value)}.")
+    return value
 
 
 def _describe(array: Any) -> str:

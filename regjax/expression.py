@@ -20,13 +20,15 @@ def parse(text: str) -> Loss:
 
     Raises:
       ValueError: an unknown stage, anything that is no expression of this form.
-      TypeError: an unknown or missing argument.
+      TypeError: an unknown or missing argument, or a text that is no string.
 
     Example:
       >>> import regjax as rj
       >>> rj.parse("cross_entropy | noise_injection(sigma=1)")
       cross_entropy | noise_injection(sigma=1.0)
     """
+    if not isinstance(text, str):
+        raise TypeError(f"parse reads a string, but it was given {type(text).__name__}.")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -35,8 +37,8 @@ def parse(text: str) -> Loss:
     kinds = [stage.definition.kind for stage in stages]
     if kinds[0] != "base" or "base" in kinds[1:]:
         raise ValueError(
-            f"{text!r} must begin with one base loss ({_known('base')}) and may go on with "
-            f"wrappers ({_known('wrapper')}) and penalties ({_known('penalty')})."
+            f"{_shortened(text)} must begin with one base loss ({_known('base')}) and may go on "
+            f"with wrappers ({_known('wrapper')}) and penalties ({_known('penalty')})."
         )
     return Loss(stages)
 
@@ -55,25 +57,34 @@ def _read_stage(node: ast.expr, text: str) -> Stage:
         raise ValueError(_malformed(text))
     name = call.func.id
     if name not in REGISTRY:
-        raise ValueError(f"unknown stage {name!r} in {text!r}; known are: {_known()}.")
-    return REGISTRY[name].bind({str(k.arg): _literal(k, text) for k in call.keywords})
+        raise ValueError(
+            f"unknown stage {_shortened(name)} in {_shortened(text)}; known are: {_known()}."
+        )
+    given = {str(k.arg): _literal(k, text) for k in call.keywords}
+    if len(given) != len(call.keywords):
+        raise ValueError(f"{name} is given an argument twice in {_shortened(text)}.")
+    return REGISTRY[name].bind(given)
 
 
 def _literal(keyword: ast.keyword, text: str) -> Any:
     try:
         return ast.literal_eval(keyword.value)
-    except ValueError:
-        given = ast.unparse(keyword.value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ValueError(
-            f"{keyword.arg}={given} in {text!r} is no Python literal such as 0.1 or 'frozen'."
+            f"{keyword.arg} in {_shortened(text)} must be a Python literal, such as 0.1 or "
+            "'frozen'."
         ) from None
 
 
 def _malformed(text: str) -> str:
     return (
-        f"{text!r} is no loss expression: write a base and stages with keyword arguments joined by "
-        "'|', such as 'cross_entropy | double_backprop(weight=0.1)'."
+        f"{_shortened(text)} is no loss expression: write a base and stages with keyword arguments "
+        "joined by '|', such as 'cross_entropy | double_backprop(weight=0.1)'."
     )
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:200] + "...")
 
 
 def _known(kind: str | None = None) -> str:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from regjax.forward import Forward, Head, Outputs, Tap
+from regjax.forward import Forward, Head, Outputs, Tap, split_output
 
 # What runs around a submodule's call: (call, its arguments, its keywords) -> output.
 Hook = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -42,7 +42,8 @@ def bind(
       A `Forward`; the model may return logits, or `(logits, features)`.
 
     Raises:
-      TypeError: the model is neither, or variables are missing or not wanted.
+      TypeError: the model is neither, variables are missing or not wanted; at trace time, the model
+        returns neither of the two.
       ValueError: there is no layer called `head`, or it is not linear.
 
     Example:
@@ -96,6 +97,11 @@ def _bind_linen(
     training: dict[str, Any],
     frozen_call: dict[str, Any],
 ) -> Forward:
+    if "params" not in variables:
+        raise TypeError(
+            "variables must be all that model.init(key, x) returned, with 'params' among them, but "
+            f"they hold {sorted(variables)}."
+        )
     params = variables["params"]
     state = {name: value for name, value in variables.items() if name != "params"}
 
@@ -108,6 +114,8 @@ def _bind_linen(
             name = _name(context.module.path)
             if context.method_name != "__call__" or not name:
                 return call(*args, **kwargs)
+            if key is None and isinstance(context.module, linen.Dropout):
+                return _first(args, kwargs)
             return _hook(name, tap, head, seen)(call, args, kwargs)
 
         rngs = {} if key is None else {"dropout": key}
@@ -151,18 +159,21 @@ def _head(head: str, params: Any) -> Head:
 def _hook(name: str, tap: Tap | None, head: str | None, seen: list[jax.Array]) -> Hook:
     def hook(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name == head:
-            seen.append(args[0])
+            seen.append(_first(args, kwargs))
         out = call(*args, **kwargs)
         return tap(name, out) if tap is not None and isinstance(out, jax.Array) else out
 
     return hook
 
 
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A layer's input, given by position or by keyword."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
 def _outputs(out: Any, seen: list[jax.Array], state: Any) -> Outputs:
-    if isinstance(out, tuple):
-        logits, features = out
-        return Outputs(logits, features, state)
-    return Outputs(out, seen[-1] if seen else None, state)
+    logits, features = split_output(out)
+    return Outputs(logits, seen[-1] if features is None and seen else features, state)
 
 
 def _intercept(module: nnx.Module, hook: Hook) -> None:
@@ -186,7 +197,7 @@ def _seed(streams: Any, key: jax.Array | None) -> Any:
         root = jax.random.wrap_key_data(root)
     leaves, structure = jax.tree.flatten(streams)
     seeded = [
-        jax.random.fold_in(root, i)
+        jax.random.split(jax.random.fold_in(root, i), leaf.shape)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         else jnp.zeros(leaf.shape, leaf.dtype)
         for i, leaf in enumerate(leaves)

@@ -108,6 +108,7 @@ class Forward:
           A `Forward` for use inside the current trace (it holds `tap`, a Python function).
 
         Raises:
+          TypeError: `layers` is one string.
           ValueError: a layer is unknown.
 
         Example:
@@ -117,6 +118,7 @@ class Forward:
           >>> doubled(jnp.ones((1, 2))).logits
           Array([[2., 2.]], dtype=float32)
         """
+        check_names(layers)
         unknown = sorted(set(layers) - set(self.layers))
         if unknown:
             raise ValueError(
@@ -128,6 +130,22 @@ class Forward:
             return tap(layer, h) if layer in chosen else h
 
         return self.replace(taps=(*self.taps, only_chosen))
+
+
+def check_names(layers: tuple[str, ...]) -> None:
+    """Refuses one string in the place of a tuple of strings, since it is a sequence too."""
+    if isinstance(layers, str):
+        raise TypeError(f"layers must be a tuple of names, such as ({layers!r},), not a string.")
+
+
+def split_output(out: Any) -> tuple[jax.Array, jax.Array | None]:
+    """Logits and features of what a model returned; refuses, at trace time, anything else."""
+    if hasattr(out, "dtype"):
+        return out, None
+    if isinstance(out, tuple) and len(out) == 2:
+        return out
+    shown = f"{type(out).__name__} of {len(out)}" if isinstance(out, tuple) else type(out).__name__
+    raise TypeError(f"a model must return logits or (logits, features), but it returned a {shown}.")
 
 
 def from_function(
@@ -150,7 +168,9 @@ def from_function(
       A `Forward` without statistics: its `state` is `()`.
 
     Raises:
-      ValueError: `layers` are named but `fn` takes no `tap`.
+      TypeError: `layers` is one string; at trace time, `fn` returns neither of the two.
+      ValueError: `layers` are named but `fn` takes no `tap`; at trace time, `fn` calls `tap` with
+        a name that is not in `layers`.
 
     Example:
       >>> import jax.numpy as jnp, regjax as rj
@@ -160,6 +180,7 @@ def from_function(
       >>> rj.from_function(linear, params)(jnp.ones((4, 3))).logits.shape
       (4, 2)
     """
+    check_names(layers)
     accepted = set(inspect.signature(fn).parameters) & {"key", "tap"}
     if layers and "tap" not in accepted:
         raise ValueError(
@@ -169,10 +190,18 @@ def from_function(
 
     def apply(params: Any, state: Any, x: jax.Array, key: Any, tap: Any, frozen: bool) -> Outputs:
         del frozen  # a pure function has no statistics to freeze
-        extra = {"key": key, "tap": tap or (lambda layer, h: h)}
+
+        def checked_tap(layer: str, h: jax.Array) -> jax.Array:
+            if layer not in layers:
+                raise ValueError(
+                    f"the function calls tap({layer!r}, ...), but its layers are {list(layers)}: "
+                    "name it in from_function(..., layers=...)."
+                )
+            return h if tap is None else tap(layer, h)
+
+        extra = {"key": key, "tap": checked_tap}
         out = fn(params, x, **{name: extra[name] for name in accepted})
-        logits, features = out if isinstance(out, tuple) else (out, None)
-        return Outputs(logits, features, state)
+        return Outputs(*split_output(out), state)
 
     get_head = None if head is None else lambda params: Head(*head(params))
     return Forward(params, (), apply, get_head, ("input", *layers))

@@ -9,8 +9,9 @@ A stage function asks for what it needs by the names of its positional parameter
 
 Its keyword-only parameters are the stage's arguments. Those annotated `Number` or `float`, or not
 annotated, are numbers: leaves of the loss's pytree, each a float, an array or an optax schedule.
-All others are static. A stage that asks for `state` returns `(value, state)` and is declared with
-`init=`, a function `(forward, batch, **arguments) -> state`.
+All others are static and hashable. A stage that asks for `state` returns `(value, state)` and is
+declared with `init=`, a function `(forward, batch, **arguments) -> state` that is given the same
+keywords as the stage's function, schedules at step 0.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class Definition:
     inputs: tuple[str, ...]
     arguments: dict[str, inspect.Parameter]
 
+    def __reduce__(self) -> Any:
+        # By name, since the module holds the transform in the place of the plain function.
+        return _registered, (self.name,)
+
     def is_number(self, argument: str) -> bool:
         """Whether the argument is a leaf of the loss's pytree."""
         annotation = self.arguments[argument].annotation
@@ -63,7 +68,8 @@ class Definition:
         """Checks the arguments and makes a stage.
 
         Raises:
-          TypeError: an unknown or missing argument, or a number that is none.
+          TypeError: an unknown or missing argument, a number that is none, a static argument that
+            is not hashable.
           ValueError: a number that is not finite.
         """
         known = ", ".join(self.arguments) or "none"
@@ -79,22 +85,39 @@ class Definition:
                 f"{self.name} needs the argument {missing[0]!r}; its arguments are: {known}."
             )
         checked = {
-            name: self._number(name, value) if self.is_number(name) else _static(value)
+            name: self._number(name, value) if self.is_number(name) else self._static(name, value)
             for name, value in values.items()
         }
         return Stage(self, checked)
 
     def _number(self, name: str, value: Any) -> Any:
+        value = _concrete(value)
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            if not math.isfinite(value):
-                raise ValueError(f"{self.name}'s {name} must be finite, but it is {value!r}.")
-            return float(value)
-        if callable(value) or hasattr(value, "dtype"):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+            if not math.isfinite(number):
+                raise ValueError(f"{self.name}'s {name} must be finite, but it is {number!r}.")
+            return number
+        if (callable(value) and not hasattr(value, "definition")) or hasattr(value, "dtype"):
             return value
         raise TypeError(
             f"{self.name}'s {name} must be a number, an array or an optax schedule, "
             f"but it is {value!r}."
         )
+
+    def _static(self, name: str, value: Any) -> Any:
+        value = _tupled(value)
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(
+                f"{self.name}'s {name} is part of the loss's structure and must be hashable, such "
+                f"as a string, an int or a tuple, but it is {value!r}; an argument annotated "
+                "Number, or not at all, may be an array."
+            ) from None
+        return value
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -107,14 +130,32 @@ class Stage:
 
     def run(self, step: jax.Array, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """Calls the stage's function; returns its value and its next state."""
-        positional = [inputs[name] for name in self.definition.inputs]
-        keywords = {name: self._at(name, step) for name in self.arguments if name != "weight"}
-        out = self.definition.function(*positional, **keywords)
-        return out if "state" in self.definition.inputs else (out, None)
+        definition = self.definition
+        positional = [inputs[name] for name in definition.inputs]
+        out = definition.function(*positional, **self.keywords(step))
+        if definition.init is not None:
+            _check_pair(out, f"{definition.name} asks for state and must return (value, state)")
+            out, state = out
+        else:
+            state = None
+        if definition.kind == "wrapper":
+            _check_pair(out, f"the wrapper {definition.name} must return (forward, batch)")
+        return out, state
+
+    def keywords(self, step: jax.Array) -> dict[str, Any]:
+        """What the stage's own function is given by keyword at a step."""
+        applied = ("weight",) if self.definition.kind == "penalty" else ()
+        return {name: self._at(name, step) for name in self.arguments if name not in applied}
 
     def weight(self, step: jax.Array) -> Any:
         """The strength of a penalty at a step."""
-        return self._at("weight", step)
+        weight = self._at("weight", step)
+        if np.ndim(weight):
+            raise ValueError(
+                f"{self.definition.name}'s weight must be a scalar where the loss is applied, but "
+                f"it is {_show(weight)}: run stacked losses with jax.vmap."
+            )
+        return weight
 
     def _at(self, name: str, step: jax.Array) -> Any:
         value = self.arguments[name]
@@ -156,28 +197,56 @@ class Stage:
         return f"{self.definition.name}({inside})"
 
 
-def _static(value: Any) -> Any:
-    return tuple(map(_static, value)) if isinstance(value, (list, tuple)) else value
+def _registered(name: str) -> Definition:
+    if name not in REGISTRY:
+        raise ValueError(f"unknown stage {name!r}: import the module that defines it.")
+    return REGISTRY[name]
+
+
+def _concrete(value: Any) -> Any:
+    """Scalars become Python's, so that numbers of every kind share one compiled program."""
+    scalar = isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0
+    return value.item() if scalar and not isinstance(value, jax.core.Tracer) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else _concrete(value)
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, jax.core.Tracer) or (hasattr(value, "dtype") and value.ndim):
+    if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0:
+        value = _concrete(value)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"
-    return repr(float(value)) if hasattr(value, "dtype") else repr(value)
+    return repr(value)
+
+
+def _check_pair(value: Any, expected: str) -> None:
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise TypeError(f"{expected}, but it returned {type(value).__name__}.")
 
 
 def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | None) -> Definition:
     parameters = inspect.signature(function).parameters
     inputs = tuple(n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY)
     arguments = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    name = function.__name__
+    name = getattr(function, "__name__", repr(function))
+    if not name.isidentifier():
+        raise TypeError(f"expressions find stages by name, but {name} is none: define it by 'def'.")
     unknown = [given for given in inputs if given not in _INPUTS[kind]]
     if unknown:
         raise TypeError(
             f"the {kind} {name} asks for {unknown[0]!r}, but a {kind} is given "
             f"{', '.join(_INPUTS[kind])}; its own arguments must be keyword-only, after a '*'."
         )
+    if ("state" in inputs) != (init is not None):
+        raise TypeError(
+            f"the {kind} {name} must ask for 'state' and be declared with init=, or neither: "
+            f"@{kind}(init=...)."
+        )
     if kind == "penalty":
+        if "weight" in arguments:
+            raise TypeError(f"the penalty {name} must not take 'weight': the decorator applies it.")
         keyword = inspect.Parameter("weight", inspect.Parameter.KEYWORD_ONLY, annotation=Number)
         arguments = {"weight": keyword, **arguments}
     if name in REGISTRY and REGISTRY[name].function.__module__ != function.__module__:
@@ -192,18 +261,22 @@ def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | 
 def _transform(kind: str, function: Callable[..., Any], init: Any) -> Callable[..., Loss]:
     definition = _define(kind, function, init)
     arguments = tuple(definition.arguments.values())
+    known = ", ".join(definition.arguments) or "none"
     first = inspect.Parameter("loss", inspect.Parameter.POSITIONAL_ONLY, annotation=Loss)
 
     @functools.wraps(function)
     def transform(*loss: Loss, **given: Any) -> Loss:
         if kind == "base":
             if loss:
-                raise TypeError(f"{definition.name} starts a loss and takes no loss.")
+                raise TypeError(
+                    f"{definition.name} starts a loss and takes no other: its arguments are given "
+                    f"by keyword ({known}), but it was given {_shown(loss)}."
+                )
             return Loss((definition.bind(given),))
         if len(loss) != 1 or not isinstance(loss[0], Loss):
             raise TypeError(
-                f"{definition.name} acts on one loss, such as regjax.cross_entropy(), and keyword "
-                f"arguments, but it was given {loss!r}."
+                f"{definition.name} acts on one loss, such as regjax.cross_entropy(), and takes "
+                f"all else by keyword ({known}), but it was given {_shown(loss)}."
             )
         return Loss((*loss[0].stages, definition.bind(given)))
 
@@ -211,6 +284,14 @@ def _transform(kind: str, function: Callable[..., Any], init: Any) -> Callable[.
     transform.__signature__ = inspect.Signature(shown, return_annotation=Loss)  # type: ignore[attr-defined]
     transform.definition = definition  # type: ignore[attr-defined]
     return transform
+
+
+def _shown(given: tuple[Any, ...]) -> str:
+    """What was given in the place of a loss, for errors."""
+    uncalled = [value.definition.name for value in given if hasattr(value, "definition")]
+    if uncalled:
+        return f"the function {uncalled[0]} itself: call it, {uncalled[0]}(...)"
+    return ", ".join(map(repr, given)) or "no loss"
 
 
 def _decorator(kind: str, function: Any, init: Any) -> Any:

@@ -24,6 +24,7 @@ def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[j
       The arrays, in the pytree's order.
 
     Raises:
+      TypeError: `exclude` is a string.
       ValueError: a name in `exclude` is in no path.
 
     Example:
@@ -31,6 +32,8 @@ def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[j
       >>> [w.shape for w in weight_arrays(params)]
       [(2, 3)]
     """
+    if isinstance(exclude, str):
+        raise TypeError(f"exclude must be None or a tuple of names, but it is {exclude!r}.")
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if exclude is None:
         return [array for _, array in leaves if array.ndim >= 2]
@@ -71,7 +74,8 @@ def l1(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array
       cross_entropy | l1(weight=0.0001)
     """
     arrays = weight_arrays(forward.params, exclude)
-    return sum((jnp.sum(jnp.abs(_wide(w))) for w in arrays), jnp.zeros(()))
+    # Not abs: its derivative at zero is 1 in JAX, which would push weights that are zero.
+    return sum((jnp.sum(_wide(w) * jnp.sign(_wide(w))) for w in arrays), jnp.zeros(()))
 
 
 @penalty

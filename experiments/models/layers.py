@@ -1,8 +1,8 @@
-"""Convolution and pooling that are fast on CPUs, in loops and under vmap, and native elsewhere."""
+"""Layers that are fast on CPUs, inside loops and under vmap, and the native ones elsewhere."""
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,39 +10,46 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from experiments.models import convolution
+
 Padding = str | Sequence[tuple[int, int]]
+NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
 def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int] = (1, 1),
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int] = (1, 1),
     padding: Padding = "SAME",
     *,
+    dimension_numbers: Any = NHWC,
     feature_group_count: int = 1,
+    precision: Any = None,
     **options: Any,
 ) -> jax.Array:
-    """Convolve images x [B, H, W, K] with a kernel [h, w, K / groups, O] to [B, H', W', O]."""
-    native = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=strides,
-        padding=padding,
-        feature_group_count=feature_group_count,
-        **{"dimension_numbers": ("NHWC", "HWIO", "NHWC"), **options},
-    )
-    if jax.default_backend() != "cpu":
-        return native(x, kernel)
-    pads = _pads(x, kernel.shape[:2], strides, padding)
-    patches = jnp.stack(_windows(x, kernel.shape[:2], strides, pads, 0.0), -2)
-    h, w, k, out = kernel.shape
+    """Convolve images [B, H, W, K] with a kernel [h, w, K / groups, O] to [B, H', W', O].
+
+    The arguments are those of `lax.conv_general_dilated`, so it serves any `nnx.Conv` as its
+    `conv_general_dilated`; what is not a plain 2D convolution on a CPU is handed over to it. The
+    choice is made while tracing, by the default platform: `lax.platform_dependent` would hold the
+    residuals of both forms until the derivative is taken.
+    """
+    special = any(option is not None and set(option) != {1} for option in options.values())
+    if jax.default_backend() != "cpu" or dimension_numbers != NHWC or lhs.ndim != 4 or special:
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            dimension_numbers=dimension_numbers,
+            feature_group_count=feature_group_count,
+            precision=precision,
+            **options,
+        )
+    window = _window(lhs, rhs.shape[:2], window_strides, padding)
     if feature_group_count == 1:
-        flat = patches.reshape(*patches.shape[:3], h * w * k)
-        return flat @ kernel.reshape(h * w * k, out)
-    groups = feature_group_count
-    patches = patches.reshape(*patches.shape[:4], groups, k)
-    kernel = kernel.reshape(h * w, k, groups, out // groups)
-    y = jnp.einsum("bijngk,nkgo->bijgo", patches, kernel)
-    return y.reshape(*y.shape[:3], out)
+        return convolution.convolve(lhs, rhs, window)
+    return _grouped(lhs, rhs, window, feature_group_count)
 
 
 Conv = functools.partial(
@@ -56,27 +63,51 @@ BatchNorm = functools.partial(nnx.BatchNorm, momentum=0.99, epsilon=1e-3)
 
 def max_pool(
     x: jax.Array,
-    window: tuple[int, int] = (2, 2),
-    strides: tuple[int, int] | None = None,
+    window_shape: Sequence[int] = (2, 2),
+    strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """Maximum of each window of x [B, H, W, K]; the strides default to the window."""
-    strides = strides or window
-    pads = _pads(x, window, strides, padding)
-    lowest = -jnp.inf
-    return functools.reduce(_larger, _windows(x, window, strides, pads, lowest))
+    """Maximum [B, H', W', K] of each window of x [B, H, W, K]; strides default to the window."""
+    window = _window(x, window_shape, strides or window_shape, padding)
+    if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
+        # Reshape and maximum: its derivative is elementwise, that of slices is padding.
+        return jnp.max(_tiles(x, window), axis=(2, 4))
+    return functools.reduce(_larger, convolution.shifted(x, window, fill=-math.inf))
 
 
 def avg_pool(
     x: jax.Array,
-    window: tuple[int, int] = (2, 2),
-    strides: tuple[int, int] | None = None,
+    window_shape: Sequence[int] = (2, 2),
+    strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """Mean of each window of x [B, H, W, K], padding counted; the strides default to the window."""
-    strides = strides or window
-    pads = _pads(x, window, strides, padding)
-    return sum(_windows(x, window, strides, pads, 0.0)) / math.prod(window)
+    """Mean [B, H', W', K] of each window of x [B, H, W, K], with the zeros of the padding."""
+    window = _window(x, window_shape, strides or window_shape, padding)
+    if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
+        return jnp.mean(_tiles(x, window), axis=(2, 4))
+    total = functools.reduce(jnp.add, convolution.shifted(x, window))
+    return total / math.prod(window.kernel)
+
+
+def _window(
+    x: jax.Array, kernel: Sequence[int], strides: Sequence[int], padding: Padding
+) -> convolution.Window:
+    _, rows, columns, _ = x.shape
+    image = (rows, columns)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(image, kernel, strides, padding)
+    (top, bottom), (left, right) = padding
+    height, width = kernel
+    down, across = strides
+    edges = ((top, bottom), (left, right))
+    return convolution.Window(image, (height, width), (down, across), edges)
+
+
+def _tiles(x: jax.Array, window: convolution.Window) -> jax.Array:
+    """The whole windows of x [B, H, W, K] side by side: [B, H', h, W', w, K]."""
+    (height, width), (h, w) = window.output, window.kernel
+    x = x[:, : height * h, : width * w]
+    return x.reshape(len(x), height, h, width, w, x.shape[-1])
 
 
 def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -84,31 +115,10 @@ def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
-def _pads(
-    x: jax.Array, window: Sequence[int], strides: Sequence[int], padding: Padding
-) -> Sequence[tuple[int, int]]:
-    if isinstance(padding, str):
-        return lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-    return padding
-
-
-def _windows(
-    x: jax.Array,
-    window: Sequence[int],
-    strides: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-    fill: float,
-) -> list[jax.Array]:
-    """The pixels at each offset of the window, row by row: h * w arrays [B, H', W', K]."""
-    zero = (0, 0, 0)
-    x = lax.pad(x, jnp.asarray(fill, x.dtype), [zero, *((a, b, 0) for a, b in pads), zero])
-    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:3], window, strides, strict=True)]
-    return [
-        x[
-            :,
-            i : i + strides[0] * (size[0] - 1) + 1 : strides[0],
-            j : j + strides[1] * (size[1] - 1) + 1 : strides[1],
-        ]
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
+def _grouped(x: jax.Array, kernel: jax.Array, window: convolution.Window, groups: int) -> jax.Array:
+    """Each group's patches times its own matrix: XLA's grouped convolution is slow on CPUs."""
+    patches = jnp.stack(convolution.shifted(x, window), axis=3)
+    patches = patches.reshape(*patches.shape[:4], groups, -1)
+    kernel = kernel.reshape(math.prod(window.kernel), kernel.shape[2], groups, -1)
+    y = jnp.einsum("bijngk,nkgo->bijgo", patches, kernel)
+    return y.reshape(*y.shape[:3], -1)

@@ -1,0 +1,229 @@
+"""What the transforms cost: FLOPs, memory and time of a training step, and what sweeps gain.
+
+    python -m experiments.benchmark --output=runs/benchmark.json
+
+Every number is a multiple of the plain cross-entropy step, or of training one model at a time, on
+the same machine. Times are taken in turn with the plain step's, pair by pair, inside the compiled
+loop that real training uses; the median ratio is shown. `--quick` shrinks it to seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from flax import nnx
+from tqdm import tqdm
+
+import regjax as rj
+import regjax.flax
+from experiments import devices, models, sweep, training
+from experiments.data.preprocessing import normalise
+from experiments.flops import flops
+
+OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the JSON goes.")
+QUICK = flags.DEFINE_bool("quick", False, "Small shapes and few repetitions.")
+
+PLAIN = "cross_entropy"
+TRANSFORMS = {
+    "label_smoothing": "label_smoothing(amount=0.1)",
+    "noise_injection": "noise_injection(sigma=0.1)",
+    "l1": "l1(weight=1e-4)",
+    "l2": "l2(weight=1e-4)",
+    "double_backprop": "double_backprop(weight=0.1)",
+    "jacobian, 1 probe": "jacobian(weight=0.1, probes=1)",
+    "frobenius, 1 probe": "frobenius(weight=0.1, probes=1)",
+    "hessian_frobenius, 1 probe": "hessian_frobenius(weight=0.1, probes=1)",
+    "hsfob-db1, 1 probe": "hessian_frobenius(weight=.1, probes=1) | double_backprop(weight=.1)",
+    "hsfob-db2, 2 probes": (
+        "hessian_frobenius(weight=.1, power=2, probes=2) | double_backprop(weight=.1)"
+    ),
+    "jacobian, exact": "jacobian(weight=0.1)",
+    "frobenius, exact": "frobenius(weight=0.1)",
+    "hessian_frobenius, exact": "hessian_frobenius(weight=0.1)",
+    "hessian_frobenius squared, exact": "hessian_frobenius(weight=0.1, power=2)",
+}
+SWEPT = "cross_entropy | double_backprop(weight=0.1)"
+
+
+class Setting(NamedTuple):
+    """Shapes and repetitions: images `[batch, *shape]`, `runs` models in a sweep."""
+
+    shape: tuple[int, int, int]
+    batch: int
+    steps: int
+    rounds: int
+    runs: int = 1
+
+
+def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
+    """The thesis's small network and random images of the setting's shape, ten classes."""
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (4 * setting.batch, *setting.shape)).astype(np.uint8)
+    label = generator.integers(0, 10, len(image)).astype(np.int32)
+
+    def build(key: jax.Array) -> rj.Forward:
+        return regjax.flax.bind(models.create("small_cnn", setting.shape, 10, nnx.Rngs(key)))
+
+    task = training.Task(build, training.optimizer("adam", 1e-3), normalise, 10)
+    return task, training.Data(jnp.asarray(image), jnp.asarray(label))
+
+
+class Step:
+    """A loss's training step on a random problem: counted, compiled in the training loop, timed."""
+
+    def __init__(self, expression: str, setting: Setting) -> None:
+        """Counts and compiles."""
+        task, data = random_problem(setting)
+        loss = jax.tree.map(jnp.float32, rj.parse(expression))
+        seed, count = jnp.uint32(0), jnp.int32(setting.steps)
+        self._state = jax.jit(
+            lambda: training.init_loss(task, data, training.init(task, seed), loss)
+        )()
+        shape = (setting.steps, setting.batch)
+        index = np.random.default_rng(1).integers(0, len(data.label), shape).astype(np.int32)
+        self._arguments = (loss, seed, jnp.asarray(index), jnp.ones(shape))
+        batch = training.gather(task, data, index[0], jnp.ones(setting.batch))
+        step = functools.partial(training.train_step, task)
+        self.flops = flops(step, self._state, loss, batch, jax.random.key(0))
+        advance = functools.partial(training.train_steps, task)
+        lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
+        self._compiled = lowered.compile(devices.compiler_options())
+        self._data, self._count, self._steps = data, count, setting.steps
+        self.bytes = self._compiled.memory_analysis().temp_size_in_bytes
+
+    def seconds(self) -> float:
+        """Time of one step, in a loop of many."""
+        start = time.perf_counter()
+        arguments = (self._data, self._count, self._state, *self._arguments)
+        jax.block_until_ready(self._compiled(*arguments))
+        return (time.perf_counter() - start) / self._steps
+
+
+def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple[float, float]:
+    """Takes two timings in turn; returns the median of the first and of the ratio second : first."""
+    a(), b()
+    pairs = [(a(), b()) for _ in range(rounds)]
+    return statistics.median(p[0] for p in pairs), statistics.median(p[1] / p[0] for p in pairs)
+
+
+def transform_costs(setting: Setting) -> list[dict[str, Any]]:
+    """A row for the plain step and each transform."""
+    plain = Step(PLAIN, setting)
+    rows = []
+    for name, stages in tqdm(TRANSFORMS.items(), desc="transforms"):
+        step = Step(f"{PLAIN} | {stages}", setting)
+        seconds, ratio = paired(plain.seconds, step.seconds, setting.rounds)
+        rows.append(
+            {
+                "transform": name,
+                "loss": f"{PLAIN} | {stages}",
+                "flops": step.flops / plain.flops,
+                "memory": step.bytes / plain.bytes,
+                "megabytes": step.bytes / 1e6,
+                "time": ratio,
+                "plain_ms": 1e3 * seconds,
+            }
+        )
+    first = {"flops": 1.0, "memory": 1.0, "megabytes": plain.bytes / 1e6, "time": 1.0}
+    seconds = statistics.median(row["plain_ms"] for row in rows)
+    return [{"transform": "plain", "loss": PLAIN, **first, "plain_ms": seconds}, *rows]
+
+
+def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
+    """A row for each strategy: models x steps / s, and that over one model at a time."""
+    task, data = random_problem(setting)
+    alone = _advance(sweep.Sweep(task, data, "map"), 1, setting)
+    rows = []
+    for strategy in tqdm(sweep.STRATEGIES, desc="sweeps"):
+        program = sweep.Sweep(task, data, strategy)
+        runs = setting.runs + -setting.runs % program.multiple
+        together = _advance(program, runs, setting)
+        seconds, ratio = paired(alone, together, setting.rounds)
+        rows.append(
+            {
+                "strategy": strategy,
+                "runs": runs,
+                "throughput": runs / (seconds * ratio),
+                "one_at_a_time": 1 / seconds,
+                "gain": runs / ratio,
+            }
+        )
+    return rows
+
+
+def _advance(program: sweep.Sweep, runs: int, setting: Setting) -> Callable[[], float]:
+    losses = sweep.stack([rj.parse(SWEPT)] * runs)
+    seeds = jnp.arange(runs, dtype=jnp.uint32)
+    states = [program.init(losses, seeds)]
+    shape = (runs, setting.steps, setting.batch)
+    index = np.random.default_rng(1).integers(0, 4 * setting.batch, shape).astype(np.int32)
+    weight = np.ones(shape, np.float32)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        states[0], _ = program.advance(states[0], losses, seeds, index, weight, setting.steps)
+        jax.block_until_ready(states[0])
+        return (time.perf_counter() - start) / setting.steps
+
+    return seconds
+
+
+def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
+    """Markdown of the rows' entries named by `columns`, each with its format."""
+    lines = [list(columns), ["---"] * len(columns)]
+    lines += [[format(row[name], spec) for name, spec in columns.items()] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def run(quick: bool) -> dict[str, Any]:
+    """All measurements, as plain data."""
+    transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 7)
+    sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 7, 16)
+    return {
+        "environment": devices.environment(),
+        "transforms": {"setting": transforms._asdict(), "rows": transform_costs(transforms)},
+        "sweeps": {
+            "setting": sweeps._asdict(),
+            "default": sweep.default_strategy(),
+            "rows": sweep_gains(sweeps),
+        },
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the tables and writes the JSON."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}: options begin with '--'.")
+    result = run(QUICK.value)
+    costs, sweeps = result["transforms"], result["sweeps"]
+    print(f"\nA training step of the small network, {_describe(costs['setting'])}, as multiples")
+    print("of the plain step (memory: temporaries):\n")
+    formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
+    print(table(costs["rows"], formats | {"time": ".2f", "plain_ms": ".1f"}))
+    print(f"\nSweeps of the small network, {_describe(sweeps['setting'])}, double backprop, in")
+    print(f"models x steps / s; '{sweeps['default']}' is this platform's default:\n")
+    formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
+    print(table(sweeps["rows"], formats | {"gain": ".2f"}))
+    print("\n" + "; ".join(f"{name}: {value}" for name, value in result["environment"].items()))
+    path = Path(OUTPUT.value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"Written to {path}")
+
+
+def _describe(setting: dict[str, Any]) -> str:
+    return f"batches of {setting['batch']} images {'x'.join(map(str, setting['shape']))}"
+
+
+if __name__ == "__main__":
+    app.run(main)

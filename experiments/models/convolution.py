@@ -1,0 +1,223 @@
+"""A 2D convolution whose derivatives of every order are fast on CPUs, in loops and under vmap.
+
+XLA's CPU compiler is fast at NHWC x HWIO -> NHWC only, and inside a loop it does not bring other
+forms into that one. The derivatives that JAX writes down for a convolution have other forms, so a
+training step inside `lax.scan` crawls; under `vmap` over models, so do grouped convolutions.
+
+A convolution is a trilinear form in image, kernel and output. Fixing two of the three leaves three
+bilinear maps, to the output, the image and the kernel, which are each other's transposes: every
+derivative of one, of any order and in any mode, is made of these three. Each is written here once
+as canonical convolutions, and once as patches times a matrix, which serves a leading axis of models
+as well.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+# The batch is cut into chunks of this many images where it is summed over: shorter rows stay in
+# the cache, and the chunks run in parallel.
+CHUNK = 8
+# Patches and one matrix product beat XLA's convolution where there are few channels, and where all
+# patches together, counted in numbers, stay in the cache.
+FEW_CHANNELS = 4
+FEW_NUMBERS = 2**20
+
+
+class Window(NamedTuple):
+    """What a convolution is besides its two factors; all pairs are (vertical, horizontal)."""
+
+    image: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        height, width = (
+            (n + sum(p) - k) // s + 1
+            for n, k, s, p in zip(self.image, self.kernel, self.strides, self.padding, strict=True)
+        )
+        return height, width
+
+
+def shifted(x: jax.Array, window: Window, fill: float = 0.0) -> list[jax.Array]:
+    """The pixels of x [B, H, W, K] at each offset of the window: h * w arrays [B, H', W', K]."""
+    none = (0, 0, 0)
+    edges = [(low, high, 0) for low, high in window.padding]
+    x = lax.pad(x, jnp.asarray(fill, x.dtype), [none, *edges, none])
+    rows, columns = (s * (n - 1) + 1 for s, n in zip(window.strides, window.output, strict=True))
+    down, right = window.strides
+    return [
+        x[:, i : i + rows : down, j : j + columns : right]
+        for i in range(window.kernel[0])
+        for j in range(window.kernel[1])
+    ]
+
+
+def _canonical(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
+    options = {"window_strides": (1, 1), **options}
+    return lax.conv_general_dilated(
+        x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
+
+
+def _patched_output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    patches = jnp.concatenate(shifted(x, window), -1)
+    return patches @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _patched_image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    def placed(pixels: jax.Array, offset: tuple[int, ...]) -> jax.Array:
+        sides = zip(
+            window.image, window.output, window.strides, window.padding, offset, strict=True
+        )
+        edges = [(k - low, n - 1 + low - k - s * (m - 1), s - 1) for n, m, s, (low, _), k in sides]
+        return lax.pad(pixels, jnp.zeros((), y.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+    offsets = itertools.product(*map(range, window.kernel))
+    return functools.reduce(jnp.add, (placed(y @ kernel[o].T, o) for o in offsets))
+
+
+def _patched_kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+    patches = jnp.concatenate(shifted(x, window), -1)
+    kernel = jnp.einsum("bijk,bijo->ko", patches, y)
+    return kernel.reshape(*window.kernel, x.shape[-1], y.shape[-1])
+
+
+def _small(images: int, channels: int, window: Window) -> bool:
+    return images * channels * math.prod(window.output + window.kernel) <= FEW_NUMBERS
+
+
+def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    if x.shape[-1] <= FEW_CHANNELS or _small(len(x), x.shape[-1], window):
+        return _patched_output(x, kernel, window)
+    return _canonical(x, kernel, window_strides=window.strides, padding=window.padding)
+
+
+def _image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    if _small(len(y), kernel.shape[2], window):
+        return _patched_image(y, kernel, window)
+    sides = zip(
+        window.image, window.kernel, window.output, window.strides, window.padding, strict=True
+    )
+    edges = [(k - 1 - low, n - 1 + low - s * (m - 1)) for n, k, m, s, (low, _) in sides]
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return _canonical(y, turned, padding=edges, lhs_dilation=window.strides)
+
+
+def _kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+    if _small(len(x), x.shape[-1], window):
+        return _patched_kernel(x, y, window)
+    sides = zip(
+        window.image, window.kernel, window.output, window.strides, window.padding, strict=True
+    )
+    edges = [(low, k + s * (m - 1) - n - low) for n, k, m, s, (low, _) in sides]
+
+    def of_chunk(start: int) -> jax.Array:
+        chunk = slice(start, start + CHUNK)
+        return _canonical(
+            x[chunk].transpose(3, 1, 2, 0),
+            y[chunk].transpose(1, 2, 0, 3),
+            padding=edges,
+            rhs_dilation=window.strides,
+            preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+        )
+
+    total = functools.reduce(jnp.add, map(of_chunk, range(0, len(x), CHUNK)))
+    return total.transpose(1, 2, 0, 3).astype(x.dtype)
+
+
+def _bilinear(
+    name: str, shape: Callable[..., tuple[int, ...]], one: Callable, many: Callable
+) -> Primitive:
+    """A bilinear primitive of arrays of rank 4, or of rank 5 with a leading axis of models."""
+    primitive = Primitive(name)
+
+    def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
+        if a.ndim == 4:
+            return one(a, b, window)
+        return jax.vmap(functools.partial(many, window=window))(a, b)
+
+    def abstract(a: Any, b: Any, *, window: Window) -> Any:
+        lead = a.ndim - 4
+        return a.update(shape=a.shape[:lead] + shape(a.shape[lead:], b.shape[lead:], window))
+
+    primitive.def_impl(jax.jit(compute, static_argnames="window"))
+    primitive.def_abstract_eval(abstract)
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    return primitive
+
+
+def _batch(
+    primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple, *, window: Window
+) -> tuple[jax.Array, int]:
+    models = next(a.shape[axis] for a, axis in zip(args, axes, strict=True) if axis is not None)
+    a, b = (
+        jnp.broadcast_to(a, (models, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+        for a, axis in zip(args, axes, strict=True)
+    )
+    if axes[1] is None and a.ndim == 5 and primitive is not kernel_p:
+        flat = primitive.bind(a.reshape(-1, *a.shape[2:]), args[1], window=window)
+        return flat.reshape(models, -1, *flat.shape[1:]), 0
+    if a.ndim == 5:
+        return primitive.bind(a, b, window=window), 0
+    a, b = (t.reshape(-1, *t.shape[2:]) for t in (a, b))
+    out = primitive.bind(a, b, window=window)
+    return out.reshape(models, -1, *out.shape[1:]), 0
+
+
+output_p = _bilinear(
+    "convolution_output",
+    lambda x, kernel, window: (x[0], *window.output, kernel[3]),
+    _output,
+    _patched_output,
+)
+image_p = _bilinear(
+    "convolution_image",
+    lambda y, kernel, window: (y[0], *window.image, kernel[2]),
+    _image,
+    _patched_image,
+)
+kernel_p = _bilinear(
+    "convolution_kernel",
+    lambda x, y, window: (*window.kernel, x[3], y[3]),
+    _kernel,
+    _patched_kernel,
+)
+
+ad.defbilinear(
+    output_p,
+    lambda y, x, kernel, *, window: image_p.bind(y, kernel, window=window),
+    lambda y, x, kernel, *, window: kernel_p.bind(x, y, window=window),
+)
+ad.defbilinear(
+    image_p,
+    lambda x, y, kernel, *, window: output_p.bind(x, kernel, window=window),
+    lambda x, y, kernel, *, window: kernel_p.bind(x, y, window=window),
+)
+ad.defbilinear(
+    kernel_p,
+    lambda kernel, x, y, *, window: image_p.bind(y, kernel, window=window),
+    lambda kernel, x, y, *, window: output_p.bind(x, kernel, window=window),
+)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Convolve images x [B, H, W, K] with a kernel [h, w, K, O] to [B, H', W', O]."""
+    # Under shard_map a primitive wants both factors to vary over the same mesh axes.
+    varying = [jax.typeof(a).mat.varying for a in (x, kernel)]
+    for_x, for_kernel = (tuple(varying[1] - varying[0]), tuple(varying[0] - varying[1]))
+    x = lax.pcast(x, for_x, to="varying") if for_x else x
+    kernel = lax.pcast(kernel, for_kernel, to="varying") if for_kernel else kernel
+    return output_p.bind(x, kernel, window=window)

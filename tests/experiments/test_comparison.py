@@ -1,0 +1,89 @@
+"""The list of runs, the checks of a config, and the journal."""
+
+import json
+
+import pytest
+
+from configs import digits
+from experiments.comparison import ConfigError, Journal, Run, plan
+
+
+def config(**changes):
+    return digits.get_config("smoke").to_dict() | changes
+
+
+def record(run, accuracy=0.5):
+    return vars(run) | {"test_accuracy": accuracy}
+
+
+def test_a_plan_has_every_combination_once():
+    runs = plan(config())
+    assert len(runs) == len(set(runs)) == 2 * 2 * (7 * 2 + 1)
+    assert {run.strength for run in runs if run.method == "baseline"} == {None}
+    assert runs[0] == Run("db", "cross_entropy | double_backprop(weight=0.01)", 5, 0.01, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": 0}, "config.seeds must be at least 1, but it is 0"),
+        ({"epochs": -1}, "config.epochs must be at least 1, but it is -1"),
+        ({"batch_size": 0}, "config.batch_size must be at least 1"),
+        ({"losses": {}}, "must each name at least one"),
+        ({"train_sizes": ()}, "must each name at least one"),
+        ({"train_sizes": (0,)}, "at least 1 image per class"),
+        ({"selection": "best"}, "'best', but it can be validation or test"),
+        ({"validation_per_class": 0}, "needs config.validation_per_class of at least 1"),
+        ({"strengths": {"dbb": (1.0,)}}, "['dbb'], which config.losses has not"),
+        ({"strengths": {}}, "config.losses.db has a {strength}, but config.strengths.db names"),
+        ({"losses": {"x": "cross_entropi"}, "strengths": {}}, "unknown stage 'cross_entropi'"),
+        ({"losses": {"x": "cross_entropy | l2"}, "strengths": {}}, "config.losses.x: l2 needs"),
+        ({"losses": {"x": "cross_entropy |"}, "strengths": {}}, "no loss expression"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused_in_one_sentence(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        plan(config(**changes))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_finished_runs_are_not_pending(tmp_path):
+    runs = plan(config())
+    Journal(tmp_path, config()).append([record(run) for run in runs[:3]])
+    journal = Journal(tmp_path, config())
+    assert journal.pending(runs) == runs[3:]
+    assert [r["seed"] for r in journal.of(runs)] == [run.seed for run in runs[:3]]
+
+
+def test_a_half_written_line_is_dropped_and_its_run_repeated(tmp_path):
+    runs = plan(config())
+    Journal(tmp_path, config()).append([record(run) for run in runs[:3]])
+    path = tmp_path / "runs.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    journal = Journal(tmp_path, config())
+    assert journal.pending(runs) == runs[2:]
+    journal.append([record(runs[2])])
+    assert Journal(tmp_path, config()).pending(runs) == runs[3:]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    Journal(tmp_path, config()).append([record(run) for run in plan(config())[:2]])
+    path = tmp_path / "runs.jsonl"
+    path.write_text("{]\n" + path.read_text())
+    with pytest.raises(ConfigError, match=r"line 1 of .*runs\.jsonl is damaged: delete that line"):
+        Journal(tmp_path, config())
+
+
+def test_runs_of_another_config_are_refused_and_more_seeds_are_not(tmp_path):
+    Journal(tmp_path, config()).append([record(plan(config())[0])])
+    with pytest.raises(ConfigError, match=r"epochs: 2, now 3\): choose another --workdir"):
+        Journal(tmp_path, config(epochs=3))
+    assert len(Journal(tmp_path, config(seeds=9)).records) == 1
+    assert json.loads((tmp_path / "config.json").read_text())["seeds"] == 9
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file/runs cannot be used .*choose a folder"):
+        Journal(tmp_path / "file" / "runs", config())
