@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import nnx
 from tqdm import tqdm
 
 import regjax as rj
 import regjax.flax
-from experiments import devices, models, sweep, training
+from experiments import commands, devices, models, sweep, training
 from experiments.data.preprocessing import normalise
 from experiments.flops import flops
 
@@ -97,9 +97,10 @@ class Step:
         self.flops = flops(step, self._state, loss, batch, jax.random.key(0))
         advance = functools.partial(training.train_steps, task)
         lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
-        self._compiled = lowered.compile(devices.compiler_options())
+        self._compiled = lowered.compile()
         self._data, self._count, self._steps = data, count, setting.steps
-        self.bytes = self._compiled.memory_analysis().temp_size_in_bytes
+        memory: Any = self._compiled.memory_analysis()
+        self.bytes = memory.temp_size_in_bytes
 
     def seconds(self) -> float:
         """Time of one step, in a loop of many."""
@@ -110,7 +111,7 @@ class Step:
 
 
 def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple[float, float]:
-    """Takes two timings in turn; returns the median of the first and of the ratio second : first."""
+    """Two timings in turn: the median of the first, and that of the ratio of second to first."""
     a(), b()
     pairs = [(a(), b()) for _ in range(rounds)]
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] / p[0] for p in pairs)
@@ -200,10 +201,8 @@ def run(quick: bool) -> dict[str, Any]:
     }
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Prints the tables and writes the JSON."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}: options begin with '--'.")
     result = run(QUICK.value)
     costs, sweeps = result["transforms"], result["sweeps"]
     print(f"\nA training step of the small network, {_describe(costs['setting'])}, as multiples")
@@ -226,4 +225,4 @@ def _describe(setting: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run(main)

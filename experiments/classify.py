@@ -23,20 +23,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 import regjax as rj
 import regjax.flax
-from experiments import devices, models, report, training
+from experiments import commands, devices, models, report, training
 from experiments.comparison import ConfigError, Journal, Run, plan
 from experiments.data import sources, subsets
 from experiments.data.preprocessing import normalise
 from experiments.sweep import Sweep, stack
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/digits.py", "What to compare.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "What to compare.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/classify", "Folder for the results.")
 
 # So many steps are one call of the device: the progress bar moves, and calls cost nothing.
@@ -194,16 +194,13 @@ def _evenly(runs: list[Run], most: int) -> list[list[Run]]:
     return [runs[a:b] for a, b in itertools.pairwise(bounds)]
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Runs the comparison of the flags; bad input ends it with one sentence and exit code 2."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}: options begin with '--'.")
     logging.getLogger("jax").setLevel(logging.WARNING)  # not every backend that is missing
     try:
         paths = compare(CONFIG.value, WORKDIR.value)
     except (ConfigError, OSError, ValueError, TypeError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        commands.stop(error)
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on where this stopped.", file=sys.stderr)
         sys.exit(130)
@@ -212,4 +209,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    commands.run(main)

@@ -1,4 +1,4 @@
-"""The devices that an experiment runs on: how to compile for them, and what they are."""
+"""The devices that an experiment runs on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ import platform
 from importlib.metadata import version
 
 import jax
-
-
-def compiler_options() -> dict[str, bool | str]:
-    """Options of `jax.jit` for the default platform."""
-    if jax.default_backend() != "cpu":
-        return {}
-    # XLA's newer library of CPU kernels is slower on these networks than the code it replaced.
-    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_ELTWISE"}
 
 
 def environment() -> dict[str, str]:

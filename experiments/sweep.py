@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 import regjax as rj
-from experiments import devices, training
+from experiments import training
 from experiments.training import Data, Task, TrainState
 
 STRATEGIES = ("vmap", "map", "sharded")
@@ -79,7 +79,6 @@ class Sweep:
 
         def program(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
             mapped = over_runs(functools.partial(function, task), self.strategy)
-            options |= {"compiler_options": devices.compiler_options()}
             return jax.jit(lambda shared, *each: mapped(shared, each), **options)
 
         self._init = program(training.init)

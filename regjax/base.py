@@ -250,9 +250,11 @@ class Loss:
           `Result` and the next state.
 
         Raises:
-          TypeError: an image or label that is not floating, a stage that returns no array.
+          TypeError: no key, an image or label that is not floating, a stage that returns no array.
           ValueError: shapes that do not fit, labels that are not `[B, C]`, another loss's state.
         """
+        if key is None:
+            raise TypeError("Loss.apply needs a key, such as jax.random.key(0), but it is None.")
         check_batch(batch)
         self._check_state(state)
         (base_name, base), *others = self.named()

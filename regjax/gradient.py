@@ -110,9 +110,7 @@ def exact_trace(pullback: Linear, factor: Linear, classes: int, size: int) -> ja
     return jnp.sum(_squared_norms(pullback, factor, unit, classes), axis=0)
 
 
-def mean_exact_trace(
-    pullback: Linear, factor: Linear, classes: int, share: jax.Array
-) -> jax.Array:
+def mean_exact_trace(pullback: Linear, factor: Linear, classes: int, share: jax.Array) -> jax.Array:
     """The mean of `exact_trace` over a batch, in a fraction of its memory when differentiated.
 
     `sum_i share_i Tr(J_i' A A' J_i)`. The derivative is accumulated with the value, class by class,

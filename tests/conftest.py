@@ -1,4 +1,8 @@
-"""Strictness for every test: eight virtual devices, warnings as errors, no silent rank promotion."""
+"""Strictness for every test: eight virtual devices, warnings as errors, no silent rank promotion.
+
+Warnings are turned into errors in pyproject.toml. `NNX_GRAPH_MODE` and `NNX_GRAPH_UPDATES` are read
+by Flax when it is imported; the tests marked `nnx` are the ones that they can change.
+"""
 
 import os
 
@@ -8,6 +12,20 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from collections.abc import Iterator
+
 import jax
+import pytest
+
+from regjax.stages import REGISTRY
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _no_stage_outlives_its_test() -> Iterator[None]:
+    """Takes the stages that a test or an example defines out of the registry again."""
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)

@@ -6,9 +6,16 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
+from tqdm import tqdm
+
+from experiments import classify
+from experiments.comparison import plan
+from experiments.data import sources
+from experiments.data.sources import Dataset, Split
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ("__init__", "common")
@@ -51,8 +58,13 @@ TYPES = {
 }
 
 every_config = pytest.mark.parametrize(
-    ("name", "arg"), list(itertools.product(CONFIGS, ("", "smoke")))
+    ("name", "arg"),
+    [
+        *itertools.product(CONFIGS, ("", "smoke")),
+        *((name, "quick") for name in CONFIGS if name.endswith(TABLES)),
+    ],
 )
+SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
 def get(name, arg=""):
@@ -112,6 +124,52 @@ def test_two_calls_share_nothing(name, arg):
     config = get(name, arg)
     config.losses.db = "changed"
     assert get(name, arg).losses.db != "changed"
+
+
+@pytest.fixture
+def random_data(monkeypatch):
+    """Every data set is a few random images of its shape."""
+
+    def load(name, data_dir):
+        image = np.random.default_rng(0).integers(0, 256, (1600, *SHAPES[name])).astype(np.uint8)
+        split = Split(image, (np.arange(1600) % 10).astype(np.int32))
+        return Dataset(name, split, split, 10)
+
+    monkeypatch.setattr(sources, "load", load)
+
+
+@pytest.mark.nnx
+@pytest.mark.parametrize("name", [*CONFIGS, "configs/thesis/table2:quick"])
+def test_every_loss_fits_the_network(name, random_data):
+    config = get(*name.split(":"))
+    config.train_sizes, config.seeds, config.validation_per_class = (5,), 1, 1
+    runs = {run.method: run for run in plan(config.to_dict())}
+    assert list(runs) == METHODS
+    classify.Comparison(config).check(runs.values())
+
+
+@pytest.mark.parametrize(("name", "arg"), itertools.product(CONFIGS, ("", "smoke")))
+def test_every_config_takes_a_step(name, arg, random_data):
+    config = get(name, arg)
+    config.train_sizes, config.batch_size, config.validation_per_class = (2,), 20, 1
+    config.epochs, config.strategy = 1, "map"
+    comparison = classify.Comparison(config)
+    runs = [run for run in plan(config.to_dict()) if run.method == "baseline"][:2]
+    (first, second) = comparison.train(runs, tqdm(disable=True))
+    assert first["steps"] == 1
+    assert first["seed"] != second["seed"]
+    assert np.isfinite([first["train_loss"], first["test_nll"]]).all()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_quick_is_one_column_with_probes(name):
+    config = get(f"configs/thesis/{name}", "quick")
+    assert config.train_sizes == (50,)
+    assert config.losses["hsfob-db2"].count("power=2, probes=2") == 1
+    assert all(
+        config.losses[m].count("probes=1") == 1 for m in ("jac", "fob", "hsfob", "hsfob-db1")
+    )
+    assert config.published == get(f"configs/thesis/{name}").published
 
 
 @pytest.mark.parametrize("name", CONFIGS)

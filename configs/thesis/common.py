@@ -38,23 +38,27 @@ def table(arg: str, *, dataset: str, model: str, published: Rows, source: str) -
     """Returns the config of one of the tables.
 
     Args:
-      arg: "" for the table as printed, "smoke" for a few seconds on the embedded digits.
+      arg: "" for the table as printed; "quick" for its first column, 50 images per class, with
+        5 seeds, 3 strengths and random probes in place of the exact Jacobian norms; "smoke" for
+        seconds on the embedded digits.
       dataset: the data set's name.
       model: the model's name.
       published: for every method the printed (mean, standard deviation) at each training size.
       source: where those numbers are printed.
 
     Raises:
-      ValueError: if `arg` is neither "" nor "smoke".
+      ValueError: if `arg` is none of these.
     """
-    if arg not in ("", "smoke"):
-        raise ValueError(f"The config's argument is {arg!r}; it can be '' or 'smoke'.")
+    if arg not in ("", "quick", "smoke"):
+        raise ValueError(f"The config's argument is {arg!r}; it can be '', 'quick' or 'smoke'.")
     config = _training(dataset, model)
     config.losses = ConfigDict(LOSSES, sort_keys=False)
     config.strengths = _strengths(STRENGTHS)
     config.published = _published(published)
     config.published_source = source
     config.published_seeds = 10
+    if arg == "quick":
+        _one_column(config)
     if arg == "smoke":
         _shrink(config)
     return config
@@ -70,7 +74,9 @@ def _training(dataset: str, model: str) -> ConfigDict:
     config.train_sizes = TRAIN_SIZES
     config.seeds = 10
     config.epochs = 100
-    config.batch_size = 128
+    # With 50 images per class on MNIST, the thesis's baseline is 90.2 +- 0.5. Adam at 0.001 gives
+    # 90.9 +- 0.6 with batches of 250, and 91.6 +- 0.7 with 128. Pixels are scaled to [0, 1].
+    config.batch_size = 250
     config.optimizer = "adam"
     config.learning_rate = 0.001
     config.validation_per_class = 500
@@ -95,6 +101,22 @@ def _published(rows: Rows) -> ConfigDict:
         cells = zip(map(str, TRAIN_SIZES), row, strict=True)
         published[method] = ConfigDict(dict(cells), sort_keys=False)
     return published
+
+
+def _one_column(config: ConfigDict) -> None:
+    config.train_sizes = TRAIN_SIZES[:1]
+    config.seeds = 5
+    config.strengths = _strengths((0.1, 1.0, 3.0))
+    config.strengths.NI = (0.03, 0.1, 0.3)
+    for method, loss in LOSSES.items():
+        config.losses[method] = _probed(loss)
+
+
+def _probed(loss: str) -> str:
+    """The loss with random probes: one, or the two that an unbiased square needs."""
+    for name in ("jacobian", "frobenius"):  # the latter ends hessian_frobenius as well
+        loss = loss.replace(f"{name}(weight={{strength}}", f"{name}(weight={{strength}}, probes=1")
+    return loss.replace("probes=1, power=2", "power=2, probes=2")
 
 
 def _shrink(config: ConfigDict) -> None:

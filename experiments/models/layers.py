@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -34,7 +35,7 @@ def convolve(
     choice is made while tracing, by the default platform: `lax.platform_dependent` would hold the
     residuals of both forms until the derivative is taken.
     """
-    special = any(option is not None and set(option) != {1} for option in options.values())
+    special = any(np.any(np.asarray(o) != 1) for o in options.values() if o is not None)
     if jax.default_backend() != "cpu" or dimension_numbers != NHWC or lhs.ndim != 4 or special:
         return lax.conv_general_dilated(
             lhs,

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
-from experiments import classify
+from experiments import classify, commands
 from experiments.comparison import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -133,3 +133,27 @@ def test_on_the_command_line_a_mistake_is_one_sentence_and_code_2(tmp_path):
     done = subprocess.run([*command, *wrong], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == ("config.selection is 'best', but it can be validation or test.\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--config.epocs=3"],
+            """no such entry, or not of that type: 'epocs' Did you mean "epochs\"""",
+        ),
+        (["--config.epochs=abc"], "invalid literal for int"),
+        (["--confg=x"], "Unknown command line flag 'confg'. Did you mean: config ?"),
+        (["more"], "unexpected arguments ['more']"),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence(flags, message, monkeypatch, capsys):
+    argv = ["classify", "--config=configs/digits.py:smoke", *flags]
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stopped:
+        commands._parse(argv)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

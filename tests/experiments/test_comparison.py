@@ -85,5 +85,5 @@ def test_runs_of_another_config_are_refused_and_more_seeds_are_not(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="file/runs cannot be used .*choose a folder"):
+    with pytest.raises(ConfigError, match=r"file/runs cannot be used .*choose a folder"):
         Journal(tmp_path / "file" / "runs", config())

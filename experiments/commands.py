@@ -1,0 +1,44 @@
+"""What all commands share: flags whose mistakes are one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+
+
+def stop(message: object) -> NoReturn:
+    """Ends the program because of bad input, with one sentence and exit code 2."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags, a `--config` file and its changed entries among them, and calls `main`."""
+    app.run(lambda argv: main(), flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            if flags.FLAGS.config is None:
+                stop("--config is missing: name a file, such as --config=configs/digits.py.")
+            # A config file that is missing complains only when it is used.
+            flags.FLAGS.config.to_dict()
+    except (flags.Error, OSError, ImportError) as error:
+        stop(_lines(error)[-1].removeprefix("ValueError: "))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        stop("the config has no such entry, or not of that type: " + " ".join(_lines(error)))
+    if len(rest) > 1:
+        stop(f"unexpected arguments {rest[1:]}: options begin with '--'.")
+    return rest
+
+
+def _lines(error: BaseException) -> list[str]:
+    text: object = error
+    while isinstance(text, BaseException):  # ml_collections wraps one error in another
+        text = text.args[0] if text.args else repr(text)
+    return [line.strip() for line in str(text).splitlines() if line.strip()] or [repr(error)]

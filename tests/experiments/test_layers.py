@@ -1,0 +1,222 @@
+"""The layers beside the native operations: values and derivatives of every order and mode."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+from jax.test_util import check_grads
+
+from experiments.models import convolution, layers
+
+# image [H, W, K], kernel [h, w], filters, strides, padding, groups
+CASES = {
+    "same": ((7, 6, 5), (3, 3), 4, (1, 1), "SAME", 1),
+    "few channels": ((6, 6, 3), (3, 3), 4, (1, 1), "SAME", 1),
+    "valid": ((8, 7, 6), (3, 2), 3, (1, 1), "VALID", 1),
+    "strided": ((9, 8, 6), (3, 3), 4, (2, 2), "SAME", 1),
+    "uneven strides": ((9, 10, 5), (2, 3), 3, (3, 2), "VALID", 1),
+    "strided, few channels": ((8, 9, 2), (3, 3), 4, (2, 3), "SAME", 1),
+    "pixelwise": ((8, 8, 6), (1, 1), 4, (2, 2), "SAME", 1),
+    "wide padding": ((5, 6, 5), (3, 3), 4, (2, 1), ((3, 4), (0, 5)), 1),
+    "cropping": ((8, 8, 5), (3, 3), 4, (1, 1), ((-1, 0), (0, -2)), 1),
+    "grouped": ((6, 7, 6), (3, 3), 4, (1, 1), "SAME", 2),
+    "depthwise, strided": ((7, 7, 4), (3, 3), 8, (2, 2), "SAME", 4),
+}
+
+
+def native(x, kernel, strides, padding, groups):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def ours(x, kernel, strides, padding, groups):
+    return layers.convolve(x, kernel, strides, padding, feature_group_count=groups)
+
+
+def sample(case, dtype=np.float64, batch=3):
+    image, size, filters, *geometry = CASES[case]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch, *image))
+    kernel = rng.normal(size=(*size, image[-1] // geometry[-1], filters))
+    return jnp.asarray(x, dtype), jnp.asarray(kernel, dtype), geometry
+
+
+def assert_close(a, b, tolerance=1e-10):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=tolerance, atol=tolerance
+        ),
+        a,
+        b,
+    )
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def energy(convolve, geometry):
+    """A nonlinear loss that contains an input gradient: its derivatives reach every rule."""
+
+    def loss(x, kernel):
+        value, pullback = jax.vjp(lambda x: jnp.sin(convolve(x, kernel, *geometry)), x)
+        return jnp.sum(value**2) + jnp.sum(pullback(jnp.cos(value))[0] ** 2)
+
+    return loss
+
+
+def everything(convolve, geometry):
+    """Value, a forward derivative, and a forward derivative of the reverse one, in one program."""
+    loss = energy(convolve, geometry)
+
+    def compute(x, kernel):
+        along = (jnp.cos(x), jnp.cos(kernel))
+        return (
+            convolve(x, kernel, *geometry),
+            jax.jvp(loss, (x, kernel), along),
+            jax.jvp(jax.grad(loss, (0, 1)), (x, kernel), along),
+        )
+
+    return compute
+
+
+@pytest.mark.parametrize("form", ["patches", "canonical"])
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_derivatives_equal_the_native_ones(case, form, double, monkeypatch):
+    if form == "canonical":
+        monkeypatch.setattr(convolution, "FEW_NUMBERS", 0)
+        monkeypatch.setattr(convolution, "CHUNK", 2)
+    x, kernel, geometry = sample(case)
+    assert_close(*(jax.jit(everything(f, geometry))(x, kernel) for f in (ours, native)))
+
+
+@pytest.mark.parametrize("case", ["strided", "grouped"])
+def test_derivatives_are_right_to_second_order_in_both_modes(case, double):
+    x, kernel, geometry = sample(case, batch=1)
+    check_grads(jax.jit(energy(ours, geometry)), (x, kernel / 4), order=2)
+
+
+def test_gradient_of_a_gradient_of_a_gradient(double):
+    x, kernel, geometry = sample("strided")
+
+    def third(convolve):
+        second = jax.grad(energy(convolve, geometry))
+        return jax.jit(jax.grad(lambda x, k: jnp.sum(second(x, k) ** 2), (0, 1)))(x, kernel)
+
+    assert_close(third(ours), third(native))
+
+
+@pytest.mark.parametrize("case", ["same", "strided, few channels", "grouped"])
+@pytest.mark.parametrize("batched", [(0, 0), (None, 0), (1, None)])
+def test_vmap_equals_the_native_one(case, batched, double):
+    x, kernel, geometry = sample(case)
+    stack = [
+        a if axis is None else jnp.stack([a, 2 - a, a / 2], axis)
+        for a, axis in zip((x, kernel), batched, strict=True)
+    ]
+    assert_close(
+        *(jax.jit(jax.vmap(everything(f, geometry), batched))(*stack) for f in (ours, native))
+    )
+    vmapped = [
+        jax.grad(
+            lambda x, k, f=f: jnp.sum(jax.vmap(everything(f, geometry), batched)(x, k)[0] ** 3),
+            (0, 1),
+        )
+        for f in (ours, native)
+    ]
+    assert_close(*(jax.jit(f)(*stack) for f in vmapped))
+
+
+def test_vmap_of_vmap(double):
+    x, kernel, geometry = sample("same")
+    xs, kernels = jnp.stack([x, -x]), jnp.stack([kernel, 2 * kernel, 3 * kernel])
+    twice = [
+        jax.vmap(jax.vmap(lambda x, k, f=f: f(x, k, *geometry), (None, 0)), (0, None))
+        for f in (ours, native)
+    ]
+    assert_close(*(jax.jit(f)(xs, kernels) for f in twice))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.04)])
+@pytest.mark.parametrize("form", ["patches", "canonical"])
+def test_single_and_half_precision(dtype, tolerance, form, monkeypatch):
+    if form == "canonical":
+        monkeypatch.setattr(convolution, "FEW_NUMBERS", 0)
+        monkeypatch.setattr(convolution, "CHUNK", 2)
+    x, kernel, geometry = sample("strided", dtype)
+
+    def gradients(f):
+        value, pullback = jax.vjp(lambda x, k: f(x, k, *geometry), x, kernel)
+        return value, *pullback(jnp.ones_like(value))
+
+    got, want = jax.jit(lambda: gradients(ours))(), jax.jit(lambda: gradients(native))()
+    assert all(a.dtype == dtype for a in got)
+    assert_close(got, want, tolerance)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_shard_map_equals_one_device(check):
+    x, kernel, geometry = sample("same", np.float32, batch=8)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    data, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
+
+    def both(x, kernel):
+        value, pullback = jax.vjp(lambda x: ours(x, kernel, *geometry), x)
+        return value, *pullback(value)
+
+    sharded = jax.shard_map(
+        both, mesh=mesh, in_specs=(data, whole), out_specs=(data, data), check_vma=check
+    )
+    assert_close(jax.jit(sharded)(x, kernel), both(x, kernel), 1e-4)
+
+
+def test_an_unmodified_flax_convolution_uses_it():
+    kwargs = {"strides": 2, "padding": "VALID", "feature_group_count": 2}
+    x = jax.random.normal(jax.random.key(0), (2, 9, 9, 4))
+    mine, theirs = (
+        make(4, 6, (3, 3), **kwargs, rngs=nnx.Rngs(0)) for make in (layers.Conv, nnx.Conv)
+    )
+    theirs.kernel[...] = mine.kernel[...]
+    assert_close(mine(x), theirs(x), 1e-5)
+
+
+def test_other_convolutions_are_handed_over():
+    x = jax.random.normal(jax.random.key(0), (2, 9, 9, 4))
+    dilated = layers.Conv(4, 6, (3, 3), kernel_dilation=2, rngs=nnx.Rngs(0))
+    native_layer = nnx.Conv(4, 6, (3, 3), kernel_dilation=2, rngs=nnx.Rngs(0))
+    native_layer.kernel[...] = dilated.kernel[...]
+    assert_close(dilated(x), native_layer(x), 1e-6)
+    assert layers.Conv(4, 6, (3,), rngs=nnx.Rngs(0))(x[0]).shape == (9, 9, 6)
+
+
+POOLS = [((2, 2), (2, 2), "VALID"), ((3, 2), (2, 1), "SAME"), ((2, 2), (2, 2), "SAME")]
+
+
+@pytest.mark.parametrize(("window", "strides", "padding"), POOLS)
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooling_equals_the_native_one(kind, window, strides, padding, double):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 9, 3)))
+    mine, theirs = {
+        "max": (layers.max_pool, nnx.max_pool),
+        "avg": (layers.avg_pool, nnx.avg_pool),
+    }[kind]
+
+    def loss(pool):
+        return lambda x: jnp.sum(jnp.sin(pool(x, window, strides, padding)) * jnp.sum(x))
+
+    assert_close(mine(x, window, strides, padding), theirs(x, window, strides, padding))
+    assert_close(jax.grad(loss(mine))(x), jax.grad(loss(theirs))(x))
+    hessian = [
+        jax.jit(jax.jvp, static_argnums=0)(jax.grad(loss(f)), (x,), (x,)) for f in (mine, theirs)
+    ]
+    assert_close(*hessian)

@@ -1,0 +1,474 @@
+"""One table of every public stage, and the rules that each of them keeps.
+
+A stage of regjax that is missing from `TABLE` fails `test_every_stage_is_in_the_table`. The
+networks are tiny, and every test of a row shares one jitted `evaluate`, so that a row costs few
+compilations.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.test_util import check_grads
+from support import (
+    CLASSES,
+    CONV_SHAPE,
+    ConvNet,
+    assert_close,
+    assert_finite,
+    assert_same,
+    random_batch,
+    tanh_forward,
+    tanh_params,
+)
+
+import regjax as rj
+import regjax.flax
+from regjax.stages import REGISTRY
+
+# Sample arguments of every public stage; several where an option changes what is computed.
+TABLE = {
+    "cross_entropy": ["cross_entropy"],
+    "double_backprop": ["double_backprop(weight=0.1)"],
+    "frobenius": ["frobenius(weight=0.1)", "frobenius(weight=0.1, probes=2)"],
+    "hessian_frobenius": [
+        "hessian_frobenius(weight=0.1)",
+        "hessian_frobenius(weight=0.1, probes=1)",
+        "hessian_frobenius(weight=0.1, power=2)",
+        "hessian_frobenius(weight=0.1, power=2, probes=2)",
+    ],
+    "jacobian": ["jacobian(weight=0.1)", "jacobian(weight=0.1, probes=1)"],
+    "l1": ["l1(weight=0.1)", "l1(weight=0.1, exclude=('head',))"],
+    "l2": ["l2(weight=0.1)", "l2(weight=0.1, exclude=())"],
+    "label_smoothing": ["label_smoothing(amount=0.1)"],
+    "noise_injection": ["noise_injection(sigma=0.1)"],
+}
+# Those for which a network with BatchNorm tells frozen statistics from the batch's own.
+FROZEN = [
+    "double_backprop(weight=0.1, statistics='frozen')",
+    "frobenius(weight=0.1, probes=1, statistics='frozen')",
+    "hessian_frobenius(weight=0.1, power=2, statistics='frozen')",
+    "jacobian(weight=0.1, probes=2, statistics='frozen')",
+]
+COMPOSITIONS = [
+    "cross_entropy | hessian_frobenius(weight=0.1) | double_backprop(weight=0.1)",
+    "cross_entropy | l2(weight=0.1) | label_smoothing(amount=0.1) | frobenius(weight=0.1, probes=1)"
+    " | noise_injection(sigma=0.1) | l2(weight=0.1, exclude=())",
+]
+
+
+def expression(stage: str, link: str) -> str:
+    return link if REGISTRY[stage].kind == "base" else f"cross_entropy | {link}"
+
+
+ROWS = [expression(stage, link) for stage, links in TABLE.items() for link in links]
+SIDE_BY_SIDE = " | ".join(
+    ["cross_entropy"]
+    + [link for name, links in TABLE.items() for link in links if REGISTRY[name].kind == "penalty"]
+)
+WRAPPERS = " | ".join(
+    link for name, links in TABLE.items() for link in links if REGISTRY[name].kind == "wrapper"
+)
+# Module scope keeps the tests of a row together, and so its compiled program within one process.
+EVERY = pytest.mark.parametrize("text", ROWS + COMPOSITIONS, scope="module")
+MESH = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+KEY = jax.random.key(3)
+TRACES: list[rj.Loss] = []
+
+
+def evaluate(
+    loss: rj.Loss, params: Any, batch: rj.Batch, key: jax.Array, axis_name: str | None = None
+) -> dict[str, Any]:
+    """The total, its gradient by the parameters, and the parts."""
+    TRACES.append(loss)
+
+    def objective(params: Any) -> tuple[jax.Array, dict[str, Any]]:
+        forward = tanh_forward(params)
+        result, _ = loss.apply(loss.init(forward, batch), forward, batch, key)
+        parts = {name: getattr(result, name) for name in ("losses", "penalties", "metrics")}
+        total = rj.total(result, batch, axis_name=axis_name)
+        return total, parts | {"logits": result.outputs.logits}
+
+    (total, parts), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+    return parts | {"total": total, "gradient": gradient}
+
+
+jitted = jax.jit(evaluate)
+
+
+@jax.jit
+def apply(loss: rj.Loss, state: rj.LossState, batch: rj.Batch) -> tuple[Any, rj.LossState]:
+    """The parts alone, from a given state on."""
+    result, state = loss.apply(state, tanh_forward(), batch, KEY)
+    return (result.losses, result.penalties, result.metrics), state
+
+
+def with_numbers(loss: rj.Loss, value: Any) -> rj.Loss:
+    """The loss with all its strengths set to `value`."""
+    return jax.tree.map(lambda _: value, loss)
+
+
+def padded(batch: rj.Batch, real: int) -> rj.Batch:
+    """Weight 0 and a garbage image on all but `real` examples, none of which is on device 0."""
+    weight = (jnp.arange(16) >= 16 - real).astype(float)
+    image = jnp.where(weight[:, None, None, None] == 0, 1e3, batch.image)
+    return batch.replace(image=image, weight=weight)
+
+
+@pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """For tests that compile much and whose subject XLA's optimizations are not."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+QUICK = pytest.mark.usefixtures("quick_compilation")
+
+
+def test_every_stage_is_in_the_table() -> None:
+    modules = [
+        importlib.import_module(m.name) for m in pkgutil.iter_modules(rj.__path__, "regjax.")
+    ]
+    stages = {
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if hasattr(value, "definition") and value.__module__ == module.__name__
+    }
+    assert stages == set(TABLE), "every public stage has its sample arguments in TABLE"
+    assert stages <= set(rj.__all__)
+    frozen = {name for name in stages if "statistics" in REGISTRY[name].arguments}
+    assert frozen == {link.split("(")[0] for link in FROZEN}
+    assert all(REGISTRY[name] is getattr(rj, name).definition for name in stages)
+
+
+@EVERY
+def test_jit_equals_eager(text: str) -> None:
+    loss, params, batch = rj.parse(text), tanh_params(), random_batch()
+    assert_close(jitted(loss, params, batch, KEY), evaluate(loss, params, batch, KEY))
+
+
+@QUICK
+@EVERY
+@pytest.mark.parametrize("real", [16, 11])
+def test_devices_equal_one_device(text: str, real: int) -> None:
+    loss, params = rj.parse(text), tanh_params()
+    batch = padded(random_batch(), real)
+    expected = jitted(loss, params, batch, KEY)
+    sharded = jax.device_put(batch, NamedSharding(MESH, PartitionSpec("data")))
+    assert_close(jitted(loss, params, sharded, KEY), expected)
+    # Scalars of a device, its metrics and means of penalties, are its own: the total counts them.
+    expected = {name: expected[name] for name in ("total", "gradient")} | by_example(expected)
+    assert_close(by_pmap(loss, params, batch), expected)
+    assert_close(by_shard_map(loss, params, batch), expected)
+
+
+def by_example(parts: dict[str, Any]) -> dict[str, Any]:
+    penalties = {name: value for name, value in parts["penalties"].items() if value.ndim}
+    return {"losses": parts["losses"], "logits": parts["logits"], "penalties": penalties}
+
+
+@functools.partial(jax.pmap, axis_name="data", in_axes=(None, None, 0))
+def pmapped(loss: rj.Loss, params: Any, batch: rj.Batch) -> tuple[dict[str, Any], dict[str, Any]]:
+    parts = evaluate(loss, params, batch, KEY, "data")
+    everywhere = {name: parts[name] for name in ("total", "gradient")}
+    return jax.lax.pmean(everywhere, "data"), by_example(parts)
+
+
+def by_pmap(loss: rj.Loss, params: Any, batch: rj.Batch) -> dict[str, Any]:
+    shards = jax.tree.map(lambda x: x.reshape(8, 2, *x.shape[1:]), batch)
+    everywhere, parts = pmapped(loss, params, shards)
+    flat = jax.tree.map(lambda x: x.reshape(16, *x.shape[2:]), parts)
+    return flat | jax.tree.map(lambda x: x[0], everywhere)
+
+
+@jax.jit
+def by_shard_map(loss: rj.Loss, params: Any, batch: rj.Batch) -> dict[str, Any]:
+    """As in a user's program: the gradient of the mean over the devices, checks on."""
+
+    def on_device(loss: rj.Loss, params: Any, batch: rj.Batch) -> tuple[Any, Any]:
+        def objective(params: Any) -> tuple[jax.Array, dict[str, Any]]:
+            forward = tanh_forward(params)
+            result, _ = loss.apply(loss.init(forward, batch), forward, batch, KEY)
+            total = jax.lax.pmean(rj.total(result, batch, axis_name="data"), "data")
+            return total, by_example(result._asdict() | {"logits": result.outputs.logits})
+
+        (total, parts), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        return {"total": total, "gradient": gradient}, parts
+
+    data, everywhere = PartitionSpec("data"), PartitionSpec()
+    mapped = jax.shard_map(
+        on_device,
+        mesh=MESH,
+        in_specs=(everywhere, everywhere, data),
+        out_specs=(everywhere, data),
+    )
+    everywhere, parts = mapped(loss, params, batch)
+    return everywhere | parts
+
+
+@QUICK
+@EVERY
+def test_padding_changes_nothing(text: str) -> None:
+    loss, params, batch = rj.parse(text), tanh_params(), random_batch()
+    whole = jitted(loss, params, padded(batch, 11), KEY)
+    short = jitted(loss, params, jax.tree.map(lambda x: x[5:], batch).replace(weight=None), KEY)
+    for name in ("total", "gradient", "metrics"):
+        assert_close(whole[name], short[name])
+
+
+@QUICK
+@EVERY
+def test_vmap_equals_a_loop(text: str) -> None:
+    loss, batch = rj.parse(text), random_batch()
+    losses = [with_numbers(loss, strength) for strength in (0.0, 0.1, 0.3)]
+    params = [tanh_params(seed) for seed in range(3)]
+    keys = list(jax.random.split(KEY, 3))
+    stacked = [jax.tree.map(lambda *x: jnp.stack(x), *each) for each in (losses, params, keys)]
+    together = jax.jit(jax.vmap(evaluate, in_axes=(0, 0, None, 0)))(
+        stacked[0], stacked[1], batch, stacked[2]
+    )
+    for i, arguments in enumerate(zip(losses, params, keys, strict=True)):
+        one = jitted(arguments[0], arguments[1], batch, arguments[2])
+        assert_close(jax.tree.map(lambda x, i=i: x[i], together), one)
+
+
+@EVERY
+def test_strength_zero_is_the_loss_without(text: str) -> None:
+    loss, params, batch = with_numbers(rj.parse(text), 0.0), tanh_params(), random_batch()
+    zero, plain = (evaluate(each, params, batch, KEY) for each in (loss, rj.cross_entropy()))
+    for name in ("total", "losses", "logits", "gradient"):
+        assert_same(zero[name], plain[name])
+
+
+@QUICK
+def test_penalties_commute() -> None:
+    # Draws go by name, and so by the order of those of one name: the exact ones are compared.
+    links = [link for link in SIDE_BY_SIDE.split(" | ")[1:] if "probes" not in link]
+    expected = None
+    for order in ([*links, WRAPPERS], [*reversed(links), WRAPPERS], [WRAPPERS, *links]):
+        loss, batch = rj.parse(" | ".join(["cross_entropy", *order])), random_batch()
+        state = loss.init(tanh_forward(), batch)
+        (losses, penalties, _), _ = apply(loss, state, batch)
+        names = dict(loss.named()).items()
+        by_link = {repr(stage): penalties[name] for name, stage in names if name in penalties}
+        assert set(by_link) == set(links)
+        expected = expected or (losses, by_link)
+        assert_close((losses, by_link), expected)
+
+
+@EVERY
+def test_gradients_are_finite_at_zero_and_at_extreme_logits(text: str) -> None:
+    loss, params, batch = rj.parse(text), tanh_params(), random_batch()
+    black = batch.replace(image=jnp.zeros_like(batch.image))
+    assert_finite(jitted(loss, params, black, KEY))
+    assert_finite(jitted(loss, jax.tree.map(jnp.zeros_like, params), black, KEY))
+    logits = tanh_forward(params)(batch.image).logits
+    scale = 1e4 / jnp.max(jnp.abs(logits))
+    extreme = params | {"head": jax.tree.map(lambda x: x * scale, params["head"])}
+    for wrong in (jnp.argmin(logits, -1), jnp.argmax(logits, -1)):
+        result = jitted(loss, extreme, batch.replace(label=jax.nn.one_hot(wrong, CLASSES)), KEY)
+        assert_finite(result)
+        assert jnp.max(jnp.abs(result["logits"])) > 5e3
+
+
+@EVERY
+def test_soft_one_hot_labels_equal_hard_labels(text: str) -> None:
+    loss, params, batch = rj.parse(text), tanh_params(), random_batch()
+    soft = jax.nn.softmax(50 * batch.label)  # 1 and 2e-22, where a case for hard labels would miss
+    assert jnp.all(soft[batch.label == 0] > 0)
+    expected = jitted(loss, params, batch, KEY)
+    assert_close(jitted(loss, params, batch.replace(label=soft), KEY), expected)
+
+
+@EVERY
+def test_bfloat16_in_gives_float32_statistics(text: str) -> None:
+    loss = rj.parse(text)
+    if "noise_injection" in text:
+        loss = with_numbers(loss, 0.0)  # the draws of a normal depend on its dtype
+    coarse = tanh_params(dtype=jnp.bfloat16), random_batch(dtype=jnp.bfloat16)
+    fine = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, coarse)
+    result, expected = (jitted(loss, *inputs, KEY) for inputs in (coarse, fine))
+    parts = {name: result[name] for name in ("losses", "penalties", "metrics", "total")}
+    assert {x.dtype for x in jax.tree.leaves(parts)} == {jnp.dtype(jnp.float32)}
+    assert_finite(result)
+    for name in parts:
+        assert_close(result[name], expected[name], jnp.bfloat16)
+
+
+@EVERY
+def test_a_permuted_batch_gives_permuted_losses(text: str) -> None:
+    loss, params, batch = rj.parse(text), tanh_params(), random_batch()
+    order = np.random.default_rng(0).permutation(16)
+    expected = jitted(loss, params, batch, KEY)
+    moved = jitted(loss, params, jax.tree.map(lambda x: x[order], batch), KEY)
+    for name in ("losses", "penalties", "logits"):
+        reordered = jax.tree.map(lambda x: x[order] if x.ndim else x, expected[name])
+        assert_close(moved[name], reordered)
+    assert_close(moved["gradient"], expected["gradient"])
+
+
+@EVERY
+def test_one_compilation_for_all_numbers(text: str) -> None:
+    loss, params, batch = rj.parse(text), tanh_params(), random_batch()
+    jitted(loss, params, batch, KEY)
+    traced = len(TRACES)
+    kinds = (0, 2, 0.5, np.float32(0.1), np.float64(0.2), np.array(0.3), jnp.float32(0.4))
+    for value in (*kinds, jnp.asarray(0.5), jnp.array(0.6), jnp.bfloat16(0.5), jnp.int32(1)):
+        stages = [
+            stage.definition.bind(
+                {
+                    name: value if stage.definition.is_number(name) else given
+                    for name, given in stage.arguments.items()
+                }
+            )
+            for stage in loss.stages
+        ]
+        other = rj.Loss(tuple(stages))
+        assert all(isinstance(number, float) for number in jax.tree.leaves(other))
+        jitted(other, params, batch, KEY)
+    assert len(TRACES) == traced
+
+
+@QUICK
+@pytest.mark.parametrize(
+    "text", [f"cross_entropy | {WRAPPERS}", SIDE_BY_SIDE], ids=["wrappers", "all"]
+)
+def test_derivatives_to_order_two_in_float64(text: str) -> None:
+    """The penalties side by side, each an output of its own, for they compile faster together."""
+    with jax.enable_x64(True):
+        loss = rj.parse(text)
+        batch = random_batch(4, dtype=jnp.float64)
+
+        @jax.jit
+        def terms(params: Any) -> dict[str, jax.Array]:
+            forward = tanh_forward(params)
+            result, _ = loss.apply(loss.init(forward, batch), forward, batch, KEY)
+            return result.metrics | {"total": rj.total(result, batch)}
+
+        params = tanh_params(dtype=jnp.float64)
+        assert {x.dtype for x in jax.tree.leaves(terms(params))} == {jnp.dtype(jnp.float64)}
+        check_grads(terms, (params,), order=2, modes=("fwd", "rev"), eps=1e-5)
+
+
+@EVERY
+def test_expressions_name_everything(text: str) -> None:
+    loss, batch = rj.parse(text), random_batch()
+    assert rj.parse(repr(loss)) == loss
+    assert rj.parse(repr(with_numbers(loss, 0.7))) == with_numbers(loss, 0.7)
+    result = jitted(loss, tanh_params(), batch, KEY)
+    named = dict(loss.named())
+    penalties = {n for n, stage in named.items() if stage.definition.kind == "penalty"}
+    base = next(iter(named))
+    assert set(result["penalties"]) == penalties
+    assert set(result["metrics"]) == penalties | {base}
+    assert_close(result["metrics"][base], jnp.mean(result["losses"]))
+    for name in penalties:
+        weight = named[name].arguments["weight"]
+        assert_close(weight * result["metrics"][name], jnp.mean(result["penalties"][name]))
+
+
+@EVERY
+def test_total_is_the_sum_by_hand(text: str) -> None:
+    batch = random_batch()
+    weight = np.random.default_rng(5).uniform(size=16) * (np.arange(16) % 3 > 0)
+    batch = batch.replace(weight=jnp.asarray(weight, jnp.float32))
+    result = jitted(rj.parse(text), tanh_params(), batch, KEY)
+    expected = np.average(np.float64(result["losses"]), weights=weight)
+    for value in result["penalties"].values():
+        value = np.float64(value)
+        expected += np.average(value, weights=weight) if value.ndim else value
+    assert_close(result["total"], expected)
+
+
+@QUICK
+@EVERY
+def test_schedules_follow_the_step(text: str) -> None:
+    loss, batch = rj.parse(text), random_batch()
+    schedule = optax.linear_schedule(0.0, 0.4, transition_steps=2)
+    scheduled = with_numbers(loss, schedule)
+    assert jax.tree.leaves(scheduled) == []
+    state = jax.eval_shape(lambda: scheduled.init(tanh_forward(), batch))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+    for step in range(4):
+        assert state.step == step
+        number = with_numbers(loss, float(schedule(step)))
+        expected, _ = apply(number, state, batch)
+        result, state = apply(scheduled, state, batch)
+        assert_close(result, expected)
+
+
+def test_transforms_document_their_arguments() -> None:
+    for stage in TABLE:
+        transform = getattr(rj, stage)
+        signature = inspect.signature(transform)
+        assert set(signature.parameters) - {"loss"} == set(transform.definition.arguments)
+        for argument in transform.definition.arguments:
+            assert f"{argument}: " in transform.__doc__, (stage, argument)
+
+
+# A convolutional network in Flax NNX, with BatchNorm and dropout.
+
+conv_batch = functools.partial(random_batch, 4, shape=CONV_SHAPE)
+
+
+@functools.cache
+def conv_forward() -> rj.Forward:
+    from flax import nnx
+
+    return regjax.flax.bind(ConvNet(nnx.Rngs(0)), head="head")
+
+
+def conv_evaluate(
+    loss: rj.Loss, forward: rj.Forward, batch: rj.Batch, key: jax.Array
+) -> tuple[Any, Any]:
+    TRACES.append(loss)
+
+    def objective(params: Any) -> tuple[jax.Array, Any]:
+        bound = forward.replace(params=params)
+        result, _ = loss.apply(loss.init(bound, batch), bound, batch, key)
+        return rj.total(result, batch), (result.losses, result.penalties, result.outputs.state)
+
+    return jax.value_and_grad(objective, has_aux=True)(forward.params)
+
+
+conv_jitted = jax.jit(conv_evaluate)
+
+
+@pytest.mark.nnx
+def test_nnx_jit_equals_eager() -> None:
+    loss = rj.parse(
+        "cross_entropy | double_backprop(weight=0.1) | noise_injection(sigma=0.1) | l2(weight=0.1)"
+    )
+    compiled = conv_jitted(loss, conv_forward(), conv_batch(), KEY)
+    assert_close(compiled, conv_evaluate(loss, conv_forward(), conv_batch(), KEY))
+
+
+@pytest.mark.nnx
+@QUICK
+def test_nnx_with_every_stage_at_once() -> None:
+    text = " | ".join([SIDE_BY_SIDE, *FROZEN, WRAPPERS]).replace("'head'", "'bias'")
+    loss, forward, batch = rj.parse(text), conv_forward(), conv_batch()
+    assert {stage.definition.name for stage in loss.stages} == set(TABLE)
+    compiled = conv_jitted(loss, forward, batch, KEY)
+    assert_finite(compiled)
+    (_, (losses, penalties, state)), gradient = compiled
+    assert losses.shape == (4,)
+    assert len(penalties) == len(loss.stages) - 3
+    assert all(jnp.all(penalty > 0) for penalty in penalties.values())
+    traced = len(TRACES)
+    moved = forward.replace(state=state, params=gradient)
+    black = batch.replace(image=jnp.zeros_like(batch.image))
+    assert_finite(conv_jitted(with_numbers(loss, 0.9), moved, black, jax.random.key(9)))
+    assert_finite(conv_jitted(loss, forward, conv_batch(seed=2), KEY))
+    assert len(TRACES) == traced

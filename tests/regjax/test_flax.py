@@ -1,0 +1,337 @@
+"""`bind`: unmodified NNX and Linen models as pure functions, with taps, dropout and statistics."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen, nnx
+from support import (
+    CLASSES,
+    CONV_SHAPE,
+    ConvNet,
+    assert_close,
+    assert_same,
+    random_batch,
+)
+
+import regjax as rj
+from regjax.flax import bind
+
+pytestmark = pytest.mark.nnx
+
+KEY = jax.random.key(0)
+BATCH = random_batch(4, shape=CONV_SHAPE)
+X = BATCH.image
+
+
+class LinenBlock(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = jnp.tanh(linen.Dense(4)(x))
+        return linen.Dropout(0.5, deterministic=not train)(x)
+
+
+class LinenNet(linen.Module):
+    """The same network as `ConvNet`."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = linen.Conv(4, (3, 3), name="conv")(x)
+        x = jnp.tanh(linen.BatchNorm(use_running_average=not train, name="norm")(x))
+        for i in range(2):
+            x = LinenBlock(name=f"blocks_{i}")(x, train)
+        return linen.Dense(CLASSES, name="head")(x.mean((1, 2)))
+
+
+def nnx_forward(rate: float = 0.5) -> rj.Forward:
+    return bind(ConvNet(nnx.Rngs(0), rate), head="head")
+
+
+@functools.cache
+def linen_variables() -> Any:
+    return LinenNet().init(KEY, X, train=False)
+
+
+def linen_forward() -> rj.Forward:
+    modes = {"training": {"train": True}, "frozen": {"train": False}}
+    return bind(LinenNet(), linen_variables(), head="head", **modes)
+
+
+BOTH = pytest.mark.parametrize("make", [nnx_forward, linen_forward])
+MASKED = {nnx_forward: ("blocks.0.dropout", "blocks.1.dropout"), linen_forward: ()}
+
+
+@jax.jit
+def run(forward: rj.Forward, x: jax.Array, key: jax.Array | None = None) -> rj.Outputs:
+    return forward(x, key)
+
+
+def penalty(loss: rj.Loss, forward: rj.Forward, key: jax.Array | None = KEY) -> jax.Array:
+    @jax.jit
+    def measure(forward: rj.Forward) -> jax.Array:
+        result, _ = loss.apply(loss.init(forward, BATCH), forward, BATCH, key)
+        (value,) = result.penalties.values()
+        return value
+
+    return measure(forward)
+
+
+def trained(make: Any) -> rj.Forward:
+    """With averages that are not the initial ones."""
+    forward = make()
+    return forward.replace(state=run(forward, X + 1).state)
+
+
+# Layers.
+
+
+def test_layers_are_named_by_path() -> None:
+    assert set(nnx_forward().layers) >= {
+        *("input", "conv", "norm", "head", "blocks.0", "blocks.1"),
+        *("blocks.0.linear", "blocks.0.dropout", "blocks.1.linear", "blocks.1.dropout"),
+    }
+    assert set(linen_forward().layers) == {
+        *("input", "conv", "norm", "head", "blocks_0", "blocks_1"),
+        *("blocks_0.Dense_0", "blocks_1.Dense_0"),
+    }
+
+
+@BOTH
+def test_taps_see_every_layer_once(make: Any) -> None:
+    forward, seen = make(), {}
+
+    def spy(layer: str, h: jax.Array) -> jax.Array:
+        assert layer not in seen
+        seen[layer] = h.shape
+        return h
+
+    assert_close(forward(X, tap=spy), forward(X))
+    called = [layer for layer in forward.layers if layer != "blocks"]
+    assert set(called) <= set(seen)
+    assert seen["input"] == X.shape
+    assert seen["conv"] == (4, 4, 4, 4)
+    assert seen["head"] == (4, CLASSES)
+
+
+@BOTH
+def test_taps_replace_what_flows(make: Any) -> None:
+    forward = make()
+    plain = forward(X)
+    block = next(name for name in forward.layers if name in ("blocks.1", "blocks_1"))
+    for layer in ("input", "conv", block, "head"):
+        shifted = forward.with_tap(lambda _, h: jnp.sin(3 * h), layers=(layer,))
+        changed = jax.jit(lambda x, shifted=shifted: shifted(x).logits)(X)
+        assert jnp.all(jnp.abs(changed - plain.logits) > 1e-6), layer
+        same = forward.with_tap(lambda _, h: h, layers=(layer,))
+        assert_close(same(X).logits, plain.logits)
+    zeroed = forward.with_tap(lambda _, h: jnp.zeros_like(h), layers=(block,))(X)
+    assert_close(zeroed.logits, jnp.broadcast_to(forward.head.bias[None], (4, CLASSES)))
+    assert_close(forward(X).logits, plain.logits)
+
+
+@BOTH
+def test_features_and_head_make_the_logits(make: Any) -> None:
+    forward = make()
+    outputs = run(forward, X, KEY)
+    head = forward.head
+    assert outputs.features.shape == (4, 4)
+    assert head.kernel.shape == (4, CLASSES)
+    assert_close(outputs.features @ head.kernel + head.bias[None], outputs.logits)
+
+
+def test_models_may_return_features_and_have_no_head() -> None:
+    class Both(nnx.Module):
+        def __init__(self) -> None:
+            self.linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return self.linear(x), x
+
+    forward = bind(Both())
+    assert_same(forward(jnp.ones((1, 2))).features, jnp.ones((1, 2)))
+    assert forward.head is None
+    assert bind(nnx.Linear(2, 2, rngs=nnx.Rngs(0)))(jnp.ones((1, 2))).features is None
+
+
+def test_heads_without_bias_called_by_keyword() -> None:
+    class Keyword(nnx.Module):
+        def __init__(self) -> None:
+            self.out = nnx.Linear(2, 3, use_bias=False, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return self.out(inputs=x)
+
+    forward = bind(Keyword(), head="out")
+    assert forward.head.bias is None
+    assert_close(forward(jnp.ones((1, 2))).features, jnp.ones((1, 2)))
+
+
+# Purity.
+
+
+def test_nothing_is_written_through_to_the_model() -> None:
+    model, kept = ConvNet(nnx.Rngs(0)), nnx.Any(nnx.Param, nnx.BatchStat)
+    before = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(model, kept)))
+    classes = {path: type(module) for path, module in nnx.iter_modules(model)}
+    forward = bind(model, head="head")
+    states = [forward(X, KEY).state, run(forward, X, KEY).state]
+    jax.grad(lambda p: forward.replace(params=p)(X, KEY, tap=lambda _, h: h).logits.sum())(
+        forward.params
+    )
+    after = nnx.to_pure_dict(nnx.state(model, kept))
+    assert_same(after, before)
+    assert {path: type(module) for path, module in nnx.iter_modules(model)} == classes
+    assert_close(states[0], states[1])
+    assert jax.tree.structure(states[0]) == jax.tree.structure(forward.state)
+    moved = jax.tree.map(lambda a, b: jnp.any(a != b), states[0], forward.state)
+    assert any(jax.tree.leaves(moved))
+    model.head.bias[...] = model.head.bias[...] + 7.0
+    assert jnp.all(forward.head.bias == 0)
+
+
+@BOTH
+def test_statistics_ride_in_the_state(make: Any) -> None:
+    forward = make()
+    first = run(forward, X)
+    second = run(forward.replace(state=first.state), X)
+    assert_close(first.logits, second.logits)  # training mode normalises by the batch
+    moved = forward.replace(state=second.state)
+    assert jnp.any(jnp.abs(run(moved.frozen(), X).logits - run(forward.frozen(), X).logits) > 1e-4)
+    assert_same(run(moved.frozen(), X).state, second.state)
+
+
+# Dropout.
+
+
+@BOTH
+def test_same_key_same_masks_and_no_key_none(make: Any) -> None:
+    forward = make()
+    one, other = KEY, jax.random.key(1)
+    assert_same(run(forward, X, one), run(forward, X, one))
+    assert jnp.any(run(forward, X, one).logits != run(forward, X, other).logits)
+    assert_same(run(forward, X), run(forward, X, None))
+    assert jnp.any(run(forward, X, one).logits != run(forward, X).logits)
+    raw = jax.random.key_data(one)
+    assert_same(run(forward, X, raw), run(forward, X, one))
+
+
+def test_two_layers_have_masks_of_their_own() -> None:
+    forward, masks = nnx_forward(), {}
+
+    def ones(layer: str, h: jax.Array) -> jax.Array:
+        if layer.endswith("dropout"):
+            masks[layer] = h == 0
+        return jnp.ones_like(h) if layer.endswith("linear") else h
+
+    forward(X, KEY, tap=ones)
+    first, second = masks.values()
+    assert jnp.any(first)
+    assert jnp.any(first != second)
+    assert jnp.any(first[0] != first[1])
+
+
+def test_split_streams_are_seeded_in_their_shape() -> None:
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap(in_axes=(0,), out_axes=0)
+    def layers(rngs: nnx.Rngs) -> nnx.Dropout:
+        return nnx.Dropout(0.5, rngs=rngs)
+
+    class Ensemble(nnx.Module):
+        def __init__(self) -> None:
+            self.dropouts = layers(nnx.Rngs(0))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return nnx.vmap(lambda layer, x: layer(x), in_axes=(0, None))(self.dropouts, x).sum(0)
+
+    forward = bind(Ensemble())
+    assert_close(forward(jnp.ones((2, 64))).logits, jnp.full((2, 64), 3.0))
+    assert len(jnp.unique(forward(jnp.ones((2, 64)), KEY).logits)) > 2
+
+
+def test_an_nnx_model_in_eval_mode_stays_in_it() -> None:
+    model = ConvNet(nnx.Rngs(0))
+    model.eval()
+    forward = bind(model)
+    assert_same(run(forward, X, KEY).logits, run(forward, X).logits)
+    assert_same(run(forward, X, KEY).state, forward.state)
+    assert_same(run(forward, X).logits, run(forward.frozen(), X).logits)
+
+
+# Frozen statistics.
+
+
+def test_frozen_is_the_eval_mode() -> None:
+    forward = trained(linen_forward)
+    variables = {"params": forward.params, **forward.state}
+    assert_close(run(forward.frozen(), X).logits, LinenNet().apply(variables, X, train=False))
+    model = ConvNet(nnx.Rngs(0))
+    model(X + 1)
+    expected = bind(model).frozen()
+    model.eval()
+    assert_close(run(expected, X).logits, model(X))
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "double_backprop(weight=1)",
+        "jacobian(weight=1)",
+        "frobenius(weight=1, probes=1)",
+        "hessian_frobenius(weight=1)",
+    ],
+)
+def test_frozen_penalties_are_those_of_the_eval_mode(link: str) -> None:
+    model = ConvNet(nnx.Rngs(0), rate=0.0)
+    model(X + 1)
+    training = bind(model)
+    model.eval()
+    evaluation = bind(model)
+    text = f"cross_entropy | {link}"
+    expected = penalty(rj.parse(text), evaluation)
+    frozen = penalty(rj.parse(text.replace("weight=1", "weight=1, statistics='frozen'")), training)
+    assert_close(frozen, expected)
+    assert jnp.any(jnp.abs(penalty(rj.parse(text), training) - expected) > 1e-4)
+
+
+# Linen and NNX are the same network.
+
+
+def test_linen_and_nnx_agree() -> None:
+    linen_one, nnx_one = linen_forward(), nnx_forward()
+    params = dict(linen_one.params)
+    blocks = {i: {"linear": params.pop(f"blocks_{i}")["Dense_0"]} for i in range(2)}
+    moved = nnx_one.replace(params=params | {"blocks": blocks})
+    assert_close(run(moved, X).logits, run(linen_one, X).logits)
+    decay = rj.parse("cross_entropy | l2(weight=1)")
+    assert_close(penalty(decay, moved), penalty(decay, linen_one))
+
+
+# Mistakes.
+
+
+def test_mistakes() -> None:
+    model, variables = ConvNet(nnx.Rngs(0)), linen_variables()
+    for call, error, words in [
+        (lambda: bind(tuple), TypeError, r"Flax NNX or Linen module.*given type"),
+        (lambda: bind(model, variables), TypeError, r"NNX module holds its variables"),
+        (lambda: bind(model, training={}), TypeError, r"NNX module holds its variables and mode"),
+        (lambda: bind(LinenNet()), TypeError, r"needs its variables: bind\(model, model\.init"),
+        (
+            lambda: bind(LinenNet(), variables["params"]),
+            TypeError,
+            r"all that model\.init.*'params'.*'blocks_0'",
+        ),
+        (lambda: bind(model, head="haed"), ValueError, r"no layer 'haed' to be the head.*'head'"),
+        (lambda: bind(model, head="conv"), ValueError, r"'conv' must be a linear layer.*\[A, C\]"),
+        (lambda: bind(model, head="blocks.0"), ValueError, r"'blocks\.0' must be a linear layer"),
+        (
+            lambda: bind(model).with_tap(lambda _, h: h, layers=("block.0",)),
+            ValueError,
+            r"unknown layers \['block\.0'\].*'blocks\.0'",
+        ),
+    ]:
+        with pytest.raises(error, match=words) as caught:
+            call()
+        assert "\n" not in str(caught.value)

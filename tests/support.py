@@ -1,0 +1,118 @@
+"""What the tests share: tolerances by dtype, tiny networks, random batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import regjax as rj
+
+CLASSES, SHAPE, FEATURES = 3, (3, 2, 1), 5
+
+# Relative and absolute: two ways to compute the same number, with sums in another order.
+TOLERANCES = {"float64": (1e-9, 1e-10), "float32": (2e-4, 1e-5), "bfloat16": (8e-2, 8e-2)}
+
+
+def assert_close(actual: Any, desired: Any, dtype: Any = jnp.float32) -> None:
+    """Compares two pytrees of one structure, leaf by leaf, as closely as `dtype` allows."""
+    rtol, atol = TOLERANCES[jnp.dtype(dtype).name]
+    assert jax.tree.structure(actual) == jax.tree.structure(desired)
+    for (path, a), d in zip(
+        jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(desired), strict=True
+    ):
+        a, d = (np.asarray(x).astype(np.float64) for x in (a, d))
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(a, d, rtol=rtol, atol=atol, err_msg=name)
+
+
+def assert_same(actual: Any, desired: Any) -> None:
+    """Compares two pytrees bit by bit."""
+    assert jax.tree.structure(actual) == jax.tree.structure(desired)
+    for a, d in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
+        np.testing.assert_array_equal(a, d)
+
+
+def assert_finite(tree: Any) -> None:
+    """Every number of a pytree is finite."""
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        assert np.isfinite(np.asarray(x, np.float64)).all(), (jax.tree_util.keystr(path), x)
+
+
+def tanh_network(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A smooth network with one hidden layer; returns logits and features."""
+    hidden = params["hidden"]
+    flat = x.reshape(x.shape[0], -1)
+    features = jnp.tanh(flat @ hidden["kernel"] + hidden["bias"][None])
+    return features @ params["head"]["kernel"] + params["head"]["bias"][None], features
+
+
+def tanh_params(seed: int = 0, dtype: Any = jnp.float32) -> dict[str, Any]:
+    """Parameters of `tanh_network` of order one, so that no term is negligible."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
+    return {
+        "hidden": {"kernel": draw(int(np.prod(SHAPE)), FEATURES), "bias": draw(FEATURES)},
+        "head": {"kernel": draw(FEATURES, CLASSES), "bias": draw(CLASSES)},
+    }
+
+
+def tanh_forward(params: Any = None) -> rj.Forward:
+    """`tanh_network` as a `Forward` with a head."""
+    params = tanh_params() if params is None else params
+    return rj.from_function(tanh_network, params, head=_head)
+
+
+def _head(params: Any) -> tuple[jax.Array, jax.Array]:
+    return params["head"]["kernel"], params["head"]["bias"]
+
+
+def random_batch(
+    size: int = 16, *, seed: int = 1, shape: tuple[int, ...] = SHAPE, dtype: Any = jnp.float32
+) -> rj.Batch:
+    """Random images with one-hot labels, an index that is not the position, and all weights 1."""
+    rng = np.random.default_rng(seed)
+    image = jnp.asarray(rng.normal(size=(size, *shape)), dtype)
+    label = jax.nn.one_hot(rng.integers(CLASSES, size=size), CLASSES, dtype=dtype)
+    index = jnp.asarray(rng.permutation(10 * size)[:size], jnp.int32)
+    return rj.Batch(image, label, index, jnp.ones(size, dtype))
+
+
+class ConvNet(nnx.Module):
+    """A convolution, BatchNorm, two blocks with dropout, a head; it knows of no taps."""
+
+    def __init__(self, rngs: nnx.Rngs, rate: float = 0.5) -> None:
+        """Four features, for images of shape `[B, 4, 4, 1]`."""
+        self.conv = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.blocks = nnx.List([Block(rate, rngs) for _ in range(2)])
+        self.head = nnx.Linear(4, CLASSES, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns logits `[B, C]`."""
+        x = jnp.tanh(self.norm(self.conv(x)))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean((1, 2)))
+
+
+class Block(nnx.Module):
+    """A layer whose output is dropped at random."""
+
+    def __init__(self, rate: float, rngs: nnx.Rngs) -> None:
+        """Four features in, four out."""
+        self.linear = nnx.Linear(4, 4, rngs=rngs)
+        self.dropout = nnx.Dropout(rate, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns an array of the shape of `x`."""
+        return self.dropout(jnp.tanh(self.linear(x)))
+
+
+CONV_SHAPE = (4, 4, 1)
