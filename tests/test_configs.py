@@ -148,7 +148,7 @@ def test_every_loss_fits_the_network(name, random_data):
     classify.Comparison(config).check(runs.values())
 
 
-@pytest.mark.parametrize(("name", "arg"), itertools.product(CONFIGS, ("", "smoke")))
+@pytest.mark.parametrize(("name", "arg"), list(itertools.product(CONFIGS, ("", "smoke"))))
 def test_every_config_takes_a_step(name, arg, random_data):
     config = get(name, arg)
     config.train_sizes, config.batch_size, config.validation_per_class = (2,), 20, 1

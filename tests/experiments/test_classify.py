@@ -143,7 +143,7 @@ def test_on_the_command_line_a_mistake_is_one_sentence_and_code_2(tmp_path):
             """no such entry, or not of that type: 'epocs' Did you mean "epochs\"""",
         ),
         (["--config.epochs=abc"], "invalid literal for int"),
-        (["--confg=x"], "Unknown command line flag 'confg'. Did you mean: config ?"),
+        (["--confg=x"], "Unknown command line flag 'confg'. Did you mean: config"),
         (["more"], "unexpected arguments ['more']"),
     ],
 )
