@@ -1,6 +1,6 @@
 """Regularizers for image classifiers in JAX: every one a function from loss to loss."""
 
-from regjax import gradient, losses, metrics, noise, weights
+from regjax import gradient, losses, metrics, noise, traces, weights
 from regjax.base import (
     Batch,
     Loss,
@@ -47,6 +47,7 @@ __all__ = [
     "parse",
     "penalty",
     "total",
+    "traces",
     "weights",
     "wrapper",
 ]

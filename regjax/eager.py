@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def eager_sum(term: Callable[[jax.Array], jax.Array], count: int) -> jax.Array:
@@ -33,7 +34,8 @@ def eager_sum(term: Callable[[jax.Array], jax.Array], count: int) -> jax.Array:
     axes = frozenset().union(*(jax.typeof(c).mat.varying for c in map(jnp.asarray, closed.consts)))
     constants = _vary(closed.consts, axes)
     inexact = [jnp.issubdtype(c.dtype, jnp.inexact) for c in constants]
-    ks = jnp.arange(count, dtype=jnp.int32)
+    # Of NumPy, since the rule below may be called when the trace that is on now has ended.
+    ks = np.arange(count, dtype=np.int32)
 
     def at(k: jax.Array, constants: list[Any]) -> jax.Array:
         return jax.core.eval_jaxpr(closed.jaxpr, constants, k)[0]

@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from regjax.base import Loss
-from regjax.stages import REGISTRY, Stage
+from regjax.definitions import REGISTRY, Stage
 
 
 def parse(text: str) -> Loss:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from regjax.base import Batch
 from regjax.forward import Forward, Outputs
+from regjax.norms import wide
 from regjax.stages import Number, base, wrapper
 
 
@@ -23,7 +24,7 @@ def log_probabilities(logits: jax.Array) -> jax.Array:
       >>> print(log_probabilities(jnp.zeros(2)).round(4))
       [-0.6931 -0.6931]
     """
-    return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    return jax.nn.log_softmax(wide(logits))
 
 
 @base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
 from regjax.base import Batch, example_keys
 from regjax.forward import Forward
@@ -32,5 +33,6 @@ def noise_injection(
     """
     image = batch.image
     keys = example_keys(key, batch)
-    noise = jax.vmap(lambda k: jax.random.normal(k, image.shape[1:], image.dtype))(keys)
+    dtype = jnp.promote_types(image.dtype, jnp.float32)  # the same draw for bfloat16
+    noise = jax.vmap(lambda k: jax.random.normal(k, image.shape[1:], dtype))(keys)
     return forward, batch.replace(image=(image + sigma * noise).astype(image.dtype))

@@ -16,214 +16,21 @@ keywords as the stage's function, schedules at step 0.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
-import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import numpy as np
-
 from regjax.base import Loss
+from regjax.definitions import REGISTRY, Definition, Number
 
-# What a stage's function sees; the caller may also give an optax schedule, a function of the step.
-Number = float | jax.Array
+__all__ = ["REGISTRY", "Number", "base", "penalty", "wrapper"]
 
 _INPUTS = {
     "base": ("outputs", "batch", "forward", "key", "state"),
     "wrapper": ("forward", "batch", "key", "state"),
     "penalty": ("point", "batch", "forward", "key", "state"),
 }
-REGISTRY: dict[str, Definition] = {}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Definition:
-    """A stage function and what the decorator read off it."""
-
-    kind: str
-    name: str
-    function: Callable[..., Any]
-    init: Callable[..., Any] | None
-    inputs: tuple[str, ...]
-    arguments: dict[str, inspect.Parameter]
-
-    def __reduce__(self) -> Any:
-        # By name, since the module holds the transform in the place of the plain function.
-        return _registered, (self.name,)
-
-    def is_number(self, argument: str) -> bool:
-        """Whether the argument is a leaf of the loss's pytree."""
-        annotation = self.arguments[argument].annotation
-        return annotation in (inspect.Parameter.empty, float, Number) or annotation in (
-            "float",
-            "Number",
-            "rj.Number",
-        )
-
-    def bind(self, given: dict[str, Any]) -> Stage:
-        """Checks the arguments and makes a stage.
-
-        Raises:
-          TypeError: an unknown or missing argument, a number that is none, a static argument that
-            is not hashable.
-          ValueError: a number that is not finite.
-        """
-        known = ", ".join(self.arguments) or "none"
-        unknown = [name for name in given if name not in self.arguments]
-        if unknown:
-            raise TypeError(
-                f"{self.name} has no argument {unknown[0]!r}; its arguments are: {known}."
-            )
-        values = {name: p.default for name, p in self.arguments.items()} | given
-        missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
-        if missing:
-            raise TypeError(
-                f"{self.name} needs the argument {missing[0]!r}; its arguments are: {known}."
-            )
-        checked = {
-            name: self._number(name, value) if self.is_number(name) else self._static(name, value)
-            for name, value in values.items()
-        }
-        return Stage(self, checked)
-
-    def _number(self, name: str, value: Any) -> Any:
-        value = _concrete(value)
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except OverflowError:
-                number = math.inf
-            if not math.isfinite(number):
-                raise ValueError(f"{self.name}'s {name} must be finite, but it is {number!r}.")
-            return number
-        if (callable(value) and not hasattr(value, "definition")) or hasattr(value, "dtype"):
-            return value
-        raise TypeError(
-            f"{self.name}'s {name} must be a number, an array or an optax schedule, "
-            f"but it is {value!r}."
-        )
-
-    def _static(self, name: str, value: Any) -> Any:
-        value = _tupled(value)
-        try:
-            hash(value)
-        except TypeError:
-            raise TypeError(
-                f"{self.name}'s {name} is part of the loss's structure and must be hashable, such "
-                f"as a string, an int or a tuple, but it is {value!r}; an argument annotated "
-                "Number, or not at all, may be an array."
-            ) from None
-        return value
-
-
-@jax.tree_util.register_pytree_with_keys_class
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Stage:
-    """One link of a loss: a definition with its arguments."""
-
-    definition: Definition
-    arguments: dict[str, Any]
-
-    def run(self, step: jax.Array, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        """Calls the stage's function; returns its value and its next state."""
-        definition = self.definition
-        positional = [inputs[name] for name in definition.inputs]
-        out = definition.function(*positional, **self.keywords(step))
-        if definition.init is not None:
-            _check_pair(out, f"{definition.name} asks for state and must return (value, state)")
-            out, state = out
-        else:
-            state = None
-        if definition.kind == "wrapper":
-            _check_pair(out, f"the wrapper {definition.name} must return (forward, batch)")
-        return out, state
-
-    def keywords(self, step: jax.Array) -> dict[str, Any]:
-        """What the stage's own function is given by keyword at a step."""
-        applied = ("weight",) if self.definition.kind == "penalty" else ()
-        return {name: self._at(name, step) for name in self.arguments if name not in applied}
-
-    def weight(self, step: jax.Array) -> Any:
-        """The strength of a penalty at a step."""
-        weight = self._at("weight", step)
-        if np.ndim(weight):
-            raise ValueError(
-                f"{self.definition.name}'s weight must be a scalar where the loss is applied, but "
-                f"it is {_show(weight)}: run stacked losses with jax.vmap."
-            )
-        return weight
-
-    def _at(self, name: str, step: jax.Array) -> Any:
-        value = self.arguments[name]
-        return value(step) if self.definition.is_number(name) and callable(value) else value
-
-    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
-        """Numbers are leaves, all else (and schedules) is structure."""
-        leaf = {
-            name: self.definition.is_number(name) and not callable(value)
-            for name, value in self.arguments.items()
-        }
-        leaves = [
-            (jax.tree_util.GetAttrKey(f"{self.definition.name}.{name}"), value)
-            for name, value in self.arguments.items()
-            if leaf[name]
-        ]
-        static = tuple(
-            (name, None if leaf[name] else value) for name, value in self.arguments.items()
-        )
-        names = tuple(name for name in leaf if leaf[name])
-        return leaves, (self.definition, names, static)
-
-    @classmethod
-    def tree_unflatten(cls, structure: Any, leaves: Any) -> Stage:
-        """The inverse of `tree_flatten_with_keys`."""
-        definition, names, static = structure
-        return cls(definition, dict(static) | dict(zip(names, leaves, strict=True)))
-
-    def __repr__(self) -> str:
-        shown = {
-            name: value
-            for name, value in self.arguments.items()
-            if isinstance(value, jax.Array | np.ndarray)
-            or value != self.definition.arguments[name].default
-        }
-        if not shown:
-            return self.definition.name
-        inside = ", ".join(f"{name}={_show(value)}" for name, value in shown.items())
-        return f"{self.definition.name}({inside})"
-
-
-def _registered(name: str) -> Definition:
-    if name not in REGISTRY:
-        raise ValueError(f"unknown stage {name!r}: import the module that defines it.")
-    return REGISTRY[name]
-
-
-def _concrete(value: Any) -> Any:
-    """Scalars become Python's, so that numbers of every kind share one compiled program."""
-    scalar = isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0
-    return value.item() if scalar and not isinstance(value, jax.core.Tracer) else value
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else _concrete(value)
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0:
-        value = _concrete(value)
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{value.dtype}{list(value.shape)}"
-    return repr(value)
-
-
-def _check_pair(value: Any, expected: str) -> None:
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"{expected}, but it returned {type(value).__name__}.")
 
 
 def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | None) -> Definition:
@@ -315,6 +122,7 @@ def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any
       ValueError: another module has a stage of that name.
 
     Example:
+      >>> import jax
       >>> import regjax as rj
       >>> @rj.base
       ... def brier(outputs, batch):

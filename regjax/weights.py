@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from regjax.forward import Forward
+from regjax.norms import wide
 from regjax.stages import penalty
 
 
@@ -75,7 +76,7 @@ def l1(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array
     """
     arrays = weight_arrays(forward.params, exclude)
     # Not abs: its derivative at zero is 1 in JAX, which would push weights that are zero.
-    return sum((jnp.sum(_wide(w) * jnp.sign(_wide(w))) for w in arrays), jnp.zeros(()))
+    return sum((jnp.sum(wide(w) * jnp.sign(wide(w))) for w in arrays), jnp.zeros(()))
 
 
 @penalty
@@ -102,8 +103,4 @@ def l2(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array
       cross_entropy | l2(weight=0.0001, exclude=('bias',))
     """
     arrays = weight_arrays(forward.params, exclude)
-    return sum((jnp.sum(_wide(w) ** 2) for w in arrays), jnp.zeros(()))
-
-
-def _wide(array: jax.Array) -> jax.Array:
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    return sum((jnp.sum(wide(w) ** 2) for w in arrays), jnp.zeros(()))
