@@ -34,7 +34,7 @@ class Batch:
       label: `[B, C]`, probabilities; `jax.nn.one_hot` makes them of class numbers.
       index: `[B]` int32, which example of the data set each one is. Stages draw each example's
         randomness by it, so that a draw does not depend on the order or on the device. None
-        stands for 0 to B-1.
+        stands for 0 to B-1, which under `shard_map` and `pmap` repeats the draws on every device.
       weight: `[B]`, 0 on padding. None stands for all 1.
       unlabeled: a batch whose labels are not looked at, for semi-supervised losses.
     """
@@ -57,7 +57,8 @@ class Result(NamedTuple):
       losses: `[B]`, the base loss of each example, nats for cross entropy, not averaged.
       penalties: the weighted terms by name, each `[B]` or a scalar.
       outputs: the network's `Outputs` at the point where the loss was taken.
-      metrics: scalars by name: the mean of the base loss and of every penalty, without its weight.
+      metrics: scalars by name: the mean of the base loss and of every penalty, without its weight;
+        under `shard_map` and `pmap` the mean over the device's own examples.
     """
 
     losses: jax.Array
@@ -115,7 +116,9 @@ def weighted_mean(
     denominator = jnp.sum(weight)
     if axis_name is not None:
         denominator = jax.lax.pmean(denominator, axis_name)
-    return jnp.sum(weight * values) / jnp.where(denominator == 0, 1, denominator)
+    # Padding may hold anything, and zero times NaN is NaN.
+    weighted = jnp.where(weight == 0, 0, weight * values)
+    return jnp.sum(weighted) / jnp.where(denominator == 0, 1, denominator)
 
 
 def total(result: Result, batch: Batch, *, axis_name: str | None = None) -> jax.Array:
@@ -274,7 +277,7 @@ class Loss:
             losses, next_state = run(base_name, base, outputs=outputs)
             return check_term(base_name, losses, batch, scalar=False), next_state
 
-        point = Point(forward, batch, named_key(key, "forward"), lambda o: evaluate(o)[0])
+        point = Point(forward, batch, named_key(key, "forward()"), lambda o: evaluate(o)[0])
         losses, states[base_name] = evaluate(point.outputs)
         penalties, metrics = {}, {base_name: weighted_mean(losses, batch.weight)}
         for name, stage in others:
@@ -298,6 +301,11 @@ class Loss:
 
     def _check_state(self, state: LossState) -> None:
         needed = {name for name, stage in self.named() if stage.definition.init is not None}
+        if not isinstance(state, LossState):
+            raise TypeError(
+                f"the state must be what loss.init(forward, batch) returned, but it is a "
+                f"{type(state).__name__}."
+            )
         if needed != set(state.stages):
             raise ValueError(
                 f"the state holds the stages {sorted(state.stages)}, but {self!r} needs "

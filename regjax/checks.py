@@ -32,6 +32,8 @@ def check_batch(batch: Batch) -> None:
             "Batch.image [B, ...] and Batch.label [B, C] must have the same B, but they are "
             f"{_describe(image)} and {_describe(label)}."
         )
+    if batch.index is not None and not jnp.issubdtype(batch.index.dtype, jnp.integer):
+        raise TypeError(f"Batch.index must be integers, but it is {_describe(batch.index)}.")
     for name in ("index", "weight"):
         array = getattr(batch, name)
         if array is not None and array.shape != image.shape[:1]:

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import math
 import numbers
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ import numpy as np
 # What a stage's function sees; the caller may also give an optax schedule, a function of the step.
 Number = float | jax.Array
 
+# Strings are what annotations are that cannot be evaluated.
+_NUMBERS = (inspect.Parameter.empty, float, jax.Array, "float", "Number", "rj.Number")
 REGISTRY: dict[str, Definition] = {}
 
 
@@ -39,11 +42,8 @@ class Definition:
     def is_number(self, argument: str) -> bool:
         """Whether the argument is a leaf of the loss's pytree."""
         annotation = self.arguments[argument].annotation
-        return annotation in (inspect.Parameter.empty, float, Number) or annotation in (
-            "float",
-            "Number",
-            "rj.Number",
-        )
+        kinds = typing.get_args(annotation) or (annotation,)
+        return any(kind in _NUMBERS for kind in kinds)
 
     def bind(self, given: dict[str, Any]) -> Stage:
         """Checks the arguments and makes a stage.
@@ -73,6 +73,8 @@ class Definition:
 
     def _number(self, name: str, value: Any) -> Any:
         value = _concrete(value)
+        if value is None and self.arguments[name].default is None:
+            return None
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             try:
                 number = float(value)

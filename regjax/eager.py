@@ -54,7 +54,7 @@ def eager_sum(term: Callable[[jax.Array], jax.Array], count: int) -> jax.Array:
             rest = iter(moving)
             return at(k, [next(rest) if f is None else f for f in fixed])
 
-        def add(sums: Any, k: jax.Array) -> tuple[Any, None]:
+        def add(sums: Any, k: Any) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, jax.value_and_grad(value)(moving, k)), None
 
         first = jax.eval_shape(jax.value_and_grad(value), moving, ks[0])

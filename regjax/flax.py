@@ -23,12 +23,14 @@ def bind(
     head: str | None = None,
     training: Mapping[str, Any] | None = None,
     frozen: Mapping[str, Any] | None = None,
+    rngs: tuple[str, ...] = ("dropout",),
 ) -> Forward:
     """A `Forward` of a Flax model, with every submodule as a named layer.
 
     `forward.params`, `forward.state` (BatchNorm's averages) and `forward.apply` are pure: the model
     itself is never written to, and later changes to it are not seen. Layers are named by the
-    module's own path, as in `"blocks.1"`, plus `"input"`.
+    module's own path, as in `"blocks.1"`, plus `"input"`. Bind once, and give the result other
+    parameters by `forward.replace(params=...)`: each binding is compiled anew.
 
     Args:
       model: an NNX module, called as `model(x)`, as it stands (after `model.train()` or
@@ -37,6 +39,7 @@ def bind(
       head: path of the last linear layer; its input becomes `outputs.features`.
       training: Linen only: keywords of the call in training, such as `{"train": True}`.
       frozen: Linen only: keywords of the call with running averages, such as `{"train": False}`.
+      rngs: Linen only: the random streams that the model draws from.
 
     Returns:
       A `Forward`; the model may return logits, or `(logits, features)`.
@@ -59,7 +62,7 @@ def bind(
     if isinstance(model, linen.Module):
         if variables is None:
             raise TypeError("a Linen module needs its variables: bind(model, model.init(key, x)).")
-        return _bind_linen(model, variables, head, dict(training or {}), dict(frozen or {}))
+        return _bind_linen(model, variables, head, dict(training or {}), dict(frozen or {}), rngs)
     raise TypeError(f"bind takes a Flax NNX or Linen module, but was given {type(model).__name__}.")
 
 
@@ -87,7 +90,9 @@ def _bind_nnx(model: nnx.Module, head: str | None) -> Forward:
         updated = nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
         return _outputs(out, seen, state if frozen else updated)
 
-    return _forward(nnx.to_pure_dict(params), nnx.to_pure_dict(state), apply, head, layers)
+    # Copies, so that a step that donates its arguments leaves the caller's model alone.
+    own = jax.tree.map(jnp.copy, (nnx.to_pure_dict(params), nnx.to_pure_dict(state)))
+    return _forward(own[0], own[1], apply, head, layers)
 
 
 def _bind_linen(
@@ -96,14 +101,15 @@ def _bind_linen(
     head: str | None,
     training: dict[str, Any],
     frozen_call: dict[str, Any],
+    streams: tuple[str, ...],
 ) -> Forward:
     if "params" not in variables:
         raise TypeError(
             "variables must be all that model.init(key, x) returned, with 'params' among them, but "
             f"they hold {sorted(variables)}."
         )
-    params = variables["params"]
-    state = {name: value for name, value in variables.items() if name != "params"}
+    own = jax.tree.map(jnp.copy, dict(variables))
+    params = own.pop("params")
 
     def apply(
         params: Any, state: Any, x: jax.Array, key: jax.Array | None, tap: Tap | None, frozen: bool
@@ -118,12 +124,16 @@ def _bind_linen(
                 return _first(args, kwargs)
             return _hook(name, tap, head, seen)(call, args, kwargs)
 
-        rngs = {} if key is None else {"dropout": key}
+        keys = (
+            {}
+            if key is None
+            else dict(zip(streams, jax.random.split(key, len(streams)), strict=True))
+        )
         with linen.intercept_methods(interceptor):
             out, updated = model.apply(
                 {"params": params, **state},
                 x,
-                rngs=rngs,
+                rngs=keys,
                 mutable=[] if frozen else list(state),
                 **(frozen_call if frozen else training),
             )
@@ -132,7 +142,7 @@ def _bind_linen(
     paths = jax.tree_util.tree_leaves_with_path(params)
     names = [tuple(jax.tree_util.keystr((k,), simple=True) for k in path) for path, _ in paths]
     modules = {_name(name[:n]) for name in names for n in range(1, len(name))}
-    return _forward(params, state, apply, head, tuple(sorted(modules)))
+    return _forward(params, own, apply, head, tuple(sorted(modules)))
 
 
 def _forward(

@@ -54,7 +54,7 @@ class Forward:
       params: pytree of the trainable arrays.
       state: pytree of the model's statistics (BatchNorm's running averages), `()` if it has none.
       apply: `(params, state, x, key, tap, frozen) -> Outputs`.
-      get_head: `params -> Head`, or None.
+      get_head: `params -> (kernel, bias)`, or None.
       layers: names of the layers that a tap can reach; `"input"` is always among them.
       is_frozen: whether BatchNorm uses its running averages.
       taps: taps that `with_tap` added.
@@ -63,7 +63,7 @@ class Forward:
     params: Any
     state: Any
     apply: Callable[..., Outputs] = dataclasses.field(metadata={"static": True})
-    get_head: Callable[[Any], Head] | None = dataclasses.field(
+    get_head: Callable[[Any], tuple[jax.Array, jax.Array | None]] | None = dataclasses.field(
         default=None, metadata={"static": True}
     )
     layers: tuple[str, ...] = dataclasses.field(default=("input",), metadata={"static": True})
@@ -87,7 +87,7 @@ class Forward:
     @property
     def head(self) -> Head | None:
         """The last linear layer, or None where none was named."""
-        return None if self.get_head is None else self.get_head(self.params)
+        return None if self.get_head is None else Head(*self.get_head(self.params))
 
     def replace(self, **changes: Any) -> Forward:
         """The same network with other `params` or `state`."""
@@ -181,27 +181,36 @@ def from_function(
       (4, 2)
     """
     check_names(layers)
-    accepted = set(inspect.signature(fn).parameters) & {"key", "tap"}
-    if layers and "tap" not in accepted:
+    takes = frozenset(inspect.signature(fn).parameters) & {"key", "tap"}
+    if layers and "tap" not in takes:
         raise ValueError(
             f"layers {list(layers)} are named, but the function takes no keyword 'tap' to reach "
             "them: write fn(params, x, tap) and call h = tap(name, h) in each."
         )
+    return Forward(params, (), _Apply(fn, takes, tuple(layers)), head, ("input", *layers))
 
-    def apply(params: Any, state: Any, x: jax.Array, key: Any, tap: Any, frozen: bool) -> Outputs:
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    """`Forward.apply` of a pure function; equal for equal functions, so that nothing recompiles."""
+
+    fn: Callable[..., Any]
+    takes: frozenset[str]
+    layers: tuple[str, ...]
+
+    def __call__(
+        self, params: Any, state: Any, x: jax.Array, key: Any, tap: Tap | None, frozen: bool
+    ) -> Outputs:
         del frozen  # a pure function has no statistics to freeze
 
         def checked_tap(layer: str, h: jax.Array) -> jax.Array:
-            if layer not in layers:
+            if layer not in self.layers:
                 raise ValueError(
-                    f"the function calls tap({layer!r}, ...), but its layers are {list(layers)}: "
-                    "name it in from_function(..., layers=...)."
+                    f"the function calls tap({layer!r}, ...), but its layers are "
+                    f"{list(self.layers)}: name it in from_function(..., layers=...)."
                 )
             return h if tap is None else tap(layer, h)
 
         extra = {"key": key, "tap": checked_tap}
-        out = fn(params, x, **{name: extra[name] for name in accepted})
+        out = self.fn(params, x, **{name: extra[name] for name in self.takes})
         return Outputs(*split_output(out), state)
-
-    get_head = None if head is None else lambda params: Head(*head(params))
-    return Forward(params, (), apply, get_head, ("input", *layers))

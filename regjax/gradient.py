@@ -191,7 +191,7 @@ def _trace(
         return mean_exact_trace(point.pullback, factor, classes, shares(batch))
     if probes is None:
         return exact_trace(point.pullback, factor, classes, size) ** power
-    if not isinstance(probes, int) or probes < power:
+    if not isinstance(probes, int) or isinstance(probes, bool) or probes < power:
         raise ValueError(
             f"probes must be None or a whole number of at least {power}, but it is {probes!r}."
         )

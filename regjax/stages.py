@@ -7,18 +7,19 @@ A stage function asks for what it needs by the names of its positional parameter
 - `@penalty`: out of `point, batch, forward, key, state`; returns `[B]` or a scalar, to which the
   decorator applies the keyword `weight`.
 
-Its keyword-only parameters are the stage's arguments. Those annotated `Number` or `float`, or not
-annotated, are numbers: leaves of the loss's pytree, each a float, an array or an optax schedule.
-All others are static and hashable. A stage that asks for `state` returns `(value, state)` and is
-declared with `init=`, a function `(forward, batch, **arguments) -> state` that is given the same
-keywords as the stage's function, schedules at step 0.
+Its keyword-only parameters are the stage's arguments. Those annotated `Number`, `float` or
+`jax.Array`, alone or in a union, or not annotated, are numbers: leaves of the loss's pytree, each a
+float, an array or an optax schedule. All others are static and hashable. A stage that asks for
+`state` returns `(value, state)` and is declared with `init=`, a function
+`(forward, batch, **arguments) -> state` that is given the same keywords as the stage's function,
+schedules at step 0.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from regjax.base import Loss
@@ -34,7 +35,7 @@ _INPUTS = {
 
 
 def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | None) -> Definition:
-    parameters = inspect.signature(function).parameters
+    parameters = _parameters(function)
     inputs = tuple(n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY)
     arguments = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     name = getattr(function, "__name__", repr(function))
@@ -63,6 +64,13 @@ def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | 
         )
     REGISTRY[name] = Definition(kind, name, function, init, inputs, arguments)
     return REGISTRY[name]
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except NameError:  # an annotation that only type checkers can resolve
+        return inspect.signature(function).parameters
 
 
 def _transform(kind: str, function: Callable[..., Any], init: Any) -> Callable[..., Loss]:

@@ -68,7 +68,12 @@ def max_pool(
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """Maximum [B, H', W', K] of each window of x [B, H, W, K]; strides default to the window."""
+    """Maximum [B, H', W', K] of each window of x [B, H, W, K]; strides default to the window.
+
+    Of equal pixels in a window, all share the gradient where windows do not overlap on a CPU.
+    """
+    if jax.default_backend() != "cpu":
+        return nnx.max_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
     window = _window(x, window_shape, strides or window_shape, padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
         # Reshape and maximum: its derivative is elementwise, that of slices is padding.
@@ -83,6 +88,8 @@ def avg_pool(
     padding: Padding = "VALID",
 ) -> jax.Array:
     """Mean [B, H', W', K] of each window of x [B, H, W, K], with the zeros of the padding."""
+    if jax.default_backend() != "cpu":
+        return nnx.avg_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
     window = _window(x, window_shape, strides or window_shape, padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
         return jnp.mean(_tiles(x, window), axis=(2, 4))

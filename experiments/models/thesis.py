@@ -1,7 +1,6 @@
 """The networks of the thesis "Noise Injection and Gradient Regularization", section 7.1."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models import layers
@@ -91,7 +90,7 @@ class ThesisResNet(nnx.Module):
         """Logits [B, C] of images x [B, H, W, K]."""
         for block in self.blocks:
             x = block(x)
-        return self.head(jnp.mean(x, axis=(1, 2)))
+        return self.head(layers.avg_pool(x, x.shape[1:3]).reshape(len(x), -1))
 
 
 def _pixels(size: int, padding: str) -> int:

@@ -237,3 +237,28 @@ def test_a_base_on_features_is_differentiated_through_them() -> None:
 
     expected = jnp.sum(jax.grad(energy)(batch.image) ** 2, axis=(1, 2, 3))
     assert_close(run(loss, batch).penalties["double_backprop"], expected)
+
+
+# What reviewers and users stumbled over.
+
+
+def test_padding_may_hold_anything_but_does_not_reach_the_total() -> None:
+    result = rj.Result(jnp.array([1.0, jnp.nan]), {"p": jnp.array([2.0, jnp.inf])}, None, {})
+    batch = random_batch(2).replace(weight=jnp.array([1.0, 0.0]))
+    assert float(rj.total(result, batch)) == 3.0
+
+
+def test_an_index_that_is_no_integer_and_a_state_that_is_none_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"Batch.index must be integers, but it is float32\[4\]"):
+        run(rj.cross_entropy(), random_batch(4).replace(index=jnp.ones(4)))
+    with pytest.raises(TypeError, match=r"what loss.init.* returned, but it is a NoneType"):
+        rj.cross_entropy().apply(None, tanh_forward(), random_batch(4), KEY)
+
+
+def test_an_exact_penalty_is_the_mean_that_the_probes_estimate_example_by_example() -> None:
+    exact = run(rj.frobenius(rj.cross_entropy(), weight=1.0))
+    assert exact.penalties["frobenius"].shape == ()
+    estimate = run(rj.frobenius(rj.cross_entropy(), weight=1.0, probes=20000))
+    np.testing.assert_allclose(
+        exact.penalties["frobenius"], estimate.penalties["frobenius"].mean(), rtol=0.02
+    )

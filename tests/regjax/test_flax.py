@@ -335,3 +335,24 @@ def test_mistakes() -> None:
         with pytest.raises(error, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_donating_the_parameters_leaves_the_model_alone() -> None:
+    model = ConvNet(nnx.Rngs(0))
+    params = bind(model).params
+    jax.jit(lambda p: jax.tree.map(lambda w: w + 1, p), donate_argnums=0)(params)
+    assert jnp.isfinite(model(X)).all()
+
+
+class NoisyLinen(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x + jax.random.normal(self.make_rng("noise"), x.shape)
+        return linen.Dense(CLASSES)(x.reshape(len(x), -1))
+
+
+def test_linen_draws_from_the_streams_that_are_named() -> None:
+    model = NoisyLinen()
+    forward = bind(model, model.init({"params": KEY, "noise": KEY}, X), rngs=("noise",))
+    assert_same(forward(X, KEY).logits, forward(X, KEY).logits)
+    assert not jnp.allclose(forward(X, KEY).logits, forward(X, jax.random.key(1)).logits)

@@ -142,3 +142,10 @@ def test_mistakes() -> None:
         rj.from_function(lambda params, x: (x, x, x), params)(X)
     with pytest.raises(TypeError, match=r"logits or \(logits, features\).*dict"):
         rj.from_function(lambda params, x: {"logits": x}, params)(X)
+
+
+def test_the_same_function_bound_again_is_not_compiled_again() -> None:
+    step = jax.jit(lambda forward: forward(X).logits)
+    for seed in range(3):
+        step(rj.from_function(tanh_network, tanh_params(seed)))
+    assert step._cache_size() == 1

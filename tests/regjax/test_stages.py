@@ -276,3 +276,19 @@ def test_results_that_are_none() -> None:
     ]:
         with pytest.raises(error, match=words):
             run(loss)
+
+
+@rj.penalty
+def optional_numbers(
+    point, *, by: "float | None" = None, offset: "rj.Number | None" = None
+) -> jax.Array:
+    return jnp.ones(()) * (1.0 if by is None else by) + (0.0 if offset is None else offset)
+
+
+def test_a_number_may_be_annotated_as_a_union_and_default_to_none() -> None:
+    plain = optional_numbers(rj.cross_entropy(), weight=1.0)
+    assert repr(plain) == "cross_entropy | optional_numbers(weight=1.0)"
+    assert run(plain)[0].penalties["optional_numbers"] == 1.0
+    given = optional_numbers(rj.cross_entropy(), weight=1.0, by=jnp.float32(3.0), offset=0.5)
+    assert len(jax.tree.leaves(given)) == 3
+    assert run(given)[0].penalties["optional_numbers"] == 3.5
