@@ -5,7 +5,8 @@
 Every combination of the config's losses, training sizes, strengths and seeds is trained once;
 `--config.NAME=VALUE` changes an entry. The work folder gets `config.json`, `runs.jsonl` (a line for
 each finished run), `results.json`, `table.md` and the plots. Started again with the same folder, a
-comparison goes on where it stopped.
+comparison goes on where it stopped: an interruption loses only the runs that were being trained
+together, at most `config.runs_at_once`.
 """
 
 from __future__ import annotations
@@ -110,10 +111,13 @@ class Comparison:
             bar.update(count * len(runs))
         scores = self._evaluate(states, padded)
         scores["train_loss"] = np.asarray(metrics["total"])
+        rest = {"steps": steps, "versions": devices.environment()["versions"]}
+        if not self.config.validation_per_class:
+            rest["validation_accuracy"] = None
         return [
             dataclasses.asdict(run)
             | {name: float(values[i]) for name, values in scores.items()}
-            | {"steps": steps}
+            | rest
             for i, run in enumerate(runs)
         ]
 
@@ -128,8 +132,6 @@ class Comparison:
         padded[:, :size] = index
         logits = self.sweep.predict(states, padded.reshape(len(runs), batches, EVALUATION_BATCH))
         scores = _score(logits[:, :size], self.data.label[index], len(tests))
-        if not self.config.validation_per_class:
-            scores["validation_accuracy"] = np.full(len(runs), np.nan)
         return {name: np.asarray(values) for name, values in scores.items()}
 
 
@@ -166,6 +168,8 @@ def compare(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Pa
       OSError: the data set is missing; says how to prepare it.
       ValueError: the data set is damaged or too small.
     """
+    if jax.process_count() > 1:
+        raise ConfigError("A comparison runs in one process only, so far: start it on one host.")
     plain = config.to_dict()
     runs = plan(plain)
     journal = Journal(workdir, plain)
@@ -204,7 +208,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on where this stopped.", file=sys.stderr)
         sys.exit(130)
-    print(paths["table"].read_text())
+    print(paths["table"].read_text(encoding="utf-8"))
     print("Written to " + ", ".join(str(path) for path in paths.values()))
 
 

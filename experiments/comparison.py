@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import regjax as rj
-from experiments.selection import SELECTIONS
+from experiments.selection import SCORES, SELECTIONS
 
 # What a finished run depends on besides its own fields. Losses, strengths, sizes and seeds may
 # grow from one start of a comparison to the next.
@@ -43,11 +44,15 @@ class Run:
     seed: int
 
 
+FIELDS = tuple(field.name for field in dataclasses.fields(Run))
+
+
 def plan(config: Mapping[str, Any]) -> list[Run]:
     """All runs of a config, methods first, then sizes, strengths and seeds.
 
     Raises:
-      ConfigError: an entry is out of range, a method lacks strengths, or a loss does not parse.
+      ConfigError: an entry is out of range or repeated, a method's loss and strengths do not fit
+        each other, or a loss does not parse.
     """
     _check(config)
     runs = []
@@ -69,6 +74,7 @@ def _check(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.train_sizes must be at least 1 image per class: {config['train_sizes']}."
         )
+    _check_distinct("train_sizes", config["train_sizes"])
     if config["selection"] not in SELECTIONS:
         raise ConfigError(
             f"config.selection is {config['selection']!r}, but it can be {' or '.join(SELECTIONS)}."
@@ -82,14 +88,31 @@ def _check(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"config.strengths has {unknown}, which config.losses has not.")
 
 
+def _check_distinct(name: str, values: Sequence[float]) -> None:
+    """A number that stands twice would be counted as more runs than were trained."""
+    if len(set(values)) < len(values):
+        raise ConfigError(f"config.{name} names a number twice: {tuple(values)}.")
+
+
 def _strengths(config: Mapping[str, Any], method: str, template: str) -> tuple[float | None, ...]:
-    if PLACEHOLDER not in template:
-        return (None,)
     strengths = tuple(float(s) for s in config["strengths"].get(method, ()))
+    if PLACEHOLDER not in template:
+        if strengths:
+            raise ConfigError(
+                f"config.losses.{method} has no {PLACEHOLDER}, but config.strengths.{method} names "
+                f"{strengths}: write {PLACEHOLDER} into the loss, or () for the strengths."
+            )
+        return (None,)
     if not strengths:
         raise ConfigError(
             f"config.losses.{method} has a {PLACEHOLDER}, but config.strengths.{method} names none."
         )
+    if not all(0 < strength < math.inf for strength in strengths):
+        raise ConfigError(
+            f"Strengths must be positive, but config.strengths.{method} is {strengths}: a "
+            "strength of 0 is the baseline, a method of its own."
+        )
+    _check_distinct(f"strengths.{method}", strengths)
     return strengths
 
 
@@ -108,7 +131,7 @@ class Journal:
         """Opens the folder, or makes it.
 
         Raises:
-          ConfigError: it cannot be written, or holds runs of another config.
+          ConfigError: it cannot be written, is damaged, or holds runs of another config.
         """
         self._path = Path(workdir, "runs.jsonl")
         try:
@@ -122,8 +145,8 @@ class Journal:
 
     def _check_config(self, path: Path, config: dict[str, Any]) -> None:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
-        if path.exists() and self._path.exists():
-            stored = json.loads(path.read_text())
+        if self._path.exists():
+            stored = _stored(path)
             changed = [name for name in SHARED if stored.get(name) != config[name]]
             if changed:
                 raise ConfigError(
@@ -144,17 +167,18 @@ class Journal:
         if len(whole) < len(lines):
             self._path.write_bytes(b"".join(whole))
         for number, line in enumerate(whole, 1):
-            try:
-                yield json.loads(line)
-            except ValueError:
+            record = _parsed(line)
+            if not {*FIELDS, *SCORES} <= record.keys():
                 raise ConfigError(
                     f"line {number} of {self._path} is damaged: delete that line, and its run is "
                     "repeated."
-                ) from None
+                )
+            yield record
 
     def pending(self, runs: list[Run]) -> list[Run]:
         """Those of the runs that have not finished."""
-        return [run for run in runs if run not in self._finished()]
+        finished = self._finished()
+        return [run for run in runs if run not in finished]
 
     def of(self, runs: list[Run]) -> list[dict[str, Any]]:
         """The records of those of the runs that have finished, in their order."""
@@ -162,13 +186,36 @@ class Journal:
         return [finished[run] for run in runs if run in finished]
 
     def _finished(self) -> dict[Run, dict[str, Any]]:
-        fields = [field.name for field in dataclasses.fields(Run)]
-        return {Run(**{name: r[name] for name in fields}): r for r in self.records}
+        return {Run(**{name: r[name] for name in FIELDS}): r for r in self.records}
 
     def append(self, records: list[dict[str, Any]]) -> None:
-        """Writes finished runs, whole lines and to the disk."""
+        """Writes finished runs, whole lines and to the disk; what is not finite is null."""
+        strict = [{name: _finite(value) for name, value in r.items()} for r in records]
         with self._path.open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
+            file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in strict)
             file.flush()
             os.fsync(file.fileno())
-        self.records += records
+        self.records += strict
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    stored = _parsed(path.read_bytes() if path.exists() else b"")
+    if not stored:
+        raise ConfigError(
+            f"{path} is missing or damaged, so that the runs beside it could be of any config: "
+            "choose another --workdir, or put that file back."
+        )
+    return stored
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    """The JSON object in the text; an empty one if there is none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

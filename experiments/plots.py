@@ -114,7 +114,7 @@ def _strengths(
     for method, style in styles.items():
         mine = [row for row in rows if row.method == method and row.mean is not None]
         _curve(axes, mine, chosen, style | {"label": method})
-    if any(row.strength for row in rows):  # A log scale needs data.
+    if any(row.strength and row.mean is not None for row in rows):  # A log scale needs data.
         axes.set_xscale("log")
     axes.grid(alpha=0.3)
     _crop(axes, [row for row in rows if row in chosen])
@@ -122,8 +122,10 @@ def _strengths(
 
 def _crop(axes: Axes, chosen: Sequence[Row]) -> None:
     lows = [row.mean - (row.std or 0.0) for row in chosen if row.mean is not None]
+    if not lows:  # All runs diverged, and the axes hold no data.
+        return
     top = axes.dataLim.y1
-    room = top - min(lows, default=top)
+    room = top - min(lows)
     if room > 0:
         axes.set_ylim(max(axes.dataLim.y0, top - 2 * room) - 0.05 * room, top + 0.05 * room)
 

@@ -1,7 +1,8 @@
 """What a comparison says: a table beside the paper's, two plots, and all of it as JSON.
 
 The strengths are chosen in selection.py, the figures drawn in plots.py. A config has the entries of
-configs/digits.py; its published numbers are `{method: {"train size": (mean, std)}}` in percent.
+configs/digits.py; its published numbers are `{method: {"train size": (mean, std)}}` in percent, for
+the data set and the model that `published_for` names.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments import plots
+from experiments.comparison import plan
 from experiments.selection import SELECTIONS, Record, Row, select, summarize
 
 Config = Mapping[str, Any]
@@ -43,14 +45,19 @@ def write(
     if not records:
         raise ValueError("There is nothing to report: no run has finished.")
     rows, chosen = summarize(records), select(records, config["selection"])
-    methods = list(config["losses"])
-    files = {
-        "results.json": _results(rows, chosen, config, environment),
-        "table.md": markdown(rows, chosen, config, environment).encode(),
-        "accuracy_by_size.png": _png(plots.accuracy_by_size(chosen, methods, published(config))),
-        "accuracy_by_strength.png": _png(plots.accuracy_by_strength(rows, chosen, methods)),
+    methods, folder = list(config["losses"]), Path(workdir)
+    environment = _with_versions(environment, records)
+    # The numbers come first, so that no trouble with a figure can lose them.
+    results = _replace(folder / "results.json", _results(rows, chosen, config, environment))
+    table = _replace(folder / "table.md", markdown(rows, chosen, config, environment).encode())
+    by_size = _png(plots.accuracy_by_size(chosen, methods, published(config)))
+    by_strength = _png(plots.accuracy_by_strength(rows, chosen, methods))
+    return {
+        "results": results,
+        "table": table,
+        "accuracy_by_size": _replace(folder / "accuracy_by_size.png", by_size),
+        "accuracy_by_strength": _replace(folder / "accuracy_by_strength.png", by_strength),
     }
-    return {Path(name).stem: _replace(Path(workdir, name), data) for name, data in files.items()}
 
 
 def markdown(
@@ -76,7 +83,12 @@ def markdown(
 
 
 def published(config: Config) -> plots.Paper:
-    """Returns the config's published (mean, standard deviation) by (method, training size)."""
+    """Returns the config's published (mean, standard deviation) by (method, training size).
+
+    There are none where the data set or the model is another than theirs.
+    """
+    if [config["dataset"], config["model"]] != list(config["published_for"]):
+        return {}
     return {
         (method, int(size)): tuple(value)
         for method, sizes in config["published"].items()
@@ -125,34 +137,41 @@ def _caption(config: Config) -> str:
         f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}. "
         f'"At": the strength, chosen for {SELECTIONS[config["selection"]]}.'
     )
-    if not config["published"]:
+    if not published(config):
         return text
     return (
-        f"{text} Paper: {config['published_source']} (n={config['published_seeds']}); in "
+        f"{text} Paper (n={config['published_seeds']}): {config['published_source']}. In "
         "parentheses, ours minus the paper's."
     )
 
 
 def _unfinished(rows: Sequence[Row], config: Config) -> str:
-    strengths = sum(len(config["strengths"].get(method, (None,))) for method in config["losses"])
-    expected = strengths * len(config["train_sizes"]) * config["seeds"]
-    done = sum(row.n for row in rows)
+    expected, done = len(plan(config)), sum(row.n for row in rows)
     return f"Unfinished: {done} of {expected} runs." if done < expected else ""
+
+
+def _with_versions(environment: Mapping[str, str], records: Sequence[Record]) -> Mapping[str, str]:
+    """Names the versions that the runs were trained with: several, if some were trained later."""
+    versions = dict.fromkeys(record.get("versions", "not recorded") for record in records)
+    if list(versions) == ["not recorded"]:
+        return environment
+    return {**environment, "versions": " and ".join(versions)}
 
 
 def _results(
     rows: Sequence[Row], chosen: Sequence[Row], config: Config, environment: Mapping[str, str]
 ) -> bytes:
+    paper = published(config)
     results = {
         "selection": config["selection"],
         "rows": [dataclasses.asdict(row) for row in chosen],
         "strengths": [dataclasses.asdict(row) for row in rows],
         "published": [
             {"method": method, "train_size": size, "mean": mean, "std": std}
-            for (method, size), (mean, std) in published(config).items()
+            for (method, size), (mean, std) in paper.items()
         ],
-        "published_source": config["published_source"],
-        "published_seeds": config["published_seeds"],
+        "published_source": config["published_source"] if paper else "",
+        "published_seeds": config["published_seeds"] if paper else 0,
         "environment": dict(environment),
     }
     return json.dumps(results, indent=2, allow_nan=False).encode()

@@ -2,7 +2,8 @@
 
 A record is one finished run, a dict with "method", "loss" (its expression), "train_size" (examples
 per class), "strength" (None where the method has none), "seed", "train_loss", "test_nll",
-"test_accuracy" in [0, 1] and "validation_accuracy" in [0, 1] or None.
+"test_ece", "test_accuracy" in [0, 1], and "validation_accuracy" in [0, 1] or None where nothing was
+held out. A run with another score that is None, or any that is not finite, has diverged.
 """
 
 import dataclasses
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Record = Mapping[str, Any]
+
+SCORES = ("train_loss", "test_nll", "test_ece", "test_accuracy", "validation_accuracy")
 
 SELECTIONS = {
     "validation": "the best mean accuracy on held-out training images",
@@ -110,7 +113,7 @@ def _score(row: Row, selection: str) -> float:
 
 def _row(runs: Sequence[Record]) -> Row:
     diverged = sum(_diverged(run) for run in runs)
-    test = [100.0 * run["test_accuracy"] for run in runs]
+    test = [] if diverged else [100.0 * run["test_accuracy"] for run in runs]
     held_out = [run["validation_accuracy"] for run in runs]
     return Row(
         method=runs[0]["method"],
@@ -127,7 +130,7 @@ def _row(runs: Sequence[Record]) -> Row:
 
 def _diverged(run: Record) -> bool:
     # The accuracy alone does not tell: argmax of NaNs is a class, and so scores about 1 in C.
-    values = (
-        run[key] for key in ("train_loss", "test_nll", "test_accuracy", "validation_accuracy")
-    )
-    return not all(value is None or math.isfinite(value) for value in values)
+    scores = {name: run[name] for name in SCORES}
+    if scores["validation_accuracy"] is None:
+        del scores["validation_accuracy"]
+    return any(value is None or not math.isfinite(value) for value in scores.values())

@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from experiments import classify
+from experiments import classify, report
 from experiments.comparison import plan
 from experiments.data import sources
 from experiments.data.sources import Dataset, Split
@@ -55,6 +55,7 @@ TYPES = {
     "published": object,
     "published_source": str,
     "published_seeds": int,
+    "published_for": tuple,
 }
 
 every_config = pytest.mark.parametrize(
@@ -169,14 +170,16 @@ def test_quick_is_one_column_with_probes(name):
     assert all(
         config.losses[m].count("probes=1") == 1 for m in ("jac", "fob", "hsfob", "hsfob-db1")
     )
-    assert config.published == get(f"configs/thesis/{name}").published
+    assert report.published(config) == report.published(get(f"configs/thesis/{name}")) != {}
+    assert "exact Jacobian norms" in config.published_source
+    assert "ours are estimated with random probes" in config.published_source
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_smoke_is_small_and_needs_no_download(name):
     config = get(name, "smoke")
     assert config.dataset == "digits"
-    assert not config.published
+    assert not report.published(config)  # numbers on another data set are no comparison
     assert max(config.train_sizes) <= 10
     assert config.epochs <= 2
     assert config.seeds == 2
@@ -202,7 +205,9 @@ def test_overrides_from_the_command_line(monkeypatch):
         f"--config={ROOT}/configs/thesis/table3.py:smoke",
         "--config.dataset=cifar10_jpeg",
         "--config.train_sizes=50,",
-        "--config.strengths.db=0.1,1.0",
+        "--config.strengths.db=1,10",
+        "--config.losses.jac=cross_entropy | jacobian(weight=0.1)",
+        "--config.strengths.jac=()",
         '--config.losses["hsfob-db1"]=cross_entropy | double_backprop(weight={strength})',
     ]
     monkeypatch.setattr("sys.argv", arguments)  # config_flags looks for the overrides there.
@@ -212,7 +217,9 @@ def test_overrides_from_the_command_line(monkeypatch):
     config = holder.value
     assert config.dataset == "cifar10_jpeg"
     assert config.train_sizes == (50,)
-    assert config.strengths.db == (0.1, 1.0)
+    runs = plan(config.to_dict())
+    assert {repr(run.strength) for run in runs if run.method == "db"} == {"1.0", "10.0"}
+    assert {run.strength for run in runs if run.method == "jac"} == {None}
     assert config.losses["hsfob-db1"] == "cross_entropy | double_backprop(weight={strength})"
     assert config.seeds == 2
 
@@ -232,7 +239,11 @@ def test_tables_follow_the_thesis(name, dataset, model):
     assert config.train_sizes == (50, 100, 200, 1000)
     assert all((min(v), max(v)) == (1e-6, 3.0) for v in config.strengths.values())
     assert config.published_seeds == 10
-    assert config.published_source.endswith(f"Table {name[-1]}")
+    assert f"Table {name[-1]}, " in config.published_source
+    assert "best on the test images" in config.published_source
+    assert "probes" not in config.published_source
+    assert config.published_for == (dataset, model)
+    assert config.seeds % config.runs_at_once == 0
     assert all(list(row) == ["50", "100", "200", "1000"] for row in config.published.values())
 
 

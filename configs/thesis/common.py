@@ -3,6 +3,9 @@
 "Study of Noise Injection and Gradient Regularization Toward Better Generalization" (Thumwanit,
 2020), section 7.3, names the learning rate, the epochs, the seeds and the range of the strengths.
 It does not name the optimizer, the batch size or the scale of the images: those are chosen here.
+
+The thesis takes the strength with the best test accuracy, which flatters every method that has a
+strength; here held-out training images decide. The thesis's rule: --config.selection=test
 """
 
 from collections.abc import Mapping
@@ -55,8 +58,11 @@ def table(arg: str, *, dataset: str, model: str, published: Rows, source: str) -
     config.losses = ConfigDict(LOSSES, sort_keys=False)
     config.strengths = _strengths(STRENGTHS)
     config.published = _published(published)
-    config.published_source = source
+    config.published_source = (
+        f"{source}, with exact Jacobian norms and each strength the best on the test images"
+    )
     config.published_seeds = 10
+    config.published_for = (dataset, model)
     if arg == "quick":
         _one_column(config)
     if arg == "smoke":
@@ -81,7 +87,9 @@ def _training(dataset: str, model: str) -> ConfigDict:
     config.learning_rate = 0.001
     config.validation_per_class = 500
     config.selection = "validation"
-    config.runs_at_once = 16
+    # Trained together, and what an interruption loses. It divides the seeds, so that all groups are
+    # of one size and compile once.
+    config.runs_at_once = 5
     config.strategy = ""
     return config
 
@@ -110,6 +118,7 @@ def _one_column(config: ConfigDict) -> None:
     config.strengths.NI = (0.03, 0.1, 0.3)
     for method, loss in LOSSES.items():
         config.losses[method] = _probed(loss)
+    config.published_source += "; ours are estimated with random probes"
 
 
 def _probed(loss: str) -> str:
@@ -127,7 +136,3 @@ def _shrink(config: ConfigDict) -> None:
     config.epochs = 1
     config.batch_size = 25
     config.validation_per_class = 5
-    # Numbers on another data set are no comparison.
-    config.published = ConfigDict()
-    config.published_source = ""
-    config.published_seeds = 0

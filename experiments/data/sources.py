@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,4 +160,7 @@ def _remedy(name: str, folder: Path) -> str:
         f't.builder("{name}", data_dir="{folder}", file_format="array_record")'
         ".download_and_prepare()"
     )
-    return f"prepare it with `pip install 'regjax[prepare]'` and `python -c {shlex.quote(code)}`"
+    # By its path: the virtual environment that runs this need not be activated in the shell.
+    python = shlex.quote(sys.executable)
+    install = f"{python} -m pip install 'regjax[prepare]'"
+    return f"prepare it with `{install}` and `{python} -c {shlex.quote(code)}`"

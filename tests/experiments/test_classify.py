@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
 from experiments import classify, commands
-from experiments.comparison import Journal
+from experiments.comparison import ConfigError, Journal
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +59,25 @@ def test_every_run_is_recorded_and_every_file_written(finished):
         assert line["steps"] == 2 * 2  # 20 images in batches of 15, twice
         assert all(0 <= line[f"{part}_accuracy"] <= 1 for part in ("test", "validation"))
         assert np.isfinite([line["train_loss"], line["test_nll"], line["test_ece"]]).all()
+        assert line["versions"].startswith(f"jax {jax.__version__}, flax ")
     assert "| baseline |" in (finished / "table.md").read_text()
+
+
+def test_without_held_out_images_no_run_counts_as_diverged(tmp_path):
+    bare = config()
+    bare.selection, bare.validation_per_class = "test", 0
+    bare.losses, bare.strengths = ConfigDict({"x": "cross_entropy"}), ConfigDict()
+    classify.compare(bare, tmp_path)
+    lines, report = results(tmp_path)
+    assert [json.loads(line)["validation_accuracy"] for line in lines] == [None, None]
+    assert [(row["n"], row["diverged"]) for row in report["rows"]] == [(2, 0)]
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="one process only"):
+        classify.compare(config(), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_finished_comparison_trains_nothing_again(finished, monkeypatch):

@@ -1,6 +1,7 @@
 """The list of runs, the checks of a config, and the journal."""
 
 import json
+import math
 
 import pytest
 
@@ -13,7 +14,12 @@ def config(**changes):
 
 
 def record(run, accuracy=0.5):
-    return vars(run) | {"test_accuracy": accuracy}
+    scores = {"test_nll": 0.3, "test_ece": 0.02, "train_loss": 0.1, "steps": 7}
+    return vars(run) | {"test_accuracy": accuracy, "validation_accuracy": accuracy} | scores
+
+
+def db(*strengths):
+    return {"strengths": config()["strengths"] | {"db": strengths}}
 
 
 def test_a_plan_has_every_combination_once():
@@ -21,6 +27,19 @@ def test_a_plan_has_every_combination_once():
     assert len(runs) == len(set(runs)) == 2 * 2 * (7 * 2 + 1)
     assert {run.strength for run in runs if run.method == "baseline"} == {None}
     assert runs[0] == Run("db", "cross_entropy | double_backprop(weight=0.01)", 5, 0.01, 0)
+
+
+def test_strengths_may_be_whole_numbers_and_are_floats():
+    runs = [run for run in plan(config(**db(1, 10))) if run.method == "db"]
+    assert runs[0] == Run("db", "cross_entropy | double_backprop(weight=1.0)", 5, 1.0, 0)
+    assert all(isinstance(run.strength, float) for run in runs)
+
+
+def test_a_method_without_a_placeholder_may_name_no_strengths():
+    (run,) = plan(
+        config(losses={"x": "cross_entropy"}, strengths={"x": ()}, train_sizes=(5,), seeds=1)
+    )
+    assert run.strength is None
 
 
 @pytest.mark.parametrize(
@@ -36,6 +55,16 @@ def test_a_plan_has_every_combination_once():
         ({"validation_per_class": 0}, "needs config.validation_per_class of at least 1"),
         ({"strengths": {"dbb": (1.0,)}}, "['dbb'], which config.losses has not"),
         ({"strengths": {}}, "config.losses.db has a {strength}, but config.strengths.db names"),
+        ({"train_sizes": (5, 10, 5)}, "config.train_sizes names a number twice: (5, 10, 5)"),
+        (db(1, 0.1, 1.0), "config.strengths.db names a number twice: (1.0, 0.1, 1.0)"),
+        (db(0.0, 0.1), "must be positive, but config.strengths.db is (0.0, 0.1)"),
+        (db(-1), "must be positive"),
+        (db(math.nan), "must be positive"),
+        (db(math.inf), "must be positive"),
+        (
+            {"losses": {"x": "cross_entropy"}, "strengths": {"x": (0.1,)}},
+            "config.losses.x has no {strength}, but config.strengths.x names (0.1,)",
+        ),
         ({"losses": {"x": "cross_entropi"}, "strengths": {}}, "unknown stage 'cross_entropi'"),
         ({"losses": {"x": "cross_entropy | l2"}, "strengths": {}}, "config.losses.x: l2 needs"),
         ({"losses": {"x": "cross_entropy |"}, "strengths": {}}, "no loss expression"),
@@ -67,10 +96,11 @@ def test_a_half_written_line_is_dropped_and_its_run_repeated(tmp_path):
     assert Journal(tmp_path, config()).pending(runs) == runs[3:]
 
 
-def test_a_damaged_line_is_named(tmp_path):
+@pytest.mark.parametrize("line", ["{]", "", "3", "{}", '{"method": "db", "seed": 0}'])
+def test_a_damaged_line_is_named(tmp_path, line):
     Journal(tmp_path, config()).append([record(run) for run in plan(config())[:2]])
     path = tmp_path / "runs.jsonl"
-    path.write_text("{]\n" + path.read_text())
+    path.write_text(f"{line}\n" + path.read_text())
     with pytest.raises(ConfigError, match=r"line 1 of .*runs\.jsonl is damaged: delete that line"):
         Journal(tmp_path, config())
 
@@ -81,6 +111,30 @@ def test_runs_of_another_config_are_refused_and_more_seeds_are_not(tmp_path):
         Journal(tmp_path, config(epochs=3))
     assert len(Journal(tmp_path, config(seeds=9)).records) == 1
     assert json.loads((tmp_path / "config.json").read_text())["seeds"] == 9
+
+
+@pytest.mark.parametrize("damage", [None, "", "{", "[]"])
+def test_runs_whose_config_is_lost_are_not_mixed_with_others(tmp_path, damage):
+    Journal(tmp_path, config()).append([record(plan(config())[0])])
+    (tmp_path / "config.json").unlink()
+    if damage is not None:
+        (tmp_path / "config.json").write_text(damage)
+    with pytest.raises(ConfigError, match=r"config\.json is missing or damaged.*: choose another"):
+        Journal(tmp_path, config())
+    assert (tmp_path / "config.json").exists() == (damage is not None)
+
+
+def test_the_journal_is_strict_json(tmp_path):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    bad = record(plan(config())[0], math.nan) | {"train_loss": math.inf}
+    journal = Journal(tmp_path, config())
+    journal.append([bad])
+    line = json.loads((tmp_path / "runs.jsonl").read_text(), parse_constant=refuse)
+    assert journal.records == [line]
+    assert line["train_loss"] is line["test_accuracy"] is None
+    assert line["test_nll"] == 0.3
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,12 +104,13 @@ def test_missing_data_names_folder_command_and_alternative(tmp_path):
         load("mnist", folder)
     message = str(caught.value)
     assert f"'mnist' in {folder}:" in message
-    assert "pip install 'regjax[prepare]'" in message
     assert "or use the embedded 'digits'" in message
     assert isinstance(caught.value, FileNotFoundError)
     # Through a shell, this is Python that has the folder as one string.
-    program, flag, code = shlex.split(re.search("`(python .*?)`", message)[1])
-    assert (program, flag) == ("python", "-c")
+    install, prepare = (shlex.split(command) for command in re.findall("`(.*?)`", message))
+    assert install == [sys.executable, "-m", "pip", "install", "regjax[prepare]"]
+    program, flag, code = prepare
+    assert (program, flag) == (sys.executable, "-c")
     values = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
     assert sorted(values) == sorted(["mnist", str(folder), "array_record"])
 

@@ -39,7 +39,8 @@ def make_config(**changes):
     config = ConfigDict(sort_keys=False)
     config.dataset = "mnist"
     config.model = "small_cnn"
-    config.losses = ConfigDict({"db": "...", "baseline": "cross_entropy"}, sort_keys=False)
+    losses = {"db": "cross_entropy | l2(weight={strength})", "baseline": "cross_entropy"}
+    config.losses = ConfigDict(losses, sort_keys=False)
     config.strengths = {"db": (0.1, 1.0)}
     config.train_sizes = (50, 100)
     config.seeds = 2
@@ -47,11 +48,14 @@ def make_config(**changes):
     config.batch_size = 128
     config.optimizer = "adam"
     config.learning_rate = 0.001
+    config.validation_per_class = 5
     config.selection = "validation"
+    config.runs_at_once = 16
     paper = {"db": {"50": (92.273, 0.49)}, "baseline": {"50": (90.195, 0.45)}}
     config.published = ConfigDict(paper, sort_keys=False)
     config.published_source = "Thumwanit, thesis, Table 2"
     config.published_seeds = 10
+    config.published_for = ("mnist", "small_cnn")
     config.update(changes)
     return config
 
@@ -134,6 +138,12 @@ def test_a_strength_with_a_diverged_run_does_not_win(key, value, selection):
     assert (row.strength, row.mean) == (0.1, pytest.approx(90.0))
 
 
+@pytest.mark.parametrize("key", ["train_loss", "test_nll", "test_ece", "test_accuracy"])
+def test_a_null_in_the_journal_is_a_diverged_run(key):
+    (row,) = select(runs([0.9], **{key: None}), "test")
+    assert (row.diverged, row.mean) == (1, None)
+
+
 def test_where_everything_diverged_there_is_no_mean():
     bad = runs([0.1, 0.1], strength=0.1, train_loss=math.nan)
     half = runs([0.1, 0.9], strength=1.0)
@@ -186,7 +196,7 @@ def test_table_has_ours_beside_the_papers_with_the_signed_difference():
         "**93.50 ± 0.71** (n=2), at 1",
     ]
     assert cells["baseline"][:2] == ["89.50 ± 0.71 (n=2)", "90.19 ± 0.45 (-0.69)"]
-    assert "Thumwanit, thesis, Table 2 (n=10)" in text
+    assert "Paper (n=10): Thumwanit, thesis, Table 2. In parentheses" in text
     assert "platform: cpu; jax: 0.10.2" in text
     assert "Unfinished" not in text
 
@@ -206,6 +216,26 @@ def test_nothing_published_no_paper_column():
     config.published = ConfigDict()
     header, _ = cells_of(table_of(comparison(), config))
     assert header == ["method", "50 per class", "100 per class"]
+
+
+@pytest.mark.parametrize("change", [{"dataset": "digits"}, {"model": "thesis_resnet"}])
+def test_the_papers_numbers_stand_beside_their_own_data_and_model_only(change, tmp_path):
+    config = make_config(**change)
+    header, _ = cells_of(table_of(comparison(), config))
+    assert header == ["method", "50 per class", "100 per class"]
+    assert "aper" not in table_of(comparison(), config)
+    assert report.published(config) == {}
+    paths = report.write(tmp_path, comparison(), config, ENVIRONMENT)
+    results = json.loads(paths["results"].read_text())
+    assert (results["published"], results["published_source"]) == ([], "")
+
+
+def test_unfinished_counts_the_plan_not_the_strengths_alone():
+    config = make_config()
+    config.losses, config.strengths = ConfigDict({"x": "cross_entropy"}), ConfigDict({"x": ()})
+    records = [run("x", size, None, seed) for size in (50, 100) for seed in (0, 1)]
+    assert "Unfinished" not in table_of(records, config)
+    assert "Unfinished: 3 of 4 runs." in table_of(records[:3], config)
 
 
 def test_unfinished_and_diverged_cells_are_said():
@@ -306,6 +336,21 @@ def test_a_collapsed_strength_does_not_squeeze_the_panel():
     assert 94.2 < high < 96
 
 
+@pytest.mark.parametrize("method", ["db", "baseline"])
+@pytest.mark.parametrize("size", [50, 100])
+def test_a_panel_whose_runs_all_diverged_is_still_drawn(method, size, tmp_path):
+    records = comparison()
+    for record in records:
+        if (record["method"], record["train_size"]) == (method, size):
+            record["train_loss"] = None
+    assert len(report.write(tmp_path, records, make_config(), ENVIRONMENT)) == 4
+
+
+def test_nothing_but_diverged_runs_is_still_drawn(tmp_path):
+    records = [record | {"train_loss": math.nan} for record in comparison()]
+    assert len(report.write(tmp_path, records, make_config(), ENVIRONMENT)) == 4
+
+
 @pytest.mark.parametrize("sizes", [(50,), (50, 100), (5, 10, 20), (50, 100, 200, 1000)])
 def test_one_panel_per_size(sizes):
     records = [r for size in sizes for r in runs([0.9, 0.8], size=size)]
@@ -367,6 +412,32 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         report.write(tmp_path, comparison()[:3], make_config(), ENVIRONMENT)
     assert paths["table"].read_bytes() == before
+
+
+def test_a_plot_that_fails_leaves_the_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "accuracy_by_size", None)
+    with pytest.raises(TypeError):
+        report.write(tmp_path, comparison(), make_config(), ENVIRONMENT)
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "table.md"}
+
+
+@pytest.mark.parametrize(
+    ("versions", "footer"),
+    [
+        ((), "versions: jax 3"),
+        (("jax 1",), "versions: jax 1\n"),
+        (("jax 1", "jax 2"), "versions: jax 1 and jax 2\n"),
+        ((None, "jax 2"), "versions: not recorded and jax 2\n"),
+    ],
+)
+def test_the_versions_are_those_that_the_runs_were_trained_with(tmp_path, versions, footer):
+    records = comparison()
+    for i, version in enumerate(versions):
+        for record in records[i :: len(versions)]:
+            record.update({"versions": version} if version else {})
+    paths = report.write(tmp_path, records, make_config(), {"versions": "jax 3"})
+    assert footer in paths["table"].read_text(encoding="utf-8")
+    assert json.loads(paths["results"].read_text())["environment"]["versions"] in footer
 
 
 def test_nothing_to_report_is_an_error(tmp_path):
