@@ -465,7 +465,8 @@ def test_nnx_with_every_stage_at_once() -> None:
     (_, (losses, penalties, state)), gradient = compiled
     assert losses.shape == (4,)
     assert len(penalties) == len(loss.stages) - 3
-    assert all(jnp.all(penalty > 0) for penalty in penalties.values())
+    # An example whose features are all dropped has no gradient.
+    assert all(jnp.all(p >= 0) and jnp.any(p > 0) for p in penalties.values())
     traced = len(TRACES)
     moved = forward.replace(state=state, params=gradient)
     black = batch.replace(image=jnp.zeros_like(batch.image))
