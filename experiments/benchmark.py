@@ -188,8 +188,8 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
 
 def run(quick: bool) -> dict[str, Any]:
     """All measurements, as plain data."""
-    transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 7)
-    sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 7, 16)
+    transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
+    sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
     return {
         "environment": devices.environment(),
         "transforms": {"setting": transforms._asdict(), "rows": transform_costs(transforms)},
