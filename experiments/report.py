@@ -135,8 +135,10 @@ def _caption(config: Config) -> str:
         f"Test accuracy (%) on {config['dataset']} with {config['model']}: mean ± sample standard "
         f"deviation over n seeds, the best in bold. {config['epochs']} epochs, batches of "
         f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}. "
-        f'"At": the strength, chosen for {SELECTIONS[config["selection"]]}.'
+        f'"At": the strength, chosen for {SELECTIONS[config["selection"]]}'
     )
+    held_out = f" ({config['validation_per_class']} per class, not trained on)"
+    text += f"{held_out if config['selection'] == 'validation' else ''}."
     if not published(config):
         return text
     return (
