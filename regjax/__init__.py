@@ -1,15 +1,8 @@
 """Regularizers for image classifiers in JAX: every one a function from loss to loss."""
 
 from regjax import gradient, losses, metrics, noise, traces, weights
-from regjax.base import (
-    Batch,
-    Loss,
-    LossState,
-    Point,
-    Result,
-    example_keys,
-    total,
-)
+from regjax.base import Loss, LossState, Point, Result, total
+from regjax.batch import Batch, example_keys
 from regjax.expression import parse
 from regjax.forward import Forward, Head, Outputs, from_function
 from regjax.gradient import double_backprop, frobenius, hessian_frobenius, jacobian

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-if TYPE_CHECKING:
-    from regjax.base import Batch
+from regjax.batch import Batch
 
 
 def check_batch(batch: Batch) -> None:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from regjax.base import Batch, Point, example_keys, shares
+from regjax.base import Point
+from regjax.batch import Batch, example_keys, shares
 from regjax.stages import penalty
 from regjax.traces import (
     Linear,

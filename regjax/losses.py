@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from regjax.base import Batch
+from regjax.batch import Batch
 from regjax.forward import Forward, Outputs
 from regjax.norms import wide
 from regjax.stages import Number, base, wrapper

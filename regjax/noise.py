@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from regjax.base import Batch, example_keys
+from regjax.batch import Batch, example_keys
 from regjax.forward import Forward
 from regjax.stages import Number, wrapper
 

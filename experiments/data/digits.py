@@ -77,7 +77,7 @@ def prepare(data_dir: str | os.PathLike[str] | None = None) -> None:
       UnwritableFolderError: if the folder cannot be written.
 
     Example:
-      `digits.prepare("/tmp/data")` writes `/tmp/data/digits/1.0.0`.
+      `digits.prepare("data")` writes `data/digits/1.0.0`.
     """
     folder = data_folder(data_dir)
     final = folder / "digits" / str(Digits.VERSION)

@@ -11,7 +11,7 @@ import pytest
 from support import CLASSES, assert_close, assert_same, random_batch, tanh_forward
 
 import regjax as rj
-from regjax.base import example_keys, weighted_mean
+from regjax.batch import example_keys, weighted_mean
 
 KEY = jax.random.key(0)
 CHAIN = "cross_entropy | l2(weight=0.1) | noise_injection(sigma=0.2) | l2(weight=0.3, exclude=())"

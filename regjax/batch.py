@@ -1,0 +1,77 @@
+"""A batch of examples, and what is computed from its fields alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """A batch of examples, a pytree; `batch.replace(image=...)` makes another.
+
+    Attributes:
+      image: `[B, H, W, K]` (or `[B, ...]`), floating.
+      label: `[B, C]`, probabilities; `jax.nn.one_hot` makes them of class numbers.
+      index: `[B]` int32, which example of the data set each one is. Stages draw each example's
+        randomness by it, so that a draw does not depend on the order or on the device. None
+        stands for 0 to B-1, which under `shard_map` and `pmap` repeats the draws on every device.
+      weight: `[B]`, 0 on padding. None stands for all 1.
+      unlabeled: a batch whose labels are not looked at, for semi-supervised losses.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    index: jax.Array | None = None
+    weight: jax.Array | None = None
+    unlabeled: Batch | None = None
+
+    def replace(self, **changes: Any) -> Batch:
+        """The same batch with other fields."""
+        return dataclasses.replace(self, **changes)
+
+
+def example_keys(key: jax.Array, batch: Batch) -> jax.Array:
+    """One key for each example, `[B]`, that depends on `batch.index` and not on the position.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> batch = rj.Batch(jnp.ones((2, 1)), jnp.ones((2, 1)), index=jnp.array([7, 8]))
+      >>> keys = example_keys(jax.random.key(0), batch)
+      >>> jax.vmap(jax.random.normal)(keys).shape
+      (2,)
+    """
+    size = batch.image.shape[0]
+    index = jnp.arange(size) if batch.index is None else batch.index
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def shares(batch: Batch) -> jax.Array:
+    """What each example counts in a mean, `[B]`, with sum 1; all 0 where all weights are 0."""
+    size = batch.image.shape[0]
+    if batch.weight is None:
+        return jnp.full(size, 1 / size)
+    whole = jnp.sum(batch.weight)
+    return batch.weight / jnp.where(whole == 0, 1, whole)
+
+
+def weighted_mean(
+    values: jax.Array, weight: jax.Array | None, axis_name: str | None = None
+) -> jax.Array:
+    """The mean of `values [B]` by `weight [B]`; 0 where all weights are 0.
+
+    With `axis_name`, the denominator is the mean over the devices of that axis, so that the `pmean`
+    of the result is the mean over all examples however the padding is spread.
+    """
+    if weight is None:
+        return jnp.mean(values)
+    denominator = jnp.sum(weight)
+    if axis_name is not None:
+        denominator = jax.lax.pmean(denominator, axis_name)
+    # Padding may hold anything, and zero times NaN is NaN.
+    weighted = jnp.where(weight == 0, 0, weight * values)
+    return jnp.sum(weighted) / jnp.where(denominator == 0, 1, denominator)
