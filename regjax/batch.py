@@ -20,7 +20,8 @@ class Batch:
       index: `[B]` int32, which example of the data set each one is. Stages draw each example's
         randomness by it, so that a draw does not depend on the order or on the device. None
         stands for 0 to B-1, which under `shard_map` and `pmap` repeats the draws on every device.
-      weight: `[B]`, 0 on padding. None stands for all 1.
+      weight: `[B]`, 0 on padding, whose images must be finite, or the gradients are not. None
+        stands for all 1.
       unlabeled: a batch whose labels are not looked at, for semi-supervised losses.
     """
 
@@ -72,6 +73,6 @@ def weighted_mean(
     denominator = jnp.sum(weight)
     if axis_name is not None:
         denominator = jax.lax.pmean(denominator, axis_name)
-    # Padding may hold anything, and zero times NaN is NaN.
+    # What padding yields may be NaN, and zero times that is NaN.
     weighted = jnp.where(weight == 0, 0, weight * values)
     return jnp.sum(weighted) / jnp.where(denominator == 0, 1, denominator)

@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from regjax.batch import weighted_mean
 from regjax.norms import check_count, jacobian_frobenius_norm, jacobian_spectral_norm, wide
 
 __all__ = [
@@ -46,7 +47,7 @@ def accuracy(logits: jax.Array, label: jax.Array, *, weight: jax.Array | None = 
     0.5
     """
     logits, label, weight = _check(logits, label, weight)
-    return _mean(_correct(logits, label).astype(logits.dtype), weight)
+    return weighted_mean(_correct(logits, label).astype(logits.dtype), weight)
 
 
 def negative_log_likelihood(
@@ -78,7 +79,7 @@ def negative_log_likelihood(
     log_p = jax.nn.log_softmax(logits)
     # Zero times -inf would be NaN.
     log_p = jnp.where((label == 0) & jnp.isneginf(log_p), 0.0, log_p)
-    return _mean(-jnp.sum(label * log_p, axis=-1), weight)
+    return weighted_mean(-jnp.sum(label * log_p, axis=-1), weight)
 
 
 def expected_calibration_error(
@@ -197,11 +198,6 @@ def _correct(logits: jax.Array, label: jax.Array) -> jax.Array:
 def _total(weight: jax.Array) -> jax.Array:
     total = jnp.sum(weight)
     return jnp.where(total == 0, 1.0, total)
-
-
-def _mean(values: jax.Array, weight: jax.Array) -> jax.Array:
-    # Padding may hold anything, and zero times NaN is NaN.
-    return jnp.sum(jnp.where(weight == 0, 0.0, values * weight)) / _total(weight)
 
 
 def _check(

@@ -123,7 +123,8 @@ def mean_exact_trace(pullback: Linear, factor: Linear, classes: int, share: jax.
 
     def term(k: jax.Array) -> jax.Array:
         unit = jnp.broadcast_to(jax.nn.one_hot(k, classes), (len(share), classes))
-        return jnp.sum(share * squared_norm(pullback(factor(unit))))
+        norms = squared_norm(pullback(factor(unit)))
+        return jnp.sum(jnp.where(share == 0, 0, share * norms))
 
     return eager_sum(term, classes)
 
