@@ -91,6 +91,8 @@ class Point:
       batch: the `Batch` that the wrappers made.
       key: drives the network's dropout; `point.forward(x, point.key)` has the same masks.
       outputs: the network's `Outputs` at `batch.image`.
+      losses: `[B]`, the base losses there.
+      base_state: the base loss's next state, or None.
     """
 
     def __init__(
@@ -98,10 +100,10 @@ class Point:
         forward: Forward,
         batch: Batch,
         key: jax.Array,
-        losses: Callable[[Outputs], jax.Array],
+        base: Callable[[Outputs], tuple[jax.Array, Any]],
     ) -> None:
-        """Runs the network and keeps its vector-Jacobian product."""
-        self.forward, self.batch, self.key, self._losses = forward, batch, key, losses
+        """Runs the network and the base loss and keeps their vector-Jacobian products."""
+        self.forward, self.batch, self.key, self._base = forward, batch, key, base
 
         def network(image: jax.Array) -> tuple[Any, Any]:
             outputs = forward(image, key)
@@ -109,6 +111,14 @@ class Point:
 
         (logits, features), self._vjp, state = jax.vjp(network, batch.image, has_aux=True)
         self.outputs = Outputs(logits, features, state)
+
+        def losses(logits: jax.Array, features: Any) -> tuple[jax.Array, Any]:
+            return base(Outputs(logits, features, state))
+
+        # Once, since a loop, such as in ISDA, would be compiled and run twice.
+        self.losses, self._loss_vjp, self.base_state = jax.vjp(
+            losses, logits, features, has_aux=True
+        )
 
     def pullback(self, cotangent: jax.Array | Outputs) -> jax.Array:
         """The product of a cotangent with the network's Jacobian with respect to the image.
@@ -128,19 +138,14 @@ class Point:
 
     def loss_cotangent(self) -> Outputs:
         """The gradient of the summed base losses with respect to the outputs."""
-
-        def summed(logits: jax.Array, features: Any) -> jax.Array:
-            return jnp.sum(self._losses(Outputs(logits, features, self.outputs.state)))
-
-        gradient = jax.grad(summed, argnums=(0, 1))(self.outputs.logits, self.outputs.features)
-        return Outputs(*gradient)
+        return Outputs(*self._loss_vjp(jnp.ones_like(self.losses)))
 
     @functools.cached_property
     def frozen(self) -> Point:
         """The same point with BatchNorm's running averages, where examples are independent."""
         if self.forward.is_frozen or not jax.tree.leaves(self.forward.state):
             return self
-        return Point(self.forward.frozen(), self.batch, self.key, self._losses)
+        return Point(self.forward.frozen(), self.batch, self.key, self._base)
 
 
 @jax.tree_util.register_dataclass
@@ -196,10 +201,12 @@ class Loss:
         self._check_state(state)
         (base_name, base), *others = self.named()
         states: dict[str, Any] = {}
+        network = forward
 
         def run(name: str, stage: Stage, **inputs: Any) -> tuple[Any, Any]:
             inputs |= {"key": named_key(key, name), "state": state.stages.get(name)}
-            return stage.run(state.step, inputs | {"forward": forward, "batch": batch})
+            inputs |= {"forward": forward, "batch": batch, "network": network}
+            return stage.run(state.step, inputs)
 
         for name, stage in reversed(others):
             if stage.definition.kind == "wrapper":
@@ -210,8 +217,8 @@ class Loss:
             losses, next_state = run(base_name, base, outputs=outputs)
             return check_term(base_name, losses, batch, scalar=False), next_state
 
-        point = Point(forward, batch, named_key(key, "forward()"), lambda o: evaluate(o)[0])
-        losses, states[base_name] = evaluate(point.outputs)
+        point = Point(forward, batch, named_key(key, "forward()"), evaluate)
+        losses, states[base_name] = point.losses, point.base_state
         penalties, metrics = {}, {base_name: weighted_mean(losses, batch.weight)}
         for name, stage in others:
             if stage.definition.kind == "penalty":

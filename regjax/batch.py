@@ -16,7 +16,9 @@ class Batch:
 
     Attributes:
       image: `[B, H, W, K]` (or `[B, ...]`), floating.
-      label: `[B, C]`, probabilities; `jax.nn.one_hot` makes them of class numbers.
+      label: `[B, C]`, probabilities; `jax.nn.one_hot` makes them of class numbers. For dense
+        predictions `[B, ..., C]`, all 0 at positions to ignore, as `one_hot` yields for numbers
+        that are no class, such as 255.
       index: `[B]` int32, which example of the data set each one is. Stages draw each example's
         randomness by it, so that a draw does not depend on the order or on the device. None
         stands for 0 to B-1, which under `shard_map` and `pmap` repeats the draws on every device.
@@ -58,6 +60,21 @@ def shares(batch: Batch) -> jax.Array:
         return jnp.full(size, 1 / size)
     whole = jnp.sum(batch.weight)
     return batch.weight / jnp.where(whole == 0, 1, whole)
+
+
+def example_means(values: jax.Array, label: jax.Array) -> jax.Array:
+    """What each example has in the mean over its labelled positions, `[B]`; 0 where it has none.
+
+    Args:
+      values: `[B, ...]`, one at each position; `[B]` is returned as it is.
+      label: `[B, ..., C]`, all 0 at positions that do not count.
+    """
+    if values.ndim == 1:
+        return values
+    counted = jnp.any(label > 0, axis=-1)
+    positions = tuple(range(1, values.ndim))
+    number = jnp.maximum(jnp.sum(counted, positions), 1)
+    return jnp.sum(jnp.where(counted, values, 0), positions) / number
 
 
 def weighted_mean(

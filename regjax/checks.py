@@ -47,7 +47,8 @@ def check_logits(logits: jax.Array, batch: Batch) -> None:
     if logits.shape != batch.label.shape:
         raise ValueError(
             f"the network's logits are {_describe(logits)}, but Batch.label is "
-            f"{_describe(batch.label)}: both must be [B, C] with the same C classes."
+            f"{_describe(batch.label)}: both must be [B, C], or [B, ..., C] for dense predictions, "
+            "with the same C classes."
         )
 
 

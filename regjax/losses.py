@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from regjax.batch import Batch
+from regjax.batch import Batch, example_means
 from regjax.forward import Forward, Outputs
 from regjax.norms import wide
 from regjax.stages import Number, base, wrapper
@@ -31,7 +31,8 @@ def log_probabilities(logits: jax.Array) -> jax.Array:
 def cross_entropy(outputs: Outputs, batch: Batch) -> jax.Array:
     """Cross entropy of the softmax output with soft labels.
 
-    `loss_i = -sum_c label_ic log softmax(logits_i)_c`. See the thesis, section 2.1.4.
+    `loss_i = -sum_c label_ic log softmax(logits_i)_c`. See the thesis, section 2.1.4. For dense
+    predictions the mean of that over an example's labelled positions.
 
     Returns:
       A `Loss` whose losses are `[B]`, in nats, not averaged.
@@ -41,7 +42,8 @@ def cross_entropy(outputs: Outputs, batch: Batch) -> jax.Array:
       >>> rj.cross_entropy()
       cross_entropy
     """
-    return -jnp.sum(batch.label * log_probabilities(outputs.logits), axis=-1)
+    losses = -jnp.sum(batch.label * log_probabilities(outputs.logits), axis=-1)
+    return example_means(losses, batch.label)
 
 
 @wrapper

@@ -2,10 +2,13 @@
 
 A stage function asks for what it needs by the names of its positional parameters:
 
-- `@base`: out of `outputs, batch, forward, key, state`; returns losses `[B]`.
+- `@base`: out of `outputs, batch, forward, network, key, state`; returns losses `[B]`.
 - `@wrapper`: out of `forward, batch, key, state`; returns `(forward, batch)`.
-- `@penalty`: out of `point, batch, forward, key, state`; returns `[B]` or a scalar, to which the
-  decorator applies the keyword `weight`.
+- `@penalty`: out of `point, batch, forward, network, key, state`; returns `[B]` or a scalar, to
+  which the decorator applies the keyword `weight`.
+
+`forward` is what the wrappers made of the network, `network` the network itself, for examples that
+the wrappers do not know of, such as `batch.unlabeled`.
 
 Its keyword-only parameters are the stage's arguments. Those annotated `Number`, `float` or
 `jax.Array`, alone or in a union, or not annotated, are numbers: leaves of the loss's pytree, each a
@@ -28,9 +31,9 @@ from regjax.definitions import REGISTRY, Definition, Number
 __all__ = ["REGISTRY", "Number", "base", "penalty", "wrapper"]
 
 _INPUTS = {
-    "base": ("outputs", "batch", "forward", "key", "state"),
+    "base": ("outputs", "batch", "forward", "network", "key", "state"),
     "wrapper": ("forward", "batch", "key", "state"),
-    "penalty": ("point", "batch", "forward", "key", "state"),
+    "penalty": ("point", "batch", "forward", "network", "key", "state"),
 }
 
 
@@ -119,7 +122,8 @@ def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any
     """Makes a base loss, `() -> Loss`, of a function that returns losses `[B]`.
 
     Args:
-      function: takes any of `outputs, batch, forward, key, state` by name, then `*` and arguments.
+      function: takes any of `outputs, batch, forward, network, key, state` by name, then `*` and
+        arguments.
       init: `(forward, batch, **arguments) -> state`, where the function asks for `state`.
 
     Returns:
@@ -171,8 +175,8 @@ def penalty(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
     """Makes a loss-to-loss function of a function that measures a term, `[B]` or a scalar.
 
     Args:
-      function: takes any of `point, batch, forward, key, state` by name, then `*` and arguments;
-        the result gets the keyword `weight`, by which the term is multiplied.
+      function: takes any of `point, batch, forward, network, key, state` by name, then `*` and
+        arguments; the result gets the keyword `weight`, by which the term is multiplied.
       init: as in `base`.
 
     Returns:

@@ -1,0 +1,75 @@
+"""Work that is split over the devices of an axis, of `pmap`, of `shard_map` or of a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec
+
+
+def is_mapped(axis_name: str) -> bool:
+    """Whether the code is inside a `pmap` or `shard_map` over that axis."""
+    try:
+        jax.lax.axis_size(axis_name)
+    except NameError:
+        return False
+    return True
+
+
+def everywhere(x: jax.Array, axis_name: str) -> jax.Array:
+    """The examples of all devices, on each of them."""
+    return jax.lax.all_gather(x, axis_name, tiled=True, to="invarying")
+
+
+def columns(x: jax.Array, count: int, axis_name: str | None) -> jax.Array:
+    """Of `x [..., C]` the classes that are kept on this device: all, or its `count`."""
+    if x.shape[-1] == count:
+        return x
+    if axis_name is None or count * jax.lax.axis_size(axis_name) != x.shape[-1]:
+        raise ValueError(
+            f"the statistics have {count} classes, but the labels have {x.shape[-1]}: statistics "
+            "split by class need axis_name=, the axis over which they are split."
+        )
+    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis_name) * count, count, -1)
+
+
+def by_class(
+    function: Callable[..., Any], axis_name: str | None, classes: int, split: Any, to: Any
+) -> Callable[..., Any]:
+    """Under `jit`, runs a function of (statistics, arrays) on each device with its own classes.
+
+    Args:
+      function: of statistics and arrays; it finds its classes by `columns`.
+      axis_name: None leaves the function as it is, and so does an axis that is mapped already.
+      classes: C.
+      split: `PartitionSpec`s of the statistics.
+      to: `PartitionSpec`s of what the function returns.
+
+    Returns:
+      A function of the same arguments.
+
+    Raises:
+      ValueError: there is no such axis, or C cannot be split over it.
+    """
+    if axis_name is None or is_mapped(axis_name) or classes == 1:
+        return function
+    mesh = jax.sharding.get_abstract_mesh()
+    if axis_name not in mesh.axis_names:
+        raise ValueError(
+            f"axis_name={axis_name!r} is neither an axis of a pmap or shard_map around this, nor "
+            f"of a mesh that jax.set_mesh set, whose axes are {list(mesh.axis_names)}."
+        )
+    if classes % mesh.shape[axis_name]:
+        raise ValueError(
+            f"{classes} classes cannot be split evenly over the {mesh.shape[axis_name]} devices of "
+            f"the axis {axis_name!r}: without axis_name every device keeps all classes."
+        )
+
+    def on_devices(statistics: Any, *arrays: Any) -> Any:
+        specs = (split, *[PartitionSpec()] * len(arrays))
+        mapped = jax.shard_map(function, axis_names={axis_name}, in_specs=specs, out_specs=to)
+        return mapped(statistics, *arrays)
+
+    return on_devices
