@@ -1,10 +1,11 @@
-"""What the transforms cost: FLOPs, memory and time of a training step, and what sweeps gain.
+"""What the losses cost: FLOPs, memory and time of a training step, and what sweeps gain.
 
     python -m experiments.benchmark --output=runs/benchmark.json
 
 Every number is a multiple of the plain cross-entropy step, or of training one model at a time, on
 the same machine. Times are taken in turn with the plain step's, pair by pair, inside the compiled
-loop that real training uses; the median ratio is shown. `--quick` shrinks it to seconds.
+loop that real training uses; the median ratio is shown. ISDA's own cost, without a network, is
+absolute (`isda_benchmark.py`). `--quick` shrinks it: small shapes, three transforms.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,17 +27,29 @@ from tqdm import tqdm
 
 import regjax as rj
 import regjax.flax
-from experiments import commands, devices, models, sweep, training
+from experiments import commands, devices, isda_benchmark, models, sweep, training
 from experiments.data.preprocessing import normalise
 from experiments.flops import flops
 
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the JSON goes.")
-QUICK = flags.DEFINE_bool("quick", False, "Small shapes and few repetitions.")
+QUICK = flags.DEFINE_bool("quick", False, "Small shapes, three transforms.")
 
 PLAIN = "cross_entropy"
-TRANSFORMS = {
+LAYERS = ("input", "conv1", "conv2")
+STAGES = {
     "label_smoothing": "label_smoothing(amount=0.1)",
+    "disturb_label": "disturb_label(rate=0.1)",
     "noise_injection": "noise_injection(sigma=0.1)",
+    "feature_noise": f"feature_noise(add=0.4, multiply=0.2, layers={LAYERS})",
+    "cutout": "cutout(size=4)",
+    "mixup": "mixup(alpha=1.0)",
+    "cutmix": "cutmix(alpha=1.0)",
+    "manifold_mixup": f"manifold_mixup(alpha=1.0, layers={LAYERS})",
+    "noisy_mixup": "noisy_mixup(alpha=1.0, add=0.4, multiply=0.2)",
+    "noisy_feature_mixup": (
+        f"noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={LAYERS})"
+    ),
+    "puzzlemix": "puzzlemix(alpha=1.0)",
     "l1": "l1(weight=1e-4)",
     "l2": "l2(weight=1e-4)",
     "double_backprop": "double_backprop(weight=0.1)",
@@ -52,6 +65,13 @@ TRANSFORMS = {
     "hessian_frobenius, exact": "hessian_frobenius(weight=0.1)",
     "hessian_frobenius squared, exact": "hessian_frobenius(weight=0.1, power=2)",
 }
+TRANSFORMS = {
+    **{name: f"{PLAIN} | {stages}" for name, stages in STAGES.items()},
+    "isda": "isda(strength=0.5)",
+    "isda, diagonal": "isda(strength=0.5, covariance='diagonal')",
+    "isda, rank 16": "isda(strength=0.5, covariance='low_rank', rank=16)",
+}
+QUICK_TRANSFORMS = ("mixup", "double_backprop", "isda")
 SWEPT = "cross_entropy | double_backprop(weight=0.1)"
 
 
@@ -72,7 +92,8 @@ def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
     label = generator.integers(0, 10, len(image)).astype(np.int32)
 
     def build(key: jax.Array) -> rj.Forward:
-        return regjax.flax.bind(models.create("small_cnn", setting.shape, 10, nnx.Rngs(key)))
+        model = models.create("small_cnn", setting.shape, 10, nnx.Rngs(key))
+        return regjax.flax.bind(model, head="head")
 
     task = training.Task(build, training.optimizer("adam", 1e-3), normalise, 10)
     return task, training.Data(jnp.asarray(image), jnp.asarray(label))
@@ -94,7 +115,8 @@ class Step:
         self._arguments = (loss, seed, jnp.asarray(index), jnp.ones(shape))
         batch = training.gather(task, data, index[0], jnp.ones(setting.batch))
         step = functools.partial(training.train_step, task)
-        self.flops = flops(step, self._state, loss, batch, jax.random.key(0))
+        passes = isda_benchmark.most_pieces(setting.batch, task.classes)
+        self.flops = flops(step, self._state, loss, batch, jax.random.key(0), passes=passes)
         advance = functools.partial(training.train_steps, task)
         lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
         self._compiled = lowered.compile()
@@ -117,17 +139,17 @@ def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] / p[0] for p in pairs)
 
 
-def transform_costs(setting: Setting) -> list[dict[str, Any]]:
-    """A row for the plain step and each transform."""
+def transform_costs(setting: Setting, names: Iterable[str]) -> list[dict[str, Any]]:
+    """A row for the plain step and each of the named transforms."""
     plain = Step(PLAIN, setting)
     rows = []
-    for name, stages in tqdm(TRANSFORMS.items(), desc="transforms"):
-        step = Step(f"{PLAIN} | {stages}", setting)
+    for name in tqdm(names, desc="transforms"):
+        step = Step(TRANSFORMS[name], setting)
         seconds, ratio = paired(plain.seconds, step.seconds, setting.rounds)
         rows.append(
             {
                 "transform": name,
-                "loss": f"{PLAIN} | {stages}",
+                "loss": TRANSFORMS[name],
                 "flops": step.flops / plain.flops,
                 "memory": step.bytes / plain.bytes,
                 "megabytes": step.bytes / 1e6,
@@ -190,9 +212,12 @@ def run(quick: bool) -> dict[str, Any]:
     """All measurements, as plain data."""
     transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
     sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
+    names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
+    cases = isda_benchmark.QUICK_CASES if quick else isda_benchmark.CASES
     return {
         "environment": devices.environment(),
-        "transforms": {"setting": transforms._asdict(), "rows": transform_costs(transforms)},
+        "transforms": {"setting": transforms._asdict(), "rows": transform_costs(transforms, names)},
+        "isda": {"rows": isda_benchmark.costs(cases, rounds=3 if quick else 15)},
         "sweeps": {
             "setting": sweeps._asdict(),
             "default": sweep.default_strategy(),
@@ -209,6 +234,14 @@ def main() -> None:
     print("of the plain step (memory: temporaries):\n")
     formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
     print(table(costs["rows"], formats | {"time": ".2f", "plain_ms": ".1f"}))
+    print(
+        "\nISDA's loss, its gradients and the update of its statistics (memory: all arrays at the"
+    )
+    print("peak; GFLOP: at most, if all classes occur):\n")
+    formats = {"batch": "d", "classes": "d", "features": "d", "covariance": "s"}
+    print(
+        table(result["isda"]["rows"], formats | {"ms": ".1f", "megabytes": ".0f", "gflop": ".2f"})
+    )
     print(f"\nSweeps of the small network, {_describe(sweeps['setting'])}, double backprop, in")
     print(f"models x steps / s; '{sweeps['default']}' is this platform's default:\n")
     formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}

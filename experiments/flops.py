@@ -18,7 +18,7 @@ from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
 from jax.interpreters.partial_eval import dce_jaxpr
 
 
-def flops(function: Callable[..., Any], *arguments: Any) -> int:
+def flops(function: Callable[..., Any], *arguments: Any, passes: int | None = None) -> int:
     """Floating-point operations in the products and convolutions of `function(*arguments)`.
 
     A multiplication and an addition count as two; what no output needs counts as nothing, nor do
@@ -27,23 +27,25 @@ def flops(function: Callable[..., Any], *arguments: Any) -> int:
     Args:
       function: a traceable function; it is not run, so its arguments may be `ShapeDtypeStruct`s.
       *arguments: pytrees of arrays.
+      passes: how often, or at most how often, every `while` loop with products in it runs, which no
+        jaxpr tells.
 
     Returns:
       The number of operations.
 
     Raises:
-      ValueError: a product stands in a `while` loop, whose number of passes no jaxpr tells.
+      ValueError: a product stands in a `while` loop and `passes` is None.
     """
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     needed, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    return _count(needed)
+    return _count(needed, passes)
 
 
-def _count(jaxpr: Jaxpr) -> int:
-    return sum(map(_count_equation, jaxpr.eqns))
+def _count(jaxpr: Jaxpr, passes: int | None) -> int:
+    return sum(_count_equation(equation, passes) for equation in jaxpr.eqns)
 
 
-def _count_equation(equation: JaxprEqn) -> int:
+def _count_equation(equation: JaxprEqn, passes: int | None) -> int:
     name, parameters = equation.primitive.name, equation.params
     if name == "dot_general":
         return _dot_general(equation)
@@ -51,11 +53,16 @@ def _count_equation(equation: JaxprEqn) -> int:
         return _convolution(equation)
     if name in ("convolution_output", "convolution_image", "convolution_kernel"):
         return _bilinear(equation)
-    inner = [_count(getattr(j, "jaxpr", j)) for j in jaxprs_in_params(parameters)]
-    if name == "while" and any(inner):
-        raise ValueError("products in a while loop cannot be counted: use jax.lax.scan or map.")
+    inner = [_count(getattr(j, "jaxpr", j), passes) for j in jaxprs_in_params(parameters)]
     if name == "cond":
         return max(inner)
+    if name == "while" and any(inner):
+        if passes is None:
+            raise ValueError(
+                "products in a while loop are counted only where passes= says how often it runs: "
+                "say it, or use jax.lax.scan or map."
+            )
+        return sum(inner) * passes
     return sum(inner) * (parameters["length"] if name == "scan" else 1)
 
 

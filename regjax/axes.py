@@ -23,6 +23,24 @@ def everywhere(x: jax.Array, axis_name: str) -> jax.Array:
     return jax.lax.all_gather(x, axis_name, tiled=True, to="invarying")
 
 
+def varying_as(x: jax.Array, other: Any) -> jax.Array:
+    """The same array, of the type of one that differs by device as `other` does, under shard_map.
+
+    Its derivative is summed over those devices here, not wherever it is used.
+    """
+    axes = (jax.typeof(a).manual_axis_type for a in (other, x))
+    wanted, given = (frozenset(a.varying) if a else frozenset() for a in axes)
+    missing = tuple(sorted(wanted - given))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+
+def is_split(count: int, classes: int, axis_name: str | None) -> bool:
+    """Whether a device that keeps `count` classes out of C keeps no other's; so does a lone one."""
+    if axis_name is None or not is_mapped(axis_name):
+        return False
+    return count * jax.lax.axis_size(axis_name) == classes
+
+
 def columns(x: jax.Array, count: int, axis_name: str | None) -> jax.Array:
     """Of `x [..., C]` the classes that are kept on this device: all, or its `count`."""
     if x.shape[-1] == count:

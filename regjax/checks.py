@@ -42,6 +42,15 @@ def check_batch(batch: Batch) -> None:
             )
 
 
+def check_one_label(batch: Batch, name: str) -> None:
+    """Refuses, at trace time, dense labels where a stage would not know what to do with them."""
+    if batch.label.ndim != 2:
+        raise ValueError(
+            f"{name} is for one label an image, Batch.label [B, C], but it is "
+            f"{_describe(batch.label)}."
+        )
+
+
 def check_logits(logits: jax.Array, batch: Batch) -> None:
     """Refuses, at trace time, logits that do not match the labels."""
     if logits.shape != batch.label.shape:

@@ -20,10 +20,11 @@ class Merge(NamedTuple):
     """What merging a batch with the past needs.
 
     Attributes:
-      features: `[N, A]`.
+      features: `[N, A]`, measured from amid them, since squares of the features themselves, and
+        means of what lies far from 0, would lose digits.
       weight: `[N, C]`, what each example counts for each class.
       size: `[C]`, m, the sums of the weights, 1 in the place of 0.
-      mean: `[C, A]`, mu', the means of the batch's features.
+      mean: `[C, A]`, mu', the means of these features.
       step: `[C, A]`, mu - mu', from the batch's mean to that of the past.
       share: `[C]`, w = m / (n + m), the batch's share in all that was seen; 0 where nothing was.
     """
@@ -54,14 +55,14 @@ class Full(NamedTuple):
         """Of classes that have not occurred; `rank` is of no use here."""
         return cls(jnp.zeros((classes, features, features), dtype))
 
-    def merged(self, merge: Merge) -> Full:
+    def merged(self, merge: Merge) -> Self:
         """With a batch, eq. (2); classes that it lacks are not touched, nor even read."""
 
         def add(matrix: jax.Array, c: jax.Array, keep: jax.Array, rows: Rows) -> jax.Array:
             moved, weight = rows
             return matrix.at[c].set(keep * matrix[c] + moved.T @ (moved * weight[:, None]))
 
-        return Full(_by_class(merge, add, self.matrix))
+        return self._replace(matrix=_by_class(merge, add, self.matrix))
 
     def differences(self, kernel: jax.Array, rows: jax.Array, classes: jax.Array) -> jax.Array:
         """`(w_j - w_c)' Sigma (w_j - w_c)`, `[S, C]`, of `classes [S]`, kept at `rows [S]`."""
@@ -72,9 +73,9 @@ class Full(NamedTuple):
         """`w_j' Sigma w_k`, `[C, C]`, of the class at `row`."""
         return kernel.T @ (self.matrix[row] @ kernel)
 
-    def roots(self) -> Full:
+    def roots(self) -> Self:
         """`L` with `L L' = Sigma` in the place of `Sigma`, all classes; for `noise`."""
-        return Full(jax.lax.map(root, self.matrix))
+        return self._replace(matrix=jax.lax.map(root, self.matrix))
 
     def noise(self, row: jax.Array, normal: jax.Array) -> jax.Array:
         """Of roots: `L u`, `[M, A]`, for each of `normal [M, width]`."""
@@ -84,6 +85,13 @@ class Full(NamedTuple):
     def width(self) -> int:
         """How many standard normal numbers make one draw."""
         return self.matrix.shape[-1]
+
+
+class Shared(Full):
+    """One covariance matrix that stands for all classes, `matrix [1, A, A]`."""
+
+    # A type of its own: a device may keep one class's matrix out of many.
+    __slots__ = ()
 
 
 class Diagonal(NamedTuple):
@@ -103,10 +111,8 @@ class Diagonal(NamedTuple):
 
     def merged(self, merge: Merge) -> Diagonal:
         """With a batch, eq. (2) on the diagonal."""
-        # Measured from amid the features, since squares of the features themselves would cancel.
-        middle = centre(merge)
-        squares = merge.weight.T @ (merge.features - middle) ** 2
-        own = merge.size[:, None] * (merge.mean - middle) ** 2
+        squares = merge.weight.T @ merge.features**2
+        own = merge.size[:, None] * merge.mean**2
         scatter = jnp.where(squares > own, squares - own, 0) / merge.size[:, None]
         share = merge.share[:, None]
         return Diagonal((1 - share) * (self.variance + share * merge.step**2) + share * scatter)
@@ -198,7 +204,7 @@ class LowRank(NamedTuple):
 KINDS: dict[str, type[Full] | type[Diagonal] | type[LowRank]] = {
     "full": Full,
     "diagonal": Diagonal,
-    "shared": Full,
+    "shared": Shared,
     "low_rank": LowRank,
 }
 
@@ -208,12 +214,6 @@ def root(matrix: jax.Array) -> jax.Array:
     eps = jnp.finfo(matrix.dtype)
     floor = 4 * eps.eps * jnp.trace(matrix) + eps.tiny
     return jnp.linalg.cholesky(matrix + floor * jnp.eye(len(matrix), dtype=matrix.dtype))
-
-
-def centre(merge: Merge) -> jax.Array:
-    """A point amid the batch's features, `[1, A]`."""
-    share = jnp.sum(merge.weight, 1) / jnp.maximum(jnp.sum(merge.weight), 1e-30)
-    return share[None] @ merge.features
 
 
 @jax.custom_jvp

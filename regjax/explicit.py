@@ -5,19 +5,21 @@ What `isda.py` bounds in closed form.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 from regjax.batch import Batch, example_keys, example_means
+from regjax.control import recomputed
 from regjax.covariance import Full
 from regjax.forward import Forward, Outputs
 from regjax.isda import State, head_kernel, init_statistics, updated
 from regjax.losses import log_probabilities
 from regjax.norms import check_count, wide
 from regjax.stages import Number, base
-from regjax.statistics import Covariance
+from regjax.statistics import Covariance, is_shared
 
 
 def expected_loss(
@@ -62,20 +64,33 @@ def expected_loss(
     shape, classes = label.shape[:-1], label.shape[-1]
     kernel, spread = wide(kernel), jnp.sqrt(jnp.asarray(strength, wide(kernel).dtype))
     z, label = wide(logits).reshape(-1, classes), label.reshape(-1, classes)
+    means = recomputed(functools.partial(_means, samples))
+    return means(kernel, spread, covariance, z, label, keys.ravel()).reshape(shape)
+
+
+def _means(
+    samples: int,
+    kernel: jax.Array,
+    spread: jax.Array,
+    covariance: Covariance | None,
+    *examples: jax.Array,
+) -> jax.Array:
+    """Each example's mean over its samples; `examples` are logits, labels and keys."""
     width = len(kernel) if covariance is None else covariance.width
 
     # Without the checkpoint, the derivative would keep all samples of all examples.
     @jax.checkpoint
-    def one(example: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def one(example: tuple[jax.Array, ...]) -> jax.Array:
         z, label, key = example
         for_class, for_noise = jax.random.split(key)
         y = jax.random.categorical(for_class, jnp.log(label))
         normal = jax.random.normal(for_noise, (samples, width), kernel.dtype)
         noise = normal if covariance is None else covariance.noise(_row_of(y, covariance), normal)
-        moved = log_probabilities(z[None] + spread * (noise @ kernel))
-        return -jnp.sum(label) * jnp.mean(moved[:, y])
+        own = log_probabilities(z[None] + spread * (noise @ kernel))[:, y]
+        # Equal terms, which strength 0 yields, have a mean that differs from them by rounding.
+        return -jnp.sum(label) * (own[0] + jnp.mean(own - own[:1]))
 
-    return jax.lax.map(one, (z, label, keys.ravel())).reshape(shape)
+    return jax.lax.map(one, examples)
 
 
 def _row_of(y: jax.Array, covariance: Covariance) -> jax.Array:
@@ -128,7 +143,7 @@ def explicit_augmentation(
     """
     kernel = head_kernel(forward)
     state = updated(state, outputs, batch, decay, axis_name)
-    if state is not None and 1 < len(state.seen) < kernel.shape[1]:
+    if state is not None and not is_shared(state) and len(state.seen) < kernel.shape[1]:
         raise ValueError("explicit_augmentation needs all classes' statistics on each device.")
     losses = expected_loss(
         outputs.logits,

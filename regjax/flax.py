@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,7 +37,8 @@ def bind(
       model: an NNX module, called as `model(x)`, as it stands (after `model.train()` or
         `model.eval()`); or a Linen module.
       variables: Linen's variables, as `model.init` returns them; None for NNX.
-      head: path of the last linear layer; its input becomes `outputs.features`.
+      head: path of the last linear layer, or of a 1 x 1 convolution for dense predictions; its
+        input becomes `outputs.features`.
       training: Linen only: keywords of the call in training, such as `{"train": True}`.
       frozen: Linen only: keywords of the call with running averages, such as `{"train": False}`.
       rngs: Linen only: the random streams that the model draws from.
@@ -161,9 +163,12 @@ def _head(head: str, params: Any) -> Head:
     for part in head.split("."):
         layer = {str(name): value for name, value in layer.items()}.get(part, {})
     kernel = layer.get("kernel")
-    if kernel is None or kernel.ndim != 2:
-        raise ValueError(f"the head {head!r} must be a linear layer with a kernel [A, C].")
-    return Head(kernel, layer.get("bias"))
+    if kernel is None or kernel.ndim < 2 or math.prod(kernel.shape[:-2]) != 1:
+        raise ValueError(
+            f"the head {head!r} must be a linear layer with a kernel [A, C], or a convolution of "
+            "one pixel, for dense predictions."
+        )
+    return Head(kernel.reshape(kernel.shape[-2:]), layer.get("bias"))
 
 
 def _hook(name: str, tap: Tap | None, head: str | None, seen: list[jax.Array]) -> Hook:

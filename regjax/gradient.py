@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from regjax.base import Point
 from regjax.batch import Batch, example_keys, shares
+from regjax.checks import check_one_label
 from regjax.stages import penalty
 from regjax.traces import (
     Linear,
@@ -187,6 +188,7 @@ def _trace(
     probes: int | None,
     power: int = 1,
 ) -> jax.Array:
+    check_one_label(batch, "a penalty on the Jacobian")
     size, classes = batch.label.shape
     if probes is None and power == 1:
         return mean_exact_trace(point.pullback, factor, classes, shares(batch))

@@ -50,8 +50,8 @@ def cross_entropy(outputs: Outputs, batch: Batch) -> jax.Array:
 def label_smoothing(forward: Forward, batch: Batch, *, amount: Number) -> tuple[Forward, Batch]:
     """Moves a share of every label to the uniform distribution.
 
-    `label <- (1 - amount) label + amount / C`. See "Rethinking the Inception Architecture for
-    Computer Vision" (Szegedy et al., 2016), section 7.
+    `label <- (1 - amount) label + amount / C`, where there is a label. See "Rethinking the
+    Inception Architecture for Computer Vision" (Szegedy et al., 2016), section 7.
 
     Args:
       loss: the loss to wrap; its labels are `[B, C]` (positional).
@@ -65,5 +65,7 @@ def label_smoothing(forward: Forward, batch: Batch, *, amount: Number) -> tuple[
       >>> rj.label_smoothing(rj.cross_entropy(), amount=0.1)
       cross_entropy | label_smoothing(amount=0.1)
     """
-    label = (1 - amount) * batch.label + amount / batch.label.shape[-1]
+    # Positions without a label, all 0, stay without.
+    uniform = jnp.sum(batch.label, -1, keepdims=True) / batch.label.shape[-1]
+    label = (1 - amount) * batch.label + amount * uniform
     return forward, batch.replace(label=label)

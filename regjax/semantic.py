@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from regjax.axes import by_class, columns, everywhere, is_mapped
-from regjax.control import when
+from regjax.axes import by_class, columns, everywhere, is_mapped, is_split, varying_as
+from regjax.control import recomputed, when
 from regjax.losses import log_probabilities
 from regjax.norms import wide
-from regjax.statistics import ClassStatistics, places
+from regjax.statistics import ClassStatistics, is_shared, places
 
 
 def differences(
@@ -36,7 +36,7 @@ def differences(
     sketches; as much again for its gradient.
 
     Args:
-      statistics: of C classes, or of 1 that stands for all; None stands for the identity matrix.
+      statistics: of C classes, or "shared" by all; None stands for the identity matrix.
       kernel: `[A, C]`, the last layer's weights `w`, to which gradients flow.
       label: `[..., C]`, of the examples at hand.
       shrinkage: rho, between 0 and 1; None for none.
@@ -53,7 +53,7 @@ def differences(
     kernel, classes = wide(kernel), kernel.shape[1]
     if statistics is None:
         return _from_gram(kernel.T @ kernel)
-    if len(statistics.seen) == 1 and classes > 1:
+    if is_shared(statistics):
         return _from_gram(statistics.covariance.gram(kernel, jnp.zeros((), int)))
     present = jnp.any(label.reshape(-1, classes) > 0, axis=0)
     if axis_name is not None and is_mapped(axis_name) and len(statistics.seen) < classes:
@@ -102,6 +102,7 @@ def _table(
     kept, classes = len(statistics.seen), kernel.shape[1]
     first = 0 if kept == classes else kept * jax.lax.axis_index(axis_name)
     own = columns(present, kept, axis_name)
+    kernel = varying_as(kernel, own)
     chunk = min(covariance.chunk, kept)
     # Classes that occur come first, so that whole pieces without any are skipped.
     order = jnp.argsort(~own)
@@ -109,14 +110,12 @@ def _table(
 
     @jax.checkpoint
     def piece(rows: jax.Array) -> jax.Array:
-        found = functools.partial(covariance.differences, kernel)
-        return when(jnp.any(own[rows]), found, rows, first + rows)
+        return when(jnp.any(own[rows]), covariance.differences, kernel, rows, first + rows)
 
     found = jax.lax.map(piece, pieces).reshape(-1, classes)[jnp.argsort(order)]
     found = jnp.where(own[:, None], found, 0)
-    if kept == classes:
+    if axis_name is None or not is_split(kept, classes, axis_name):
         return found
-    assert axis_name is not None
     return everywhere(found, axis_name)
 
 
@@ -146,19 +145,21 @@ def upper_bound(logits: jax.Array, label: jax.Array, spread: jax.Array) -> jax.A
     weight, order = jax.lax.top_k(label, min(2, classes))
     named = [order[:, r, None] == jnp.arange(classes)[None] for r in range(order.shape[1])]
 
-    def strongest(r: int) -> jax.Array:
+    def strongest(r: int, z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array:
         moved = log_probabilities(z + spread[order[:, r]])
         return -jnp.sum(jnp.where(named[r], label, 0) * moved, -1)
 
-    total = strongest(0)
+    total = strongest(0, z, label, spread)
     if classes > 1:
-        total = total + when(jnp.any(weight[:, 1] > 0), lambda: strongest(1))
+        second = functools.partial(strongest, 1)
+        total = total + when(jnp.any(weight[:, 1] > 0), second, z, label, spread)
     if classes > 2:
         rest = jnp.where(named[0] | named[1], 0, label)
-        total = total + when(jnp.any(rest > 0), lambda: _expectation(z, rest, spread))
+        total = total + when(jnp.any(rest > 0), _expectation, z, rest, spread)
     return total.reshape(shape)
 
 
+@recomputed
 def _expectation(z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array:
     """The bound's expectation over labels of many classes, class by class."""
 
@@ -168,7 +169,7 @@ def _expectation(z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array
         log_probability = log_probabilities(z + moved[None])[:, c]
         return total - weight * log_probability, None
 
-    start = jnp.zeros_like(z[:, 0]) * jnp.zeros_like(spread[0, 0])
+    start = jnp.zeros_like(z[:, 0]) * jnp.zeros_like(label[:, 0]) * jnp.zeros_like(spread[0, 0])
     total, _ = jax.lax.scan(one, start, (jnp.arange(len(spread)), label.T, spread))
     return total
 
@@ -206,7 +207,7 @@ def consistency_bound(
       [0.6931472]
     """
     z, kernel, classes = wide(logits), wide(kernel), logits.shape[-1]
-    if statistics is None or len(statistics.seen) < min(2, classes):
+    if statistics is None or is_shared(statistics):
         spread = 0.5 * strength * differences(statistics, kernel, z)
         return upper_bound(z, jax.lax.stop_gradient(jax.nn.softmax(z)), spread)
     flat = z.reshape(-1, classes)
@@ -237,16 +238,20 @@ def _consistency(
     kept, classes = len(statistics.seen), kernel.shape[1]
     first = 0 if kept == classes else kept * jax.lax.axis_index(axis_name)
 
+    logits = varying_as(logits, jnp.asarray(first))
+    kernel, scale, extra = (varying_as(x, logits) for x in (kernel, scale, extra))
+
     @jax.checkpoint
     def one(z: jax.Array) -> jax.Array:
         row = jnp.argmax(z) - first
 
-        def bound() -> jax.Array:
+        def bound(z: jax.Array, kernel: jax.Array, scale: jax.Array, extra: jax.Array) -> jax.Array:
             spread = scale * _from_gram(covariance.gram(kernel, row)) + extra
             moved = jnp.diagonal(log_probabilities(z[None] + spread))
             return -jnp.sum(jax.lax.stop_gradient(jax.nn.softmax(z)) * moved)
 
-        return when((row >= 0) & (row < kept), bound)
+        return when((row >= 0) & (row < kept), bound, z, kernel, scale, extra)
 
     found = jax.lax.map(one, logits)
-    return found if kept == classes else jax.lax.psum(found, axis_name)
+    split = axis_name is not None and is_split(kept, classes, axis_name)
+    return jax.lax.psum(found, axis_name) if split else found

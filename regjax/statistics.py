@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from regjax.axes import by_class, columns, everywhere, is_mapped
-from regjax.covariance import KINDS, Diagonal, Full, LowRank, Merge, centre
+from regjax.axes import by_class, columns, everywhere, is_mapped, is_split
+from regjax.covariance import KINDS, Diagonal, Full, LowRank, Merge, Shared
 from regjax.norms import wide
 
 Covariance = Full | Diagonal | LowRank
@@ -187,22 +187,28 @@ def _update(
     seen = seen if decay is None else decay * seen
     m = jnp.sum(own, 0)
     size, now = jnp.where(m > 0, m, 1), seen + m
-    batch_mean = jnp.where((m > 0)[:, None], own.T @ features / size[:, None], mean)
-    step, share = mean - batch_mean, m / jnp.where(now > 0, now, 1)
+    middle = _middle(features, jnp.sum(own, 1))
+    features, past = features - middle, mean - middle
+    batch_mean = jnp.where((m > 0)[:, None], own.T @ features / size[:, None], past)
+    step, share = past - batch_mean, m / jnp.where(now > 0, now, 1)
     merge = Merge(features, own, size, batch_mean, step, share)
     if pooled is not None:
-        split_over = axis_name if len(seen) < label.shape[1] else None
+        split_over = axis_name if is_split(len(seen), label.shape[1], axis_name) else None
         pooled = _pool(pooled, seen, merge, split_over)
     mean = mean - share[:, None] * step
     return ClassStatistics(now, mean, covariance.merged(merge), pooled)
 
 
+def _middle(features: jax.Array, weight: jax.Array) -> jax.Array:
+    """A point amid the features, `[1, A]`."""
+    return (weight / jnp.maximum(jnp.sum(weight), 1e-30))[None] @ features
+
+
 def _pool(pooled: jax.Array, seen: jax.Array, merge: Merge, split_over: str | None) -> jax.Array:
     """The mean covariance with a batch; of all classes, also where they are split over devices."""
     square = _squares if pooled.ndim == 2 else _diagonal_squares
-    middle, size = centre(merge), jnp.sum(merge.weight, 0)
-    x, mean = merge.features - middle, merge.mean - middle
-    added = square(x, jnp.sum(merge.weight, 1)) - square(mean, size)
+    size = jnp.sum(merge.weight, 0)
+    added = square(merge.features, jnp.sum(merge.weight, 1)) - square(merge.mean, size)
     added = added + square(merge.step, size * (1 - merge.share))
     before, now = jnp.sum(seen), jnp.sum(size)
     if split_over is not None:
@@ -218,6 +224,11 @@ def _diagonal_squares(x: jax.Array, weight: jax.Array) -> jax.Array:
     return weight @ x**2
 
 
+def is_shared(statistics: ClassStatistics) -> bool:
+    """Whether one covariance stands for all classes."""
+    return isinstance(statistics.covariance, Shared)
+
+
 def places(statistics: ClassStatistics, axis_name: str) -> Any:
     """How statistics that are split by class lie on the axis: `PartitionSpec`s, as a pytree.
 
@@ -226,11 +237,13 @@ def places(statistics: ClassStatistics, axis_name: str) -> Any:
       axis_name: an axis of a mesh.
 
     Returns:
-      A pytree of the statistics' structure, for `in_specs`, `out_specs` and `NamedSharding`.
+      A pytree of the statistics' structure, for `in_specs`, `out_specs` and `NamedSharding`; one
+      covariance of all classes is not split.
 
     Example:
       >>> places(init(4, 2), "data").mean
       P('data',)
     """
-    split = jax.tree.map(lambda _: PartitionSpec(axis_name), statistics._replace(pooled=None))
+    where = PartitionSpec() if is_shared(statistics) else PartitionSpec(axis_name)
+    split = jax.tree.map(lambda _: where, statistics._replace(pooled=None))
     return split._replace(pooled=None if statistics.pooled is None else PartitionSpec())

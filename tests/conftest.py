@@ -5,6 +5,7 @@ by Flax when it is imported; the tests marked `nnx` are the ones that they can c
 """
 
 import os
+from pathlib import Path
 
 # Both must stand before the first import of jax.
 os.environ["XLA_FLAGS"] = (
@@ -31,3 +32,15 @@ def _no_stage_outlives_its_test() -> Iterator[None]:
     yield
     REGISTRY.clear()
     REGISTRY.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _few_programs_at_once() -> Iterator[None]:
+    """Forgets compiled programs before their memory maps are more than Linux allows a process.
+
+    XLA crashes at 65,530 maps, which is some hundred programs.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()

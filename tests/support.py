@@ -11,7 +11,7 @@ from flax import nnx
 
 import regjax as rj
 
-CLASSES, SHAPE, FEATURES = 3, (3, 2, 1), 5
+CLASSES, SHAPE, FEATURES = 3, (4, 2, 1), 5
 
 # Relative and absolute: two ways to compute the same number, with sums in another order.
 TOLERANCES = {"float64": (1e-9, 1e-10), "float32": (2e-4, 1e-5), "bfloat16": (8e-2, 8e-2)}
@@ -42,11 +42,14 @@ def assert_finite(tree: Any) -> None:
         assert np.isfinite(np.asarray(x, np.float64)).all(), (jax.tree_util.keystr(path), x)
 
 
-def tanh_network(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A smooth network with one hidden layer; returns logits and features."""
+def tanh_network(
+    params: Any, x: jax.Array, tap: rj.forward.Tap = lambda layer, h: h
+) -> tuple[jax.Array, jax.Array]:
+    """A smooth network with one layer, "hidden"; returns logits and features."""
     hidden = params["hidden"]
     flat = x.reshape(x.shape[0], -1)
     features = jnp.tanh(flat @ hidden["kernel"] + hidden["bias"][None])
+    features = tap("hidden", features)
     return features @ params["head"]["kernel"] + params["head"]["bias"][None], features
 
 
@@ -66,7 +69,7 @@ def tanh_params(seed: int = 0, dtype: Any = jnp.float32) -> dict[str, Any]:
 def tanh_forward(params: Any = None) -> rj.Forward:
     """`tanh_network` as a `Forward` with a head."""
     params = tanh_params() if params is None else params
-    return rj.from_function(tanh_network, params, head=_head)
+    return rj.from_function(tanh_network, params, head=_head, layers=("hidden",))
 
 
 def _head(params: Any) -> tuple[jax.Array, jax.Array]:
@@ -116,3 +119,25 @@ class Block(nnx.Module):
 
 
 CONV_SHAPE = (4, 4, 1)
+
+
+def layered_network(params: Any, x: jax.Array, tap: rj.forward.Tap) -> jax.Array:
+    """Two layers, "first" and "second", between an image of six pixels and eight classes."""
+    h = tap("first", jnp.tanh(x.reshape(len(x), -1) @ params["A"]))
+    h = tap("second", jnp.tanh(h @ params["B"]))
+    return h @ params["C"]
+
+
+def layered_params() -> dict[str, jax.Array]:
+    """Parameters of `layered_network`."""
+    rng = np.random.default_rng(0)
+    shapes = {"A": (6, 5), "B": (5, 4), "C": (4, 8)}
+    return {name: jnp.asarray(rng.normal(size=s), jnp.float32) for name, s in shapes.items()}
+
+
+LAYERED = rj.from_function(layered_network, layered_params(), layers=("first", "second"))
+
+
+def each_its_class(size: int = 8, shape: tuple[int, ...] = (3, 2, 1)) -> rj.Batch:
+    """Random images, each in a class of its own."""
+    return random_batch(size, shape=shape).replace(label=jnp.eye(size))

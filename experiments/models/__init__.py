@@ -1,10 +1,20 @@
 """The architectures of the papers, by name."""
 
+import functools
+from collections.abc import Callable
+
 from flax import nnx
 
-from experiments.models import thesis
+from experiments.models import cifar_resnet, thesis
 
-MODELS = {"small_cnn": thesis.SmallCNN, "thesis_resnet": thesis.ThesisResNet}
+MODELS: dict[str, Callable[..., nnx.Module]] = {
+    "small_cnn": thesis.SmallCNN,
+    "thesis_resnet": thesis.ThesisResNet,
+    **{
+        f"resnet{depth}": functools.partial(cifar_resnet.CifarResNet, depth=depth)
+        for depth in (20, 32, 44, 56, 110)
+    },
+}
 
 
 def create(
@@ -16,5 +26,5 @@ def create(
       ValueError: there is no model of that name.
     """
     if name not in MODELS:
-        raise ValueError(f"Unknown model {name!r}; known models: {', '.join(sorted(MODELS))}.")
+        raise ValueError(f"Unknown model {name!r}; known models: {', '.join(MODELS)}.")
     return MODELS[name](image_shape, classes, rngs=rngs)

@@ -3,25 +3,46 @@
 import itertools
 import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from experiments import benchmark
+import regjax as rj
+from experiments import benchmark, isda_benchmark, training
 
 
-def test_a_quick_run_has_a_row_for_each_transform_and_strategy(monkeypatch):
-    chosen = {"double_backprop": benchmark.TRANSFORMS["double_backprop"]}
-    monkeypatch.setattr(benchmark, "TRANSFORMS", chosen)
+def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
+    monkeypatch.setattr(benchmark, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
     result = benchmark.run(quick=True)
-    plain, double = result["transforms"]["rows"]
-    assert (plain["transform"], double["transform"]) == ("plain", "double_backprop")
+    plain, double, isda = result["transforms"]["rows"]
+    names = [row["transform"] for row in (plain, double, isda)]
+    assert names == ["plain", "double_backprop", "isda"]
     assert plain["flops"] == plain["memory"] == plain["time"] == 1
     assert 1.8 < double["flops"] < 2.1
+    assert isda["loss"] == "isda(strength=0.5)"
     assert double["time"] > 0
+    kinds = [row["covariance"] for row in result["isda"]["rows"]]
+    assert kinds == ["full", "diagonal", "shared", "low_rank"]
     rows = result["sweeps"]["rows"]
     assert [row["strategy"] for row in rows] == ["vmap", "map", "sharded"]
     for row in rows:
         assert row["gain"] == pytest.approx(row["throughput"] / row["one_at_a_time"])
     json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize("expression", benchmark.TRANSFORMS.values())
+def test_all_transforms_can_be_traced(expression):
+    task, data = benchmark.random_problem(benchmark.Setting((32, 32, 3), 4, 1, 1))
+    loss = rj.parse(expression)
+
+    def step(index):
+        state = training.init_loss(task, data, training.init(task, jnp.uint32(0)), loss)
+        batch = training.gather(task, data, index, jnp.ones(4))
+        return training.train_step(task, state, loss, batch, jax.random.key(0))
+
+    _, metrics = jax.eval_shape(step, jnp.zeros(4, jnp.int32))
+    assert metrics["total"].shape == ()
 
 
 def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
@@ -43,3 +64,39 @@ def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
 def test_the_table_is_markdown():
     text = benchmark.table([{"x": "a", "y": 1.234}], {"x": "s", "y": ".1f"})
     assert text == "| x | y |\n| --- | --- |\n| a | 1.2 |"
+
+
+def test_isda_counts_the_products_of_its_formulas():
+    """The layer, the point amid the features, the means, the scatters piece by piece, the tables.
+
+    The layer has its product and two derivatives; a class's table `(w_j - w_c)' Sigma (w_j - w_c)`
+    takes one product, formed once for the value and once again for the derivative.
+    """
+    case = isda_benchmark.Case(16, 5, 24, "full")
+    b, c, a = case.batch, case.classes, case.features
+    (row,) = isda_benchmark.costs((case,), rounds=1)
+    layer, amid, means = 3 * 2 * b * c * a, 2 * b * a, 2 * b * c * a
+    scatters = isda_benchmark.most_pieces(b, c) * 2 * (16 + 1) * a * a
+    tables = 2 * c * 2 * c * a * a
+    assert row["gflop"] * 1e9 == pytest.approx(layer + amid + means + scatters + tables)
+
+
+def test_isda_never_holds_more_than_its_state_and_the_tables():
+    """Neither a matrix for each example nor a feature for each example and class."""
+    case = isda_benchmark.Case(64, 40, 48, "full")
+    (row,) = isda_benchmark.costs((case,), rounds=1)
+    b, c, a = case.batch, case.classes, case.features
+    floats = row["megabytes"] * 1e6 / 4
+    assert c * a * a < floats < c * a * a + b * c * a
+    (row,) = isda_benchmark.costs((case._replace(covariance="diagonal"),), rounds=1)
+    assert row["megabytes"] * 1e6 / 4 < b * c * a
+
+
+@pytest.mark.parametrize(("batch", "classes"), [(16, 1), (33, 4), (256, 1000), (7, 3)])
+def test_no_labels_need_more_pieces_than_the_bound(batch, classes):
+    generator = np.random.default_rng(0)
+    for skew in (0.01, 0.3, 100.0):
+        share = generator.dirichlet(np.full(classes, skew))
+        count = generator.multinomial(batch, share)
+        pieces = np.sum(-(-count // 16))
+        assert pieces <= isda_benchmark.most_pieces(batch, classes)

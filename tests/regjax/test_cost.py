@@ -1,7 +1,8 @@
 """What each transform costs: FLOPs of a training step as a multiple of the plain one.
 
-Two counts: XLA's own of the compiled step, which is right where there is no loop, and the jaxpr's
-(`experiments/flops.py`), which multiplies loops out. Where both apply they are held to each other.
+Two counts: XLA's own, of the compiled step or, for large networks, of the step as it goes into the
+compiler, which is right where there is no loop, and the jaxpr's (`experiments/flops.py`), which
+multiplies loops out. Where both apply they are held to each other.
 """
 
 import functools
@@ -15,8 +16,9 @@ from flax import nnx
 
 import regjax as rj
 import regjax.flax as rf
+from experiments import models
 from experiments.flops import flops
-from experiments.models.thesis import SmallCNN
+from experiments.isda_benchmark import most_pieces
 
 CLASSES = 10
 PROBED = ("jacobian", "frobenius", "hessian_frobenius")
@@ -30,6 +32,23 @@ FREE = (
     "noise_injection(sigma=0.1)",
     "l1(weight=0.1)",
     "l2(weight=0.1)",
+)
+LAYERS = {
+    "plain": ("input",),
+    "small_cnn": ("input", "conv1", "conv2"),
+    "resnet32": ("input", "stages.0", "stages.1"),
+}
+MIXED = (
+    "mixup(alpha=1.0)",
+    "cutmix(alpha=1.0)",
+    "noisy_mixup(alpha=1.0, add=0.4, multiply=0.2)",
+    "manifold_mixup(alpha=1.0, layers={layers})",
+    "noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={layers})",
+)
+PERTURBED = (
+    "feature_noise(add=0.4, multiply=0.2, layers={layers})",
+    "cutout(size=4)",
+    "disturb_label(rate=0.1)",
 )
 HSFOB_DB1 = "hessian_frobenius(weight=0.1, probes=1) | double_backprop(weight=0.1)"
 
@@ -46,11 +65,13 @@ def network(params: Any, x: jax.Array) -> jax.Array:
 
 @functools.cache
 def standing(name: str) -> tuple[rj.Forward, rj.Batch]:
-    if name == "small_cnn":  # the thesis's, whose convolutions are the project's own
-        return rf.bind(SmallCNN((32, 32, 3), CLASSES, rngs=nnx.Rngs(0))), images(8, 32)
-    kernels = [jnp.ones((3, 3, 3, 16)), jnp.ones((3, 3, 16, 64))]
-    params = {"kernels": kernels, "head": jnp.ones((4 * 4 * 64, CLASSES))}
-    return rj.from_function(network, params), images(2, 16)
+    if name == "plain":
+        kernels = [jnp.ones((3, 3, 3, 16)), jnp.ones((3, 3, 16, 64))]
+        params = {"kernels": kernels, "head": jnp.ones((4 * 4 * 64, CLASSES))}
+        return rj.from_function(network, params), images(2, 16)
+    # Models whose convolutions are the project's own.
+    model = models.create(name, (32, 32, 3), CLASSES, nnx.Rngs(0))
+    return rf.bind(model, head="head"), images({"small_cnn": 8, "resnet32": 128}[name], 32)
 
 
 def images(size: int, side: int) -> rj.Batch:
@@ -132,6 +153,17 @@ def test_hsfob_db1_shares_the_network_between_its_terms(name: str) -> None:
     assert 2.9 < multiple(counted, name, HSFOB_DB1) < 3.2
 
 
+@on_both
+@pytest.mark.parametrize("expression", [*MIXED, *PERTURBED])
+def test_what_mixes_or_perturbs_costs_no_products(expression: str, name: str) -> None:
+    assert multiple(counted, name, expression.format(layers=LAYERS[name])) <= 1.03
+
+
+@pytest.mark.parametrize("expression", [*MIXED[:3], *PERTURBED[1:]])
+def test_compiled_steps_that_mix_the_input_cost_what_the_plain_one_costs(expression: str) -> None:
+    assert multiple(compiled, "small_cnn", expression) <= 1.03
+
+
 @pytest.mark.parametrize(
     ("expression", "bound"),
     [*((name, 2.1) for name in ONE_PASS), (HSFOB_DB1, 3.2), (FREE[0], 1.01), (FREE[1], 1.15)],
@@ -158,6 +190,50 @@ def test_unrolled_and_compiled_the_exact_norm_keeps_its_bound(
 
     monkeypatch.setattr(jax.lax, "scan", unrolled)
     assert 10 < multiple(compiled.__wrapped__, "plain", EXACT[1]) < 12
+
+
+# A whole step of a ResNet-32 on CIFAR: the loss's state and the updated averages come out of it.
+
+
+def whole_step(expression: str) -> tuple[Any, tuple[Any, ...]]:
+    forward, batch = standing("resnet32")
+    loss = rj.parse(expression.format(layers=LAYERS["resnet32"]))
+
+    def step(params: Any, state: rj.LossState, key: jax.Array) -> Any:
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            result, after = loss.apply(state, forward.replace(params=params), batch, key)
+            return rj.total(result, batch), (after, result.outputs.state)
+
+        return jax.value_and_grad(objective, has_aux=True)(params)
+
+    return step, (forward.params, loss.init(forward, batch), jax.random.key(0))
+
+
+@functools.cache
+def products(expression: str) -> int:
+    step, arguments = whole_step(expression)
+    return flops(step, *arguments, passes=most_pieces(128, CLASSES))
+
+
+@functools.cache
+def lowered(expression: str) -> float:
+    """By XLA, elementwise work and all, but loops once; compiling would take a minute."""
+    step, arguments = whole_step(expression)
+    return jax.jit(step).lower(*arguments).cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_isda_costs_what_cross_entropy_costs_on_a_cifar_resnet(covariance: str) -> None:
+    expression = f"isda(strength=0.5, covariance='{covariance}')"
+    for count in (products, lowered):
+        assert 1 < count(expression) / count("cross_entropy") <= 1.02
+
+
+@pytest.mark.parametrize("expression", [*MIXED[:2], MIXED[4], PERTURBED[0]])
+def test_mixing_costs_what_cross_entropy_costs_on_a_cifar_resnet(expression: str) -> None:
+    expression = f"cross_entropy | {expression}"
+    for count in (products, lowered):
+        assert count(expression) / count("cross_entropy") <= 1.03
 
 
 # The counter itself.
@@ -209,9 +285,14 @@ def test_products_count_in_loops_branches_and_calls() -> None:
     assert flops(lambda x: (product(x), x)[1], x) == 0
 
 
-def test_a_while_loop_with_products_cannot_be_counted() -> None:
+def test_products_in_a_while_loop_count_as_often_as_the_caller_says() -> None:
     def power(x: jax.Array) -> jax.Array:
         return jax.lax.while_loop(lambda y: y.sum() < 1e3, lambda y: y @ x, x)
 
-    with pytest.raises(ValueError, match="while loop"):
+    with pytest.raises(ValueError, match="passes="):
         flops(power, jnp.ones((2, 2)))
+    once = 2 * 2**3
+    assert flops(power, jnp.ones((2, 2)), passes=5) == 5 * once
+    assert flops(lambda x: power(x) @ x, jnp.ones((2, 2)), passes=5) == 6 * once
+    idle = functools.partial(jax.lax.while_loop, lambda y: y.sum() < 1e3, lambda y: 2 * y)
+    assert flops(idle, jnp.ones((2, 2))) == 0

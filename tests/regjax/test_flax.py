@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen, nnx
 from support import (
@@ -356,3 +357,32 @@ def test_linen_draws_from_the_streams_that_are_named() -> None:
     forward = bind(model, model.init({"params": KEY, "noise": KEY}, X), rngs=("noise",))
     assert_same(forward(X, KEY).logits, forward(X, KEY).logits)
     assert not jnp.allclose(forward(X, KEY).logits, forward(X, jax.random.key(1)).logits)
+
+
+class Dense(nnx.Module):
+    """A class for each pixel."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        """Five features a pixel."""
+        self.conv = nnx.Conv(1, 5, (3, 3), rngs=rngs)
+        self.head = nnx.Conv(5, CLASSES, (1, 1), rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns logits `[B, H, W, C]`."""
+        return self.head(jnp.tanh(self.conv(x)))
+
+
+def test_a_convolution_of_one_pixel_is_a_head() -> None:
+    forward = bind(Dense(nnx.Rngs(0)), head="head")
+    outputs = forward(X)
+    assert outputs.features.shape == (*X.shape[:3], 5)
+    kernel, bias = forward.head
+    assert_close(outputs.features @ kernel + bias[None, None, None], outputs.logits)
+    label = jax.nn.one_hot(jnp.full(X.shape[:3], 1).at[0, 0].set(255), CLASSES)
+    loss, batch = rj.isda(strength=0.5), rj.Batch(X, label)
+    result, state = loss.apply(loss.init(forward, batch), forward, batch, KEY)
+    assert result.losses.shape == (len(X),)
+    seen = np.asarray(outputs.features).reshape(-1, 5)[X.shape[2] :]
+    np.testing.assert_allclose(
+        state.stages["isda"].covariance.matrix[1], np.cov(seen.T, bias=True), atol=1e-5
+    )

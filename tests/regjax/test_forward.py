@@ -131,7 +131,7 @@ def test_partial_and_jitted_functions_are_taken() -> None:
 def test_mistakes() -> None:
     params = tanh_params()
     with pytest.raises(ValueError, match=r"layers \['hidden'\] are named.*no keyword 'tap'"):
-        rj.from_function(tanh_network, params, layers=("hidden",))
+        rj.from_function(lambda params, x: x, params, layers=("hidden",))
     with pytest.raises(TypeError, match=r"tuple of names, such as \('hidden',\), not a string"):
         rj.from_function(tapped, params, layers="hidden")
     with pytest.raises(TypeError, match=r"tuple of names.*not a string"):

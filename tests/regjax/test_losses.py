@@ -117,3 +117,26 @@ def test_log_probabilities_keep_the_wider_type() -> None:
     with jax.enable_x64(True):
         assert log_probabilities(np.zeros(3)).dtype == np.float64
     assert log_probabilities(jnp.zeros((2, 3), jnp.bfloat16)).dtype == np.float32
+
+
+def test_dense_labels_count_where_there_are_any() -> None:
+    """The mean over an example's labelled positions; smoothing leaves the others without."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(3, 2, 2, C))
+    numbers = rng.integers(C, size=(3, 2, 2))
+    numbers[0, 0, 0], numbers[2] = 255, 255
+    label = jax.nn.one_hot(numbers, C)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    for amount in (0.0, 0.3):
+        smooth = (1 - amount) * np.eye(C + 1)[np.minimum(numbers, C)][..., :C] + amount / C
+        each = -np.sum(smooth * log_p, -1)
+        expected = [each[0].ravel()[1:].mean(), each[1].mean(), 0]
+        loss = rj.label_smoothing(rj.cross_entropy(), amount=amount)
+        batch = rj.Batch(jnp.asarray(logits), label)
+        np.testing.assert_allclose(losses(loss, identity, (), batch), expected, rtol=1e-5)
+
+
+def test_penalties_on_the_jacobian_are_for_one_label_an_image() -> None:
+    batch = rj.Batch(jnp.ones((1, 2, C)), jnp.ones((1, 2, C)))
+    with pytest.raises(ValueError, match=r"one label an image.*float32\[1, 2, 4\]"):
+        losses(rj.frobenius(rj.cross_entropy(), weight=0.1), identity, (), batch)

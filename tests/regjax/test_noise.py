@@ -1,4 +1,4 @@
-"""Noise on the input: its distribution, and what the thesis's section 6.1 says that it does."""
+"""Noise on input, labels and layers: its distribution, and what the thesis's 6.1 says of it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -103,6 +103,77 @@ def test_the_image_keeps_its_type(dtype: Any) -> None:
         loss = rj.noise_injection(rj.cross_entropy(), sigma=sigma)
         noisy = apply(loss, identity, (), batch, jax.random.key(0)).outputs.logits
         assert noisy.dtype == dtype
+
+
+# Noise on labels and in layers.
+
+
+def relabelled(label: jax.Array, rate: float, seed: int = 0, **fields: Any) -> np.ndarray:
+    batch = rj.Batch(jnp.zeros((len(label), 1)), label, **fields)
+    key = jax.random.key(seed)
+    return np.asarray(rj.disturb_label.definition.function(None, batch, key, rate=rate)[1].label)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_a_share_of_the_labels_is_drawn_from_all_classes(rate: float) -> None:
+    n = 8000
+    label = np.eye(C, dtype=np.float32)[np.arange(n) % C]
+    drawn = relabelled(jnp.asarray(label), rate)
+    assert ((drawn == 0) | (drawn == 1)).all()
+    assert (drawn.sum(1) == 1).all()
+    for true in range(C):
+        counts = drawn[true::C].sum(0)
+        expected = np.full(C, rate / C) + (1 - rate) * (np.arange(C) == true)
+        if rate == 0:
+            np.testing.assert_array_equal(drawn, label)
+        else:
+            assert stats.chisquare(counts, expected * n / C).pvalue > 1e-3
+
+
+def test_labels_are_drawn_by_index_and_left_alone_otherwise() -> None:
+    soft = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(C), 8), jnp.bfloat16)
+    drawn = relabelled(soft, 0.5)
+    assert drawn.dtype == jnp.bfloat16
+    replaced = (drawn == 1).any(1)
+    assert 0 < replaced.sum() < 8
+    np.testing.assert_array_equal(drawn[~replaced], np.asarray(soft)[~replaced])
+    index = np.array([6, 1, 3])
+    some = relabelled(soft[index], 0.5, index=jnp.asarray(index))
+    np.testing.assert_array_equal(some, drawn[index])
+
+
+def chain(params: Any, x: jax.Array, tap: Any) -> jax.Array:
+    """Returns its input and what two layers made of it, which add 1 each."""
+    first = tap("first", x + 1)
+    second = tap("second", first + 1)
+    return jnp.concatenate([x, first, second], axis=1)
+
+
+def through(layers: tuple[str, ...], add: float, multiply: float) -> np.ndarray:
+    """What the layers change, `[3, B, D]`: in the input, in the first, in the second."""
+    size, width = 40, 500
+    batch = rj.Batch(jnp.ones((size, width)), jnp.full((size, 3 * width), 1 / width))
+    forward = rj.from_function(chain, None, layers=("first", "second"))
+    loss = rj.feature_noise(rj.cross_entropy(), add=add, multiply=multiply, layers=layers)
+    result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
+    out = np.asarray(result.outputs.logits, np.float64).reshape(size, 3, width)
+    before = np.stack([np.ones((size, width)), out[:, 0] + 1, out[:, 1] + 1])
+    return out.transpose(1, 0, 2) / before if multiply else out.transpose(1, 0, 2) - before
+
+
+def test_noise_in_every_layer_named_and_in_no_other() -> None:
+    added = through(("input", "second"), 0.5, 0.0) / 0.5
+    factor = (through(("first", "second"), 0.0, 0.2) - 1) / 0.2
+    for drawn, silent, law in ((added, 1, stats.norm), (factor, 0, stats.uniform(-1, 2))):
+        assert np.abs(drawn[silent]).max() < 1e-5
+        noisy = [drawn[i].ravel() for i in range(3) if i != silent]
+        assert all(stats.kstest(each, law.cdf).pvalue > 1e-3 for each in noisy)
+        assert abs(np.corrcoef(*noisy)[0, 1]) < 4 / np.sqrt(len(noisy[0]))
+
+
+def test_a_layers_noise_does_not_depend_on_the_others() -> None:
+    alone, together = through(("second",), 0.5, 0.0), through(("second", "input"), 0.5, 0.0)
+    np.testing.assert_allclose(alone[2], together[2], atol=1e-6)
 
 
 # What it does to the loss, on average.

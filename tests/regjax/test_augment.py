@@ -1,0 +1,99 @@
+"""Cutout: where the square lies, and what is left of the image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from support import assert_same, random_batch
+
+import regjax as rj
+from regjax import augment
+
+
+def identity(params: None, x: jax.Array) -> jax.Array:
+    return x.reshape(len(x), -1)
+
+
+def cut(image: jax.Array, size: float, seed: int = 0, **fields: jax.Array) -> np.ndarray:
+    """The images after cutout."""
+    label = jnp.full((len(image), image[0].size), 1 / image[0].size)
+    loss, forward = rj.cutout(rj.cross_entropy(), size=size), rj.from_function(identity, None)
+    batch = rj.Batch(image, label, **fields)
+    result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(seed))
+    return np.asarray(result.outputs.logits).reshape(image.shape)
+
+
+def squares(length: int, size: int, width: int) -> set[tuple[int, int]]:
+    """First and last of the pixels that a square can take along a side, by hand."""
+    possible = set()
+    for centre in range(length):
+        inside = [p for p in range(length) if centre - size // 2 <= p < centre - size // 2 + size]
+        possible.add((inside[0], inside[-1]))
+    return possible
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 16])
+def test_a_clipped_square_of_zeros(size: int) -> None:
+    image = jnp.ones((400, 7, 5, 2))
+    black = cut(image, size)[..., 0] == 0
+    assert_same(cut(image, size)[..., 1] == 0, black)
+    rows, columns = black.any(2), black.any(1)
+    assert_same(black, rows[:, :, None] & columns[:, None, :])
+    for inside, length in ((rows, 7), (columns, 5)):
+        ends = {(np.flatnonzero(line)[0], np.flatnonzero(line)[-1]) for line in inside}
+        assert ends == squares(length, size, length)
+
+
+def test_centres_are_uniform_over_the_pixels() -> None:
+    black = cut(jnp.ones((6000, 4, 3, 1)), 1)[..., 0] == 0
+    assert (black.sum((1, 2)) == 1).all()
+    assert stats.chisquare(black.sum(0).ravel()).pvalue > 1e-3
+
+
+def test_the_area_of_a_square_of_16_on_32_pixels() -> None:
+    """From 8 x 8 in a corner to 16 x 16; the two sides are drawn independently."""
+    sides = [min(c + 8, 32) - max(c - 8, 0) for c in range(32)]
+    lost = (cut(jnp.ones((4000, 32, 32, 1)), 16) == 0).sum((1, 2, 3))
+    area = np.outer(sides, sides)
+    assert abs(lost.mean() - area.mean()) < 4 * area.std() / np.sqrt(4000)
+    assert lost.min() == 64
+    assert lost.max() == 256
+
+
+def test_size_zero_and_fractions_of_a_pixel() -> None:
+    image = random_batch().image
+    for size in (0, 0.9):
+        assert_same(cut(image, size), image)
+    assert_same(cut(image, 2.7), cut(image, 2))
+
+
+def test_each_example_draws_by_its_index() -> None:
+    index = np.array([7, 3, 0, 5])
+    image = jnp.ones((8, 9, 9, 1))
+    assert_same(cut(image[:4], 3, index=jnp.array(index)), cut(image, 3)[index])
+    assert (cut(image, 3) != cut(image, 3, seed=1)).any()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_image_keeps_its_type_and_its_other_pixels(dtype: jnp.dtype) -> None:
+    batch = random_batch(dtype=dtype)
+    _, changed = rj.cutout.definition.function(None, batch, jax.random.key(0), size=2.0)
+    assert changed.image.dtype == dtype
+    assert_same(changed.image, jnp.where(changed.image == 0, 0, batch.image))
+    assert_same(changed.label, batch.label)
+
+
+def test_images_without_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"cutout needs images \[B, H, W, ...\].*\[2, 3\]"):
+        cut(jnp.ones((2, 3)), 2)
+
+
+def test_a_box_of_two_sides() -> None:
+    keys = jax.random.split(jax.random.key(0), 200)
+    sides = (jnp.array(5.0), jnp.array(0.0))
+    inside = jax.vmap(lambda k: augment.box(k, (6, 4), sides))(keys)
+    assert inside.shape == (200, 6, 4)
+    assert not inside.any()
+    whole = jax.vmap(lambda k: augment.box(k, (6, 4), (jnp.array(13.0), jnp.array(9.0))))(keys)
+    assert whole.all()
