@@ -58,7 +58,7 @@ class Comparison:
         shape = dataset.train.image.shape[1:]
         task = training.Task(
             build=lambda key: regjax.flax.bind(
-                models.create(config.model, shape, dataset.classes, nnx.Rngs(key))
+                models.create(config.model, shape, dataset.classes, nnx.Rngs(key)), head="head"
             ),
             optimizer=training.optimizer(config.optimizer, config.learning_rate),
             prepare=functools.partial(normalise, mean=config.mean or None, std=config.std or None),

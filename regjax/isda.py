@@ -111,7 +111,8 @@ def isda(
 
     In print, eq. (7) lacks lambda, which the proof has. In the appendix, eq. (4) has the sign of
     its second case reversed, and eq. (5) is right only if its sum over n carries each class's own
-    gradient, as eq. (4) prints it; its second case needs the right one. With `p` the softmax of the moved logits, `d_j = w_j - w_y` and `e` the label:
+    gradient, in the sign that eq. (4) prints; its second case needs the right sign. With `p` the
+    softmax of the moved logits, `d_j = w_j - w_y` and `e` the label:
     `dL/dz_j = p_j - e_j`, `dL/dw_j = p_j (a + lambda Sigma d_j)` for j other than y,
     `dL/dw_y = (p_y - 1) a - lambda sum_n p_n Sigma d_n`, and `dL/da = sum_j w_j dL/dz_j`, eq. (6).
 
