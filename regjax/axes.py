@@ -69,7 +69,7 @@ def by_class(
       A function of the same arguments.
 
     Raises:
-      ValueError: there is no such axis, or C cannot be split over it.
+      ValueError: there is no such axis, it is not of type Auto, or C cannot be split over it.
     """
     if axis_name is None or is_mapped(axis_name) or classes == 1:
         return function
@@ -78,6 +78,12 @@ def by_class(
         raise ValueError(
             f"axis_name={axis_name!r} is neither an axis of a pmap or shard_map around this, nor "
             f"of a mesh that jax.set_mesh set, whose axes are {list(mesh.axis_names)}."
+        )
+    kind = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[axis_name]
+    if kind != jax.sharding.AxisType.Auto:
+        raise ValueError(
+            f"the axis {axis_name!r} of the mesh must be of the type Auto: make the mesh with "
+            "jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,))."
         )
     if classes % mesh.shape[axis_name]:
         raise ValueError(

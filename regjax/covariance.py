@@ -50,6 +50,10 @@ class Full(NamedTuple):
         """Classes in a piece of work, which is skipped as a whole where none of them occurs."""
         return 8
 
+    def keeps_little(self, classes: int) -> bool:
+        """Whether what `differences` keeps for its derivative is small beside the matrices."""
+        return 3 * classes <= self.matrix.shape[-1]
+
     @classmethod
     def zeros(cls, classes: int, features: int, dtype: Any, rank: int | None) -> Self:
         """Of classes that have not occurred; `rank` is of no use here."""
@@ -103,6 +107,10 @@ class Diagonal(NamedTuple):
     def chunk(self) -> int:
         """Classes in a piece of work."""
         return 256
+
+    def keeps_little(self, classes: int) -> bool:
+        """Whether what `differences` keeps for its derivative is small: not beside the rest."""
+        return False
 
     @classmethod
     def zeros(cls, classes: int, features: int, dtype: Any, rank: int | None) -> Self:
@@ -158,6 +166,10 @@ class LowRank(NamedTuple):
     def chunk(self) -> int:
         """Classes in a piece of work."""
         return 32
+
+    def keeps_little(self, classes: int) -> bool:
+        """Whether what `differences` keeps for its derivative is small: not beside the rest."""
+        return False
 
     @classmethod
     def zeros(cls, classes: int, features: int, dtype: Any, rank: int | None) -> Self:
@@ -219,8 +231,13 @@ def root(matrix: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _differences(w: jax.Array, matrix: jax.Array, c: jax.Array) -> jax.Array:
     """`(w_j - w_c)' Sigma (w_j - w_c)`, `[C]`, of the rows of `w [C, A]`, Sigma symmetric."""
-    product = w @ matrix
-    return jnp.sum((product - product[c][None]) * (w - w[c][None]), -1)
+    # By symmetry a quarter of the product can be left out.
+    half = w.shape[1] // 2
+    first, second = jnp.split(matrix, [half])
+    left = w @ jnp.concatenate([0.5 * first[:, :half], second[:, :half]])
+    right = w[:, half:] @ (0.5 * second[:, half:])
+    apart, product = w - w[c][None], jnp.concatenate([left, right], 1)
+    return 2 * jnp.sum((product - product[c][None]) * apart, -1)
 
 
 def _differences_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:

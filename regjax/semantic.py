@@ -32,8 +32,8 @@ def differences(
 
     `Q_cj = (w_j - w_c)' Sigma_c (w_j - w_c)`, the variance of `z_j - z_c` under `Sigma_c`; see
     ISDA, eq. (7). With shrinkage rho, `(1 - rho) Sigma_c + rho Sigma_pooled` takes its place. Takes
-    `C A^2` multiplications a class for full covariances, `3 C A` for diagonal ones, `C A R` for
-    sketches; as much again for its gradient.
+    at most `C A^2` multiplications a class for full covariances, `2 C A` for diagonal ones, `C A R`
+    for sketches; about as much again for its gradient.
 
     Args:
       statistics: of C classes, or "shared" by all; None stands for the identity matrix.
@@ -108,10 +108,10 @@ def _table(
     order = jnp.argsort(~own)
     pieces = jnp.pad(order, (0, -kept % chunk), mode="edge").reshape(-1, chunk)
 
-    @jax.checkpoint
     def piece(rows: jax.Array) -> jax.Array:
         return when(jnp.any(own[rows]), covariance.differences, kernel, rows, first + rows)
 
+    piece = piece if covariance.keeps_little(classes) else jax.checkpoint(piece)
     found = jax.lax.map(piece, pieces).reshape(-1, classes)[jnp.argsort(order)]
     found = jnp.where(own[:, None], found, 0)
     if axis_name is None or not is_split(kept, classes, axis_name):
@@ -142,21 +142,28 @@ def upper_bound(logits: jax.Array, label: jax.Array, spread: jax.Array) -> jax.A
     """
     shape, classes = label.shape[:-1], label.shape[-1]
     z, label = wide(logits).reshape(-1, classes), label.reshape(-1, classes)
-    weight, order = jax.lax.top_k(label, min(2, classes))
-    named = [order[:, r, None] == jnp.arange(classes)[None] for r in range(order.shape[1])]
-
-    def strongest(r: int, z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array:
-        moved = log_probabilities(z + spread[order[:, r]])
-        return -jnp.sum(jnp.where(named[r], label, 0) * moved, -1)
-
-    total = strongest(0, z, label, spread)
-    if classes > 1:
-        second = functools.partial(strongest, 1)
-        total = total + when(jnp.any(weight[:, 1] > 0), second, z, label, spread)
+    # Hard labels name one class, mixed ones two; a sort for the largest two would cost far more.
+    total, rest = _strongest(z, label, spread), _without_largest(label)
+    total = total + when(jnp.any(rest > 0), _strongest, z, rest, spread)
     if classes > 2:
-        rest = jnp.where(named[0] | named[1], 0, label)
+        rest = _without_largest(rest)
         total = total + when(jnp.any(rest > 0), _expectation, z, rest, spread)
     return total.reshape(shape)
+
+
+def _strongest(z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array:
+    """What the largest entry of each label has in the bound."""
+    moved = log_probabilities(z + spread[jnp.argmax(label, -1)])
+    return -jnp.sum(jnp.where(_is_largest(label), label, 0) * moved, -1)
+
+
+def _without_largest(label: jax.Array) -> jax.Array:
+    return jnp.where(_is_largest(label), 0, label)
+
+
+def _is_largest(label: jax.Array) -> jax.Array:
+    largest = jnp.argmax(label, -1)
+    return largest[:, None] == jnp.arange(label.shape[-1])[None]
 
 
 @recomputed

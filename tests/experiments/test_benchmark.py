@@ -66,18 +66,20 @@ def test_the_table_is_markdown():
     assert text == "| x | y |\n| --- | --- |\n| a | 1.2 |"
 
 
-def test_isda_counts_the_products_of_its_formulas():
+@pytest.mark.parametrize(("features", "formed"), [(24, 1), (12, 1.75)])
+def test_isda_counts_the_products_of_its_formulas(features, formed):
     """The layer, the point amid the features, the means, the scatters piece by piece, the tables.
 
     The layer has its product and two derivatives; a class's table `(w_j - w_c)' Sigma (w_j - w_c)`
-    takes one product, formed once for the value and once again for the derivative.
+    takes one product, which is kept for the derivative where features are three times the classes;
+    where not, three quarters of it for the value and all of it for the derivative.
     """
-    case = isda_benchmark.Case(16, 5, 24, "full")
+    case = isda_benchmark.Case(16, 5, features, "full")
     b, c, a = case.batch, case.classes, case.features
     (row,) = isda_benchmark.costs((case,), rounds=1)
     layer, amid, means = 3 * 2 * b * c * a, 2 * b * a, 2 * b * c * a
     scatters = isda_benchmark.most_pieces(b, c) * 2 * (16 + 1) * a * a
-    tables = 2 * c * 2 * c * a * a
+    tables = 2 * c * c * a * a * formed
     assert row["gflop"] * 1e9 == pytest.approx(layer + amid + means + scatters + tables)
 
 

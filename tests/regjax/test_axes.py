@@ -102,3 +102,9 @@ def test_functions_run_where_their_classes_are() -> None:
         return by_class(scaled, "data", 8, DATA, to=DATA)(kept, x)
 
     np.testing.assert_array_equal(shard_map(inside, kept, x), kept * x)
+
+
+def test_explicit_axes_are_refused() -> None:
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match="'data' of the mesh must be of the"):
+        by_class(lambda kept: kept, "data", 8, DATA, to=DATA)

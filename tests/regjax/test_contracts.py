@@ -39,14 +39,11 @@ from regjax.stages import REGISTRY
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
     "cross_entropy": ["cross_entropy"],
-    "cutmix": ["cutmix(alpha=1.0)", "cutmix(alpha=0.5, per_example=True)"],
+    "cutmix": ["cutmix(alpha=1.0)"],
     "cutout": ["cutout(size=2)"],
     "disturb_label": ["disturb_label(rate=0.3)"],
     "double_backprop": ["double_backprop(weight=0.1)"],
-    "explicit_augmentation": [
-        "explicit_augmentation(strength=0.5, samples=2)",
-        "explicit_augmentation(strength=0.5, samples=2, covariance='diagonal')",
-    ],
+    "explicit_augmentation": ["explicit_augmentation(strength=0.5, samples=2)"],
     "feature_noise": [f"feature_noise(add=0.1, multiply=0.1, {LAYERS})"],
     "frobenius": ["frobenius(weight=0.1)", "frobenius(weight=0.1, probes=2)"],
     "hessian_frobenius": [
@@ -58,8 +55,6 @@ TABLE = {
     "isda": [
         "isda(strength=0.5)",
         "isda(strength=0.5, covariance='diagonal', decay=0.9, shrinkage=0.2)",
-        "isda(strength=0.5, covariance='shared')",
-        "isda(strength=0.5, covariance='identity')",
         "isda(strength=0.5, covariance='low_rank', rank=2)",
         "isda(strength=0.5, shrinkage=0.2, unlabeled_weight=0.3)",
     ],
@@ -71,11 +66,10 @@ TABLE = {
         "learned_augmentation(factor=0.5, samples=2, uncertainty=0.1, margin=9)"
     ],
     "manifold_mixup": [f"manifold_mixup(alpha=1.0, {LAYERS})"],
-    "mixup": ["mixup(alpha=1.0)", "mixup(alpha=0.5, per_example=True)"],
+    "mixup": ["mixup(alpha=0.5, per_example=True)"],
     "noise_injection": ["noise_injection(sigma=0.1)"],
     "noisy_feature_mixup": [
         f"noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, {LAYERS})",
-        "noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers=('hidden',))",
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
@@ -93,7 +87,6 @@ COMPOSITIONS = [
     " | noise_injection(sigma=0.1) | l2(weight=0.1, exclude=())",
     f"isda(strength=0.5) | noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, {LAYERS})"
     " | double_backprop(weight=0.1)",
-    "isda(strength=0.5) | cutmix(alpha=1.0)",
 ]
 
 
