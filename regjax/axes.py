@@ -93,7 +93,7 @@ def by_class(
 
     def on_devices(statistics: Any, *arrays: Any) -> Any:
         specs = (split, *[PartitionSpec()] * len(arrays))
-        mapped = jax.shard_map(function, axis_names={axis_name}, in_specs=specs, out_specs=to)
+        mapped = jax.shard_map(function, in_specs=specs, out_specs=to)
         return mapped(statistics, *arrays)
 
     return on_devices

@@ -118,12 +118,13 @@ class Diagonal(NamedTuple):
         return cls(jnp.zeros((classes, features), dtype))
 
     def merged(self, merge: Merge) -> Diagonal:
-        """With a batch, eq. (2) on the diagonal."""
-        squares = merge.weight.T @ merge.features**2
-        own = merge.size[:, None] * merge.mean**2
-        scatter = jnp.where(squares > own, squares - own, 0) / merge.size[:, None]
-        share = merge.share[:, None]
-        return Diagonal((1 - share) * (self.variance + share * merge.step**2) + share * scatter)
+        """With a batch, eq. (2) on the diagonal; classes that it lacks are not touched."""
+
+        def add(variance: jax.Array, c: jax.Array, keep: jax.Array, rows: Rows) -> jax.Array:
+            moved, weight = rows
+            return variance.at[c].set(keep * variance[c] + weight @ moved**2)
+
+        return Diagonal(_by_class(merge, add, self.variance))
 
     def differences(self, kernel: jax.Array, rows: jax.Array, classes: jax.Array) -> jax.Array:
         """`sum_a variance_a (w_ja - w_ca)^2`, `[S, C]`, as three matrix products."""

@@ -11,11 +11,12 @@ import math
 import jax
 import jax.numpy as jnp
 
+from regjax.axes import is_mapped
 from regjax.batch import Batch, example_keys, example_means
 from regjax.control import recomputed
 from regjax.covariance import Full
 from regjax.forward import Forward, Outputs
-from regjax.isda import State, head_kernel, init_statistics, updated
+from regjax.isda import State, check_state, head_kernel, init_statistics, updated
 from regjax.losses import log_probabilities
 from regjax.norms import check_count, wide
 from regjax.stages import Number, base
@@ -62,10 +63,14 @@ def expected_loss(
     """
     check_count("samples", samples)
     shape, classes = label.shape[:-1], label.shape[-1]
-    kernel, spread = wide(kernel), jnp.sqrt(jnp.asarray(strength, wide(kernel).dtype))
+    kernel, strength = wide(kernel), jnp.asarray(strength, wide(kernel).dtype)
+    # Twice where: the root's derivative at 0 is infinite, and would be NaN after the outer where.
+    spread = jnp.where(strength > 0, jnp.sqrt(jnp.where(strength > 0, strength, 1)), 0)
     z, label = wide(logits).reshape(-1, classes), label.reshape(-1, classes)
     means = recomputed(functools.partial(_means, samples))
-    return means(kernel, spread, covariance, z, label, keys.ravel()).reshape(shape)
+    # Keys of the older kind have an axis of their own.
+    keys = keys.reshape(-1, *keys.shape[len(shape) :])
+    return means(kernel, spread, covariance, z, label, keys).reshape(shape)
 
 
 def _means(
@@ -134,7 +139,8 @@ def explicit_augmentation(
       A `Loss` with losses `[B]`, in nats, not averaged; its state is that of `isda`.
 
     Raises:
-      ValueError: as `isda`; `samples` below 1; statistics that are split by class.
+      ValueError: as `isda`; `samples` below 1; statistics that are split by class; an axis that is
+        not mapped.
 
     Example:
       >>> import regjax as rj
@@ -142,6 +148,12 @@ def explicit_augmentation(
       explicit_augmentation(strength=0.5, samples=5)
     """
     kernel = head_kernel(forward)
+    check_state(state, covariance, rank)
+    if axis_name is not None and not is_mapped(axis_name):
+        raise ValueError(
+            f"axis_name={axis_name!r} is not an axis of a pmap or shard_map around the loss; under "
+            "jit alone, explicit_augmentation needs none."
+        )
     state = updated(state, outputs, batch, decay, axis_name)
     if state is not None and not is_shared(state) and len(state.seen) < kernel.shape[1]:
         raise ValueError("explicit_augmentation needs all classes' statistics on each device.")

@@ -75,14 +75,24 @@ class Forward:
     ) -> Outputs:
         """Runs the network on `x [B, ...]`."""
         taps = self.taps if tap is None else (*self.taps, tap)
+        called: list[str] = []
 
         def chain(layer: str, h: jax.Array) -> jax.Array:
+            called.append(layer)
             for each in taps:
                 h = each(layer, h)
             return h
 
         x = chain("input", x)
-        return self.apply(self.params, self.state, x, key, chain if taps else None, self.is_frozen)
+        run = chain if taps else None
+        outputs = self.apply(self.params, self.state, x, key, run, self.is_frozen)
+        for layer in sorted({layer for each in self.taps for layer in _layers_of(each)}):
+            if called.count(layer) != 1:
+                raise ValueError(
+                    f"the layer {layer!r} was to be tapped once, but the network got an array from "
+                    f"it {called.count(layer)} times: choose another of {list(self.layers)}."
+                )
+        return outputs
 
     @property
     def head(self) -> Head | None:
@@ -109,7 +119,8 @@ class Forward:
 
         Raises:
           TypeError: `layers` is one string.
-          ValueError: a layer is unknown.
+          ValueError: a layer is unknown; where the network runs, it calls one of them never or
+            more than once, or gets no single array from it.
 
         Example:
           >>> import jax.numpy as jnp, regjax as rj
@@ -129,7 +140,13 @@ class Forward:
         def only_chosen(layer: str, h: jax.Array) -> jax.Array:
             return tap(layer, h) if layer in chosen else h
 
+        only_chosen.layers = chosen  # type: ignore[attr-defined]
         return self.replace(taps=(*self.taps, only_chosen))
+
+
+def _layers_of(tap: Tap) -> frozenset[str]:
+    """The layers that `with_tap` was given for a tap."""
+    return getattr(tap, "layers", frozenset())
 
 
 def check_names(layers: tuple[str, ...]) -> None:

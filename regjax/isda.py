@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from regjax import semantic, statistics
 from regjax.batch import Batch, example_means, weighted_mean
+from regjax.covariance import KINDS, LowRank
 from regjax.forward import Forward, Outputs
 from regjax.norms import wide
 from regjax.stages import Number, base
@@ -29,6 +30,7 @@ def init_statistics(
     decay: Number | None,
     shrinkage: Number | None = None,
     unlabeled_weight: Number | None = None,
+    axis_name: str | None = None,
     **_: Any,
 ) -> State:
     """Statistics of nothing, of the size of the network's last layer; None for the identity."""
@@ -41,7 +43,7 @@ def init_statistics(
                 raise ValueError(f"covariance='identity' has no statistics, hence no {name}.")
         return None
     features, classes = kernel.shape
-    return statistics.init(
+    empty = statistics.init(
         1 if covariance == "shared" else classes,
         features,
         covariance=covariance,
@@ -49,6 +51,24 @@ def init_statistics(
         pooled=shrinkage is not None,
         dtype=kernel.dtype,
     )
+    return statistics.placed(empty, axis_name, classes)
+
+
+def check_state(
+    state: State, covariance: str, rank: int | None = None, shrinkage: Number | None = None
+) -> None:
+    """Refuses the state of a loss with other arguments."""
+    kind = None if state is None else type(state.covariance)
+    fits = kind is KINDS.get(covariance)
+    if fits and state is not None:
+        has_rank = isinstance(state.covariance, LowRank)
+        fits = (state.pooled is None) == (shrinkage is None)
+        fits = fits and (not has_rank or state.covariance.width == rank)
+    if not fits:
+        raise ValueError(
+            f"the state is not one of covariance={covariance!r} with this rank and shrinkage: make "
+            "it with loss.init(forward, batch)."
+        )
 
 
 def head_kernel(forward: Forward) -> jax.Array:
@@ -153,6 +173,7 @@ def isda(
       isda(strength=0.5, covariance='diagonal')
     """
     kernel = head_kernel(forward)
+    check_state(state, covariance, rank, shrinkage)
     state = updated(state, outputs, batch, decay, axis_name)
     options: dict[str, Any] = {"shrinkage": shrinkage, "axis_name": axis_name}
     table = semantic.differences(state, kernel, batch.label, **options)

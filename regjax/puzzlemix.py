@@ -224,7 +224,7 @@ def _grids(
         raise ValueError(f"puzzlemix needs images [B, H, W, K], but they are {list(shape)}.")
     if not isinstance(labels, int) or labels < 2:
         raise ValueError(f"puzzlemix's labels must be a whole number >= 2, but it is {labels!r}.")
-    choices = (blocks,) if isinstance(blocks, int) else blocks
+    choices = blocks if isinstance(blocks, tuple) else (blocks,)
     pairs = [(choice, choice) if isinstance(choice, int) else choice for choice in choices]
     if not pairs or not all(map(_is_grid, pairs)):
         raise ValueError(

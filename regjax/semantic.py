@@ -20,6 +20,8 @@ from regjax.norms import wide
 from regjax.statistics import ClassStatistics, is_shared, places
 
 
+# Accelerators round the factors of float32 products otherwise, and differences of products cancel.
+@jax.default_matmul_precision("highest")
 def differences(
     statistics: ClassStatistics | None,
     kernel: jax.Array,
@@ -45,6 +47,9 @@ def differences(
     Returns:
       `[C, C]`, 0 for classes that do not occur in `label`, not multiplied by any strength.
 
+    Raises:
+      ValueError: shrinkage without a pooled covariance; as `rj.statistics.update`.
+
     Example:
       >>> print(differences(None, jnp.eye(2), jnp.eye(2)))
       [[0. 2.]
@@ -69,8 +74,10 @@ def _pooled(
     statistics: ClassStatistics, kernel: jax.Array, shrinkage: float | jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """`1 - rho`, and rho times the table of the pooled covariance."""
-    if shrinkage is None or statistics.pooled is None:
+    if shrinkage is None:
         return jnp.ones((), kernel.dtype), jnp.zeros((), kernel.dtype)
+    if statistics.pooled is None:
+        raise ValueError("shrinkage needs statistics that were made by init(..., pooled=True).")
     pooled, rho = jax.lax.stop_gradient(statistics.pooled), jnp.asarray(shrinkage, kernel.dtype)
     spread = pooled @ kernel if pooled.ndim == 2 else pooled[:, None] * kernel
     return 1 - rho, rho * _from_gram(kernel.T @ spread)
@@ -181,6 +188,7 @@ def _expectation(z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array
     return total
 
 
+@jax.default_matmul_precision("highest")
 def consistency_bound(
     logits: jax.Array,
     statistics: ClassStatistics | None,

@@ -83,7 +83,10 @@ def init(
 def check_kind(covariance: str, rank: int | None, pooled: bool) -> None:
     """Refuses kinds of covariance that there are not."""
     if covariance not in KINDS:
-        raise ValueError(f"unknown covariance {covariance!r}; known are: {', '.join(KINDS)}.")
+        raise ValueError(
+            f"unknown covariance {covariance!r}; known are: {', '.join(KINDS)}, and to isda "
+            "'identity'."
+        )
     if (covariance == "low_rank") != (rank is not None):
         raise ValueError(
             f"covariance='low_rank' needs a rank, such as rank=16, and no other has one, but "
@@ -150,7 +153,9 @@ def update(
     if axis_name is not None:
         split = places(statistics, axis_name)
         merge = by_class(merge, axis_name, label.shape[1], split, to=split)
-    return merge(statistics, features, label, decay)
+    # Accelerators round the factors of products otherwise.
+    with jax.default_matmul_precision("highest"):
+        return merge(statistics, features, label, decay)
 
 
 def _examples(
@@ -207,8 +212,13 @@ def _middle(features: jax.Array, weight: jax.Array) -> jax.Array:
 def _pool(pooled: jax.Array, seen: jax.Array, merge: Merge, split_over: str | None) -> jax.Array:
     """The mean covariance with a batch; of all classes, also where they are split over devices."""
     square = _squares if pooled.ndim == 2 else _diagonal_squares
-    size = jnp.sum(merge.weight, 0)
-    added = square(merge.features, jnp.sum(merge.weight, 1)) - square(merge.mean, size)
+    size, mass = jnp.sum(merge.weight, 0), jnp.sum(merge.weight, 1)
+    # From each example's own class mean, or what its soft label makes of several, whose distances
+    # come on top. Squares of the features themselves would cancel where classes are far apart.
+    own = merge.weight @ merge.mean / jnp.where(mass > 0, mass, 1)[:, None]
+    soft = jnp.any(jnp.sum(merge.weight > 0, 1) > 1)
+    added = square(merge.features - own, mass)
+    added = added + jnp.where(soft, square(merge.mean, size) - square(own, mass), 0)
     added = added + square(merge.step, size * (1 - merge.share))
     before, now = jnp.sum(seen), jnp.sum(size)
     if split_over is not None:
@@ -227,6 +237,16 @@ def _diagonal_squares(x: jax.Array, weight: jax.Array) -> jax.Array:
 def is_shared(statistics: ClassStatistics) -> bool:
     """Whether one covariance stands for all classes."""
     return isinstance(statistics.covariance, Shared)
+
+
+def placed(statistics: ClassStatistics, axis_name: str | None, classes: int) -> ClassStatistics:
+    """Under `jit`, split by class over an axis of the mesh from the start."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if axis_name is None or is_mapped(axis_name) or is_shared(statistics):
+        return statistics
+    if axis_name not in mesh.axis_names or classes % mesh.shape[axis_name]:
+        return statistics  # refused where the loss is applied
+    return jax.lax.with_sharding_constraint(statistics, places(statistics, axis_name))
 
 
 def places(statistics: ClassStatistics, axis_name: str) -> Any:

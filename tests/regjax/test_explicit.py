@@ -398,3 +398,23 @@ def test_the_bound_is_one_on_trained_features(steps: int, accuracy: float, large
     total, total_error = mean.mean(), np.sqrt(np.sum(error**2)) / 200
     assert bound.mean() >= total - 4 * total_error
     assert bound.mean() < largest * total, (bound.mean() / total, total, total_error)
+
+
+def test_keys_of_the_older_kind_serve_too() -> None:
+    forward, batch = tanh_forward(), random_batch()
+    loss = rj.explicit_augmentation(strength=0.5, samples=2)
+    state = loss.init(forward, batch)
+    older, newer = jax.random.PRNGKey(3), jax.random.wrap_key_data(jax.random.PRNGKey(3))
+    losses = [loss.apply(state, forward, batch, key)[0].losses for key in (older, newer)]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_the_slope_by_the_strength_is_finite_at_zero() -> None:
+    def mean(strength: jax.Array) -> jax.Array:
+        loss = rj.explicit_augmentation(strength=strength, samples=2)
+        forward, batch = tanh_forward(), random_batch()
+        return loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))[
+            0
+        ].losses.mean()
+
+    assert jnp.isfinite(jax.grad(mean)(0.0))

@@ -1,6 +1,7 @@
 """`Forward` of a pure function: taps, keys, heads, and what is refused."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,3 +150,14 @@ def test_the_same_function_bound_again_is_not_compiled_again() -> None:
     for seed in range(3):
         step(rj.from_function(tanh_network, tanh_params(seed)))
     assert step._cache_size() == 1
+
+
+def test_a_layer_that_is_tapped_must_be_called_once() -> None:
+    def network(params: Any, x: jax.Array, tap: Any) -> jax.Array:
+        return tap("twice", tap("twice", x))
+
+    forward = rj.from_function(network, None, layers=("never", "twice"))
+    for layer, times in (("never", 0), ("twice", 2)):
+        tapped = forward.with_tap(lambda _, h: h, layers=(layer,))
+        with pytest.raises(ValueError, match=f"'{layer}' was to be tapped once.* {times} times"):
+            tapped(X)

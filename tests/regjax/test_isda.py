@@ -445,3 +445,39 @@ def test_errors_of_axes() -> None:
     mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh), pytest.raises(ValueError, match="3 classes cannot be split evenly"):
         loss.apply(state, tanh_forward(), batch, KEY)
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        ({"covariance": "diagonal"}, {}),
+        ({"covariance": "identity"}, {}),
+        ({}, {"covariance": "identity"}),
+        ({"shrinkage": 0.1}, {}),
+        ({"covariance": "low_rank", "rank": 2}, {"covariance": "low_rank", "rank": 3}),
+    ],
+)
+def test_the_state_of_another_covariance_is_refused(own: Any, other: Any) -> None:
+    forward, batch = tanh_forward(), random_batch()
+    state = rj.isda(strength=0.5, **other).init(forward, batch)
+    with pytest.raises(ValueError, match=r"the state is not one of covariance="):
+        rj.isda(strength=0.5, **own).apply(state, forward, batch, jax.random.key(0))
+
+
+@pytest.mark.parametrize("options", [{}, {"covariance": "diagonal", "shrinkage": 0.2}])
+def test_classes_are_split_over_one_axis_of_several(options: Any) -> None:
+    """From the first state on."""
+    auto = jax.sharding.AxisType.Auto
+    mesh = jax.make_mesh((2, 3), ("model", "data"), (auto, auto), devices=jax.devices()[:6])
+    forward, batch = tanh_forward(), random_batch()
+    plain, split = (
+        rj.isda(strength=0.5, **options),
+        rj.isda(strength=0.5, axis_name="data", **options),
+    )
+    expected, _ = plain.apply(plain.init(forward, batch), forward, batch, jax.random.key(0))
+    with jax.set_mesh(mesh):
+        state = jax.jit(split.init)(forward, batch)
+        assert state.stages["isda"].mean.sharding.shard_shape((3, 5)) == (1, 5)
+        result, state = jax.jit(split.apply)(state, forward, batch, jax.random.key(0))
+    assert state.stages["isda"].mean.sharding.shard_shape((3, 5)) == (1, 5)
+    assert_close(jax.device_get(result.losses), jax.device_get(expected.losses))

@@ -342,3 +342,21 @@ def test_errors_say_what_was_given() -> None:
             statistics.update(state, jnp.ones(features), jnp.ones(label))
     with pytest.raises(ValueError, match="2 classes, but the labels have 4"):
         statistics.update(state, jnp.ones((4, 3)), jnp.ones((4, 4)))
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_classes_far_apart_keep_their_digits(covariance: str) -> None:
+    """A thousand standard deviations, in float32; pooled too."""
+    rng = np.random.default_rng(0)
+    number = rng.integers(3, size=90)
+    x = rng.normal(size=(90, 4)) + 1000 * rng.normal(size=(3, 4))[number]
+    x, label = np.float32(x), jax.nn.one_hot(number, 3)
+    seen = statistics.init(3, 4, covariance=covariance, pooled=True)
+    for part in np.split(np.arange(90), 3):
+        seen = statistics.update(seen, jnp.asarray(x[part]), label[part])
+    exact = [np.cov(np.float64(x[number == c]).T, bias=True) for c in range(3)]
+    mean = np.average(exact, axis=0, weights=np.bincount(number))
+    if covariance == "diagonal":
+        exact, mean = np.array([np.diagonal(e) for e in exact]), np.diagonal(mean)
+    np.testing.assert_allclose(seen.covariance[0], exact, atol=1e-3)
+    np.testing.assert_allclose(seen.pooled, mean, atol=1e-3)
