@@ -137,8 +137,9 @@ def isda(
     `dL/dw_y = (p_y - 1) a - lambda sum_n p_n Sigma d_n`, and `dL/da = sum_j w_j dL/dz_j`, eq. (6).
 
     When it helps: few examples a class, wide features; the paper gains 0.2 to 1.6 points on CIFAR.
-    Cost: 1.0 plain steps; for each class in the batch `2 C A^2` multiplications with "full",
-    `5 C A` with "diagonal". Memory: `C A^2` numbers with "full", `C A` with "diagonal".
+    Cost: 1.0 plain steps: with "full" `2 C A^2` multiplications for each class in the batch and
+    `A^2` for each example, with "diagonal" `5 C A` for each class. Memory: `C A^2` numbers with
+    "full", `C A` with "diagonal".
 
     Args:
       strength: lambda; the paper lets it grow, `optax.linear_schedule(0, 0.5, steps)`, to 0.5 with
@@ -151,7 +152,8 @@ def isda(
       shrinkage: between 0 and 1, the share of the classes' mean covariance in each class's, for
         classes with few examples; "full" and "diagonal" only. None for none, as the paper.
       unlabeled_weight: eta_1 of eq. (19), the weight of the bound of eq. (15) on `batch.unlabeled`,
-        whose images pass through the network as they are, without wrappers; None for none.
+        whose images pass through the network as they are, without wrappers and without a trace in
+        BatchNorm's averages: one more plain step, and `C A^2` an example. None for none.
       axis_name: under `pmap` and `shard_map`, the axis over which the batch is split, so that all
         devices have the statistics of all. The state may be whole on each or split by class
         (`rj.statistics.places`). Under `jit`, an axis of the mesh that `jax.set_mesh` set, over

@@ -16,8 +16,7 @@ from experiments.data.preprocessing import normalise
 
 CLASSES, SHAPE, BATCH = 3, (4, 4, 1), 6
 EXPRESSIONS = [
-    "cross_entropy | double_backprop(weight={})",
-    "cross_entropy | noise_injection(sigma={})",
+    "cross_entropy | double_backprop(weight={}) | noise_injection(sigma=0.1)",
     "cross_entropy | jacobian(weight={}, probes=1)",
 ]
 

@@ -302,7 +302,7 @@ def test_vmap_equals_a_loop(text: str) -> None:
 @EVERY
 def test_strength_zero_is_the_loss_without(text: str) -> None:
     loss, params, batch = with_numbers(rj.parse(text), 0.0), tanh_params(), random_batch()
-    zero, plain = (evaluate(each, params, batch, KEY) for each in (loss, rj.cross_entropy()))
+    zero, plain = (jitted(each, params, batch, KEY) for each in (loss, rj.cross_entropy()))
     for name in ("total", "losses", "logits", "gradient"):
         assert_same(zero[name], plain[name])
 
