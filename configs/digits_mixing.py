@@ -10,6 +10,8 @@ is 1; all else, ISDA's strength too, which the paper lets grow, is as in `config
 
 from ml_collections import ConfigDict
 
+from configs import digits
+
 LAYERS = "layers=('input', 'conv1', 'conv2')"
 LOSSES = {
     "mixup": "cross_entropy | mixup(alpha={strength})",
@@ -33,30 +35,9 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises:
       ValueError: if `arg` is neither "" nor "smoke".
     """
-    if arg not in ("", "smoke"):
-        raise ValueError(f"The config's argument is {arg!r}; it can be '' or 'smoke'.")
-    smoke = arg == "smoke"
-    config = ConfigDict(sort_keys=False)
-    config.dataset = "digits"
-    config.data_dir = ""
-    config.mean = ()
-    config.std = ()
-    config.model = "small_cnn"
-    config.train_sizes = (5, 10) if smoke else (5, 10, 20)
-    config.seeds = 2 if smoke else 5
-    config.epochs = 2 if smoke else 30
-    config.batch_size = 25
-    config.optimizer = "adam"
-    config.learning_rate = 0.001
-    config.validation_per_class = 10 if smoke else 50
-    config.selection = "validation"
-    config.runs_at_once = 16
-    config.strategy = ""
+    config = digits.get_config(arg)
+    chosen = 2 if arg == "smoke" else 3
     config.losses = ConfigDict(LOSSES, sort_keys=False)
-    strengths = {method: grid[:2] if smoke else grid for method, grid in STRENGTHS.items()}
+    strengths = {method: grid[:chosen] for method, grid in STRENGTHS.items()}
     config.strengths = ConfigDict(strengths, sort_keys=False)
-    config.published = ConfigDict()
-    config.published_source = ""
-    config.published_seeds = 0
-    config.published_for = ()
     return config

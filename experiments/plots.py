@@ -79,7 +79,7 @@ def accuracy_by_strength(
         axes = figure.add_subplot(lines, columns, i + 1)
         _strengths(axes, [r for r in rows if r.train_size == size], chosen, styles)
         axes.set_title(f"{size} images per class")
-    figure.supxlabel("strength (the penalty's weight, or the noise's sigma)", fontsize="medium")
+    figure.supxlabel("strength (what {strength} is in the config's losses)", fontsize="medium")
     figure.supylabel("test accuracy (%)", fontsize="medium")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)

@@ -19,7 +19,7 @@ def is_mapped(axis_name: str) -> bool:
 
 
 def everywhere(x: jax.Array, axis_name: str) -> jax.Array:
-    """The examples of all devices, on each of them."""
+    """The rows of `x [B, ...]` of all devices of the axis, `[N B, ...]`, alike on each."""
     return jax.lax.all_gather(x, axis_name, tiled=True, to="invarying")
 
 

@@ -57,7 +57,7 @@ def init_statistics(
 def check_state(
     state: State, covariance: str, rank: int | None = None, shrinkage: Number | None = None
 ) -> None:
-    """Refuses the state of a loss with other arguments."""
+    """Refuses, at trace time, the state of a loss with another covariance, rank or shrinkage."""
     kind = None if state is None else type(state.covariance)
     fits = kind is KINDS.get(covariance)
     if fits and state is not None:
@@ -72,7 +72,7 @@ def check_state(
 
 
 def head_kernel(forward: Forward) -> jax.Array:
-    """The last layer's weights, `[A, C]`."""
+    """The last layer's weights, `[A, C]`, in float32 at least; refuses a network without a head."""
     if forward.head is None:
         raise ValueError(
             "the loss needs the network's last linear layer: name it where the network is bound, "

@@ -81,7 +81,7 @@ def init(
 
 
 def check_kind(covariance: str, rank: int | None, pooled: bool) -> None:
-    """Refuses kinds of covariance that there are not."""
+    """Refuses unknown kinds of covariance, and a rank or pooling that does not go with one."""
     if covariance not in KINDS:
         raise ValueError(
             f"unknown covariance {covariance!r}; known are: {', '.join(KINDS)}, and to isda "
@@ -235,7 +235,7 @@ def _diagonal_squares(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def is_shared(statistics: ClassStatistics) -> bool:
-    """Whether one covariance stands for all classes."""
+    """Whether one covariance of all features stands for every class, as in Table 8 of the paper."""
     return isinstance(statistics.covariance, Shared)
 
 
