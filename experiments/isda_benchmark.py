@@ -37,7 +37,7 @@ CASES = (
     Case(128, 100, 640, "shared"),
     Case(128, 100, 640, "low_rank", 16),
 )
-QUICK_CASES = tuple(Case(8, 3, 4, c, 2 if c == "low_rank" else None) for _, _, _, c, _ in CASES[4:])
+QUICK_CASES = tuple(Case(8, 3, 4, c, 2 if c == "low_rank" else None) for _, _, _, c, _ in CASES[3:])
 
 
 def costs(cases: tuple[Case, ...], rounds: int) -> list[dict[str, Any]]:

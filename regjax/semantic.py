@@ -34,7 +34,7 @@ def differences(
 
     `Q_cj = (w_j - w_c)' Sigma_c (w_j - w_c)`, the variance of `z_j - z_c` under `Sigma_c`; see
     ISDA, eq. (7). With shrinkage rho, `(1 - rho) Sigma_c + rho Sigma_pooled` takes its place. Takes
-    at most `C A^2` multiplications a class for full covariances, `2 C A` for diagonal ones, `C A R`
+    `C A^2` multiplications a class for full covariances, `2 C A` for diagonal ones, `C A R`
     for sketches; about as much again for its gradient.
 
     Args:

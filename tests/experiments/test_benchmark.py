@@ -66,13 +66,13 @@ def test_the_table_is_markdown():
     assert text == "| x | y |\n| --- | --- |\n| a | 1.2 |"
 
 
-@pytest.mark.parametrize(("features", "formed"), [(24, 1), (12, 1.75)])
+@pytest.mark.parametrize(("features", "formed"), [(24, 1), (12, 2)])
 def test_isda_counts_the_products_of_its_formulas(features, formed):
     """The layer, the point amid the features, the means, the scatters piece by piece, the tables.
 
     The layer has its product and two derivatives; a class's table `(w_j - w_c)' Sigma (w_j - w_c)`
     takes one product, which is kept for the derivative where features are three times the classes;
-    where not, three quarters of it for the value and all of it for the derivative.
+    where not, it is formed again.
     """
     case = isda_benchmark.Case(16, 5, features, "full")
     b, c, a = case.batch, case.classes, case.features
