@@ -153,7 +153,7 @@ def test_batches_that_are_none_are_refused() -> None:
         ({"label": [0, 1, 2, 0]}, TypeError, r"Batch.label must be an array.*list"),
         ({"image": image.tolist()}, TypeError, r"Batch.image must be an array.*list"),
         ({"image": (image * 9).astype(jnp.uint8)}, TypeError, r"floating.*uint8\[4, 4, 2, 1\]"),
-        ({"label": label[:3]}, ValueError, r"same B.*float32\[4, 3, 2, 1\].*float32\[3, 3\]"),
+        ({"label": label[:3]}, ValueError, r"same B.*float32\[4, 4, 2, 1\].*float32\[3, 3\]"),
         ({"label": label[:, 0]}, ValueError, r"\[B, C\].*float32\[4\]"),
         ({"label": label[:, :2]}, ValueError, r"logits.*\[4, 3\].*\[4, 2\].*same C"),
         ({"index": jnp.arange(3)}, ValueError, r"Batch.index must have shape \[4\].*int32\[3\]"),
