@@ -2,7 +2,7 @@
 
     python -m experiments.classify --config=configs/digits_mixing.py --workdir=runs/digits_mixing
 
-Takes two to five minutes on two CPU cores and needs no download: the 1,797 real images come with
+Takes about five minutes on two CPU cores and needs no download: the 1,797 real images come with
 scikit-learn. `configs/digits_mixing.py:smoke` does the same in seconds. No paper has these numbers;
 the noise levels of NFM are those of "Noisy Feature Mixup" (Lim et al., 2022) on CIFAR, whose alpha
 is 1; all else, ISDA's strength too, which the paper lets grow, is as in `configs/digits.py`.

@@ -115,10 +115,8 @@ def puzzlemix(
     ]
     draw = jax.random.randint(grid_key, (), 0, len(branches))
     image, share = lax.switch(draw, branches, own, partner, lam, (beta, gamma, eta, xi))
-    label, other = wide(batch.label), wide(pairing.of(batch.label))
-    label = share[:, None] * label + (1 - share)[:, None] * other
-    image, label = image.astype(batch.image.dtype), label.astype(batch.label.dtype)
-    return forward, batch.replace(image=image, label=label)
+    label = pairing.mix(batch.label, share)
+    return forward, batch.replace(image=image.astype(batch.image.dtype), label=label)
 
 
 def input_saliency(forward: Forward, batch: Batch) -> jax.Array:

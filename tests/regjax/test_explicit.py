@@ -1,7 +1,6 @@
 """Features that are really moved: their distribution, and how tight `isda` bounds their loss."""
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -27,15 +26,6 @@ import regjax as rj
 from regjax import semantic, statistics
 
 KEY = jax.random.key(0)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    """Float64, and less time to compile, of which there is much."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.enable_x64(True):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 X64 = pytest.mark.usefixtures("x64")

@@ -2,7 +2,6 @@
 
 import functools
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -30,15 +29,6 @@ import regjax.flax
 from regjax import statistics
 
 KEY = jax.random.key(0)
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    """Float64, and less time to compile, of which there is much."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.enable_x64(True):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 X64 = pytest.mark.usefixtures("x64")

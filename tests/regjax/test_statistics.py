@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,15 +17,6 @@ from regjax.statistics import ClassStatistics
 
 C, A, N = 6, 4, 60
 step = jax.jit(statistics.update, static_argnames="axis_name")
-
-
-@pytest.fixture
-def x64() -> Iterator[None]:
-    """Float64, and less time to compile, of which there is much."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.enable_x64(True):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 X64 = pytest.mark.usefixtures("x64")
