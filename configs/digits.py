@@ -10,6 +10,8 @@ Generalization" (Thumwanit, 2020), with its learning rate.
 
 from ml_collections import ConfigDict
 
+from configs import common
+
 # One random probe a step (probes=1) stands for the exact norms of the thesis: unbiased, and several
 # times cheaper with ten classes.
 LOSSES = {
@@ -49,27 +51,13 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in ("", "smoke"):
         raise ValueError(f"The config's argument is {arg!r}; it can be '' or 'smoke'.")
     smoke = arg == "smoke"
-    config = ConfigDict(sort_keys=False)
-    config.dataset = "digits"
-    config.data_dir = ""
-    config.mean = ()
-    config.std = ()
-    config.model = "small_cnn"
+    config = common.base()
     config.train_sizes = (5, 10) if smoke else (5, 10, 20)
     config.seeds = 2 if smoke else 5
     config.epochs = 2 if smoke else 30
     config.batch_size = 25
-    config.optimizer = "adam"
-    config.learning_rate = 0.001
     config.validation_per_class = 10 if smoke else 50
-    config.selection = "validation"
-    config.runs_at_once = 16
-    config.strategy = ""
     config.losses = ConfigDict(LOSSES, sort_keys=False)
     strengths = {method: grid[:2] if smoke else grid for method, grid in STRENGTHS.items()}
     config.strengths = ConfigDict(strengths, sort_keys=False)
-    config.published = ConfigDict()
-    config.published_source = ""
-    config.published_seeds = 0
-    config.published_for = ()
     return config

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 import regjax as rj
 import regjax.flax
-from experiments import commands, devices, isda_benchmark, models, sweep, training
+from experiments import commands, devices, isda_benchmark, models, optimizers, sweep, training
 from experiments.data.preprocessing import normalise
 from experiments.flops import flops
 
@@ -95,7 +95,7 @@ def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
         model = models.create("small_cnn", setting.shape, 10, nnx.Rngs(key))
         return regjax.flax.bind(model, head="head")
 
-    task = training.Task(build, training.optimizer("adam", 1e-3), normalise, 10)
+    task = training.Task(build, optimizers.optimizer("adam", 1e-3), normalise, 10)
     return task, training.Data(jnp.asarray(image), jnp.asarray(label))
 
 
@@ -108,7 +108,7 @@ class Step:
         loss = jax.tree.map(jnp.float32, rj.parse(expression))
         seed, count = jnp.uint32(0), jnp.int32(setting.steps)
         self._state = jax.jit(
-            lambda: training.init_loss(task, data, training.init(task, seed), loss)
+            lambda: training.init_loss(task, setting.shape, training.init(task, seed), loss)
         )()
         shape = (setting.steps, setting.batch)
         index = np.random.default_rng(1).integers(0, len(data.label), shape).astype(np.int32)
@@ -116,7 +116,7 @@ class Step:
         batch = training.gather(task, data, index[0], jnp.ones(setting.batch))
         step = functools.partial(training.train_step, task)
         passes = isda_benchmark.most_pieces(setting.batch, task.classes)
-        self.flops = flops(step, self._state, loss, batch, jax.random.key(0), passes=passes)
+        self.flops = flops(step, self._state, loss, batch, seed, passes=passes)
         advance = functools.partial(training.train_steps, task)
         lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
         self._compiled = lowered.compile()
@@ -169,7 +169,7 @@ def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
     rows = []
     for strategy in tqdm(sweep.STRATEGIES, desc="sweeps"):
         program = sweep.Sweep(task, data, strategy)
-        runs = setting.runs + -setting.runs % program.multiple
+        runs = setting.runs + -setting.runs % program.runs_multiple
         together = _advance(program, runs, setting)
         seconds, ratio = paired(alone, together, setting.rounds)
         rows.append(
@@ -186,7 +186,7 @@ def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
 
 def _advance(program: sweep.Sweep, runs: int, setting: Setting) -> Callable[[], float]:
     losses = sweep.stack([rj.parse(SWEPT)] * runs)
-    seeds = jnp.arange(runs, dtype=jnp.uint32)
+    seeds = np.arange(runs, dtype=np.uint32)
     states = [program.init(losses, seeds)]
     shape = (runs, setting.steps, setting.batch)
     index = np.random.default_rng(1).integers(0, 4 * setting.batch, shape).astype(np.int32)
@@ -194,7 +194,7 @@ def _advance(program: sweep.Sweep, runs: int, setting: Setting) -> Callable[[], 
 
     def seconds() -> float:
         start = time.perf_counter()
-        states[0], _ = program.advance(states[0], losses, seeds, index, weight, setting.steps)
+        states[0], *_ = program.advance(states[0], losses, seeds, index, weight, setting.steps)
         jax.block_until_ready(states[0])
         return (time.perf_counter() - start) / setting.steps
 

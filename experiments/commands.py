@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -15,12 +16,18 @@ def stop(message: object) -> NoReturn:
     sys.exit(2)
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags, a `--config` file and its changed entries among them, and calls `main`."""
-    app.run(lambda argv: main(), flags_parser=_parse)
+def run(main: Callable[..., None], *, arguments: bool = False) -> None:
+    """Parses the flags, a `--config` file and its changed entries among them, and calls `main`.
+
+    Args:
+      main: gets what is not a flag as its arguments.
+      arguments: whether there may be any.
+    """
+    parse = functools.partial(_parse, arguments=arguments)
+    app.run(lambda argv: main(*argv[1:]), flags_parser=parse)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], arguments: bool) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
@@ -32,7 +39,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         stop(_lines(error)[-1].removeprefix("ValueError: "))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         stop("the config has no such entry, or not of that type: " + " ".join(_lines(error)))
-    if len(rest) > 1:
+    if len(rest) > 1 and not arguments:
         stop(f"unexpected arguments {rest[1:]}: options begin with '--'.")
     return rest
 

@@ -17,16 +17,42 @@ from experiments.selection import SCORES, SELECTIONS
 # grow from one start of a comparison to the next.
 SHARED = (
     "dataset",
+    "data",
+    "image_size",
     "mean",
     "std",
     "model",
+    "dtype",
     "epochs",
     "batch_size",
+    "accumulate",
     "optimizer",
     "learning_rate",
+    "schedule",
+    "clip_norm",
+    "average",
+    "growing",
     "validation_per_class",
 )
 PLACEHOLDER = "{strength}"
+
+LEAST = {
+    "seeds": 1,
+    "epochs": 1,
+    "batch_size": 1,
+    "runs_at_once": 1,
+    "accumulate": 1,
+    "keep_checkpoints": 1,
+    "fsdp": 1,
+    "image_size": 1,
+    "validation_per_class": 0,
+    "checkpoint_steps": 0,
+    "evaluate_epochs": 0,
+    "workers": 0,
+    "clip_norm": 0,
+    "average": 0,
+}
+KNOWN = {"data": ("memory", "stream"), "dtype": ("float32", "bfloat16")}
 
 
 class ConfigError(ValueError):
@@ -65,15 +91,17 @@ def plan(config: Mapping[str, Any]) -> list[Run]:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    for name in ("seeds", "epochs", "batch_size", "runs_at_once"):
-        if config[name] < 1:
-            raise ConfigError(f"config.{name} must be at least 1, but it is {config[name]}.")
+    for name, least in LEAST.items():
+        if not least <= config[name] < math.inf:
+            raise ConfigError(f"config.{name} must be at least {least}, but it is {config[name]}.")
     if not config["losses"] or not config["train_sizes"]:
         raise ConfigError("config.losses and config.train_sizes must each name at least one.")
-    if min(config["train_sizes"]) < 1:
+    if min(config["train_sizes"]) < 0:
         raise ConfigError(
-            f"config.train_sizes must be at least 1 image per class: {config['train_sizes']}."
+            "config.train_sizes must be at least 1 image per class, or 0 for all of them: "
+            f"{config['train_sizes']}."
         )
+    _check_training(config)
     _check_distinct("train_sizes", config["train_sizes"])
     if config["selection"] not in SELECTIONS:
         raise ConfigError(
@@ -86,6 +114,41 @@ def _check(config: Mapping[str, Any]) -> None:
     unknown = sorted(set(config["strengths"]) - set(config["losses"]))
     if unknown:
         raise ConfigError(f"config.strengths has {unknown}, which config.losses has not.")
+
+
+def _check_training(config: Mapping[str, Any]) -> None:
+    for name, known in KNOWN.items():
+        if config[name] not in known:
+            raise ConfigError(
+                f"config.{name} is {config[name]!r}, but it can be {' or '.join(map(repr, known))}."
+            )
+    if not config["learning_rate"] > 0:
+        raise ConfigError(
+            f"config.learning_rate must be positive, but it is {config['learning_rate']}."
+        )
+    if not config["average"] < 1:
+        raise ConfigError(
+            "config.average is the decay of the parameters' moving average and must be below 1, "
+            f"such as 0.999, but it is {config['average']}."
+        )
+    if config["batch_size"] % config["accumulate"]:
+        raise ConfigError(
+            f"config.accumulate={config['accumulate']} must divide config.batch_size="
+            f"{config['batch_size']}: the batch is split into that many equal parts."
+        )
+    if config["data"] == "stream":
+        _check_stream(config)
+
+
+def _check_stream(config: Mapping[str, Any]) -> None:
+    needed = {"train_sizes": (0,), "validation_per_class": 0, "runs_at_once": 1}
+    for name, value in needed.items():
+        given = tuple(config[name]) if name == "train_sizes" else config[name]
+        if given != value:
+            raise ConfigError(
+                f"config.data='stream' trains on all images, one run at a time: config.{name} must "
+                f"be {value!r}, but it is {given!r}."
+            )
 
 
 def _check_distinct(name: str, values: Sequence[float]) -> None:
@@ -127,13 +190,21 @@ def _expression(method: str, template: str, strength: float | None) -> str:
 class Journal:
     """The finished runs of a work folder, one JSON line each, and the config they belong to."""
 
-    def __init__(self, workdir: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, workdir: str | os.PathLike[str], config: Mapping[str, Any], writes: bool = True
+    ) -> None:
         """Opens the folder, or makes it.
+
+        Args:
+          workdir: the folder.
+          config: of the comparison.
+          writes: whether this process writes, or another one does.
 
         Raises:
           ConfigError: it cannot be written, is damaged, or holds runs of another config.
         """
-        self._path = Path(workdir, "runs.jsonl")
+        self._path, self._writes = Path(workdir, "runs.jsonl"), writes
+        self.folder = self._path.parent
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._check_config(self._path.with_name("config.json"), dict(config))
@@ -145,7 +216,7 @@ class Journal:
 
     def _check_config(self, path: Path, config: dict[str, Any]) -> None:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
-        if self._path.exists():
+        if self._path.exists() or (self.folder / "training").exists():
             stored = _stored(path)
             changed = [name for name in SHARED if stored.get(name) != config[name]]
             if changed:
@@ -154,6 +225,8 @@ class Journal:
                     + ", ".join(f"{n}: {stored.get(n)!r}, now {config[n]!r}" for n in changed)
                     + "): choose another --workdir, or the config as it was."
                 )
+        if not self._writes:
+            return
         part = path.with_suffix(".part")
         part.write_text(json.dumps(config, indent=2) + "\n")
         os.replace(part, path)
@@ -164,7 +237,7 @@ class Journal:
         lines = self._path.read_bytes().splitlines(keepends=True)
         # A run that was being written when the process died has no end of line, and is repeated.
         whole = [line for line in lines if line.endswith(b"\n")]
-        if len(whole) < len(lines):
+        if len(whole) < len(lines) and self._writes:
             self._path.write_bytes(b"".join(whole))
         for number, line in enumerate(whole, 1):
             record = _parsed(line)
@@ -191,14 +264,17 @@ class Journal:
     def append(self, records: list[dict[str, Any]]) -> None:
         """Writes finished runs, whole lines and to the disk; what is not finite is null."""
         strict = [{name: _finite(value) for name, value in r.items()} for r in records]
-        with self._path.open("a") as file:
-            file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in strict)
-            file.flush()
-            os.fsync(file.fileno())
+        if self._writes:
+            with self._path.open("a") as file:
+                file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in strict)
+                file.flush()
+                os.fsync(file.fileno())
         self.records += strict
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

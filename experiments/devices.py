@@ -1,16 +1,100 @@
-"""The devices that an experiment runs on."""
+"""The devices and processes that an experiment runs on."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
+import zlib
 from importlib.metadata import version
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh
+
+# A process that has died is noticed by the others after so many seconds.
+HEARTBEAT = 20
+
+
+def start(distributed: str) -> None:
+    """Joins this process with the others, before anything else is asked of JAX.
+
+    Args:
+      distributed: "" for a process alone; "auto" where the platform says who takes part (Cloud TPU,
+        Slurm, Kubernetes, Open MPI); or "HOST:PORT,INDEX,COUNT", the address of process 0, the
+        number of this process and how many there are.
+
+    Raises:
+      ValueError: `distributed` is none of these, or the processes do not find each other.
+
+    Example:
+      `start("localhost:9876,0,2")` in one process, `start("localhost:9876,1,2")` in another.
+    """
+    if not distributed:
+        return
+    given: dict[str, Any] = {}
+    if distributed != "auto":
+        address, *numbers = distributed.split(",")
+        if len(numbers) != 2 or ":" not in address or not all(n.isdecimal() for n in numbers):
+            raise ValueError(
+                f"config.distributed is {distributed!r}, but must be 'auto' or "
+                "'HOST:PORT,INDEX,COUNT', such as 'localhost:9876,0,2' in the first of two."
+            )
+        index, count = map(int, numbers)
+        if index >= count:
+            raise ValueError(
+                f"config.distributed={distributed!r} names process {index} of {count}, which are "
+                f"numbered from 0 to {count - 1}."
+            )
+        given = {"coordinator_address": address, "num_processes": count, "process_id": index}
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT, **given)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"the processes of config.distributed={distributed!r} found no common start: {reason}."
+        ) from None
+
+
+def is_first() -> bool:
+    """Whether this is the one process that writes and speaks."""
+    return jax.process_index() == 0
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def agree(value: object) -> bool:
+    """Whether all processes have an equal value, by its `repr`."""
+    if jax.process_count() == 1:
+        return True
+    mine = np.array(zlib.crc32(repr(value).encode()), np.uint32)
+    return len(set(multihost_utils.process_allgather(mine).tolist())) == 1
+
+
+def mesh(fsdp: int = 1) -> Mesh:
+    """All devices as a mesh with the axes `data` and `fsdp`, over which parameters are split.
+
+    Raises:
+      ValueError: `fsdp` does not divide the number of devices.
+    """
+    count = jax.device_count()
+    if fsdp < 1 or count % fsdp:
+        raise ValueError(
+            f"config.fsdp is {fsdp}, but must divide the number of devices, which is {count}."
+        )
+    return jax.make_mesh((count // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def environment() -> dict[str, str]:
-    """Hardware and versions, for a report's footer."""
+    """Hardware, versions and the command, for a report's footer."""
     device = jax.devices()[0]
     return {
         "device": f"{jax.device_count()} x {device.device_kind} ({os.cpu_count()} CPU cores)",

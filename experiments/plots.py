@@ -3,11 +3,14 @@
 Both are matplotlib Figures of their own, built without pyplot and its global state.
 """
 
+import io
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,7 +24,7 @@ Style = dict[str, Any]
 # Okabe and Ito's colours without their yellow, too pale for thin lines, and two of Tol's: they stay
 # apart under the common kinds of colour blindness, and in print the markers do.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#999933")
-MARKERS = "osD^v<>h"
+MARKERS = "osD^v<>hP"  # one more than colours, so that no two of 72 methods look the same
 
 
 def accuracy_by_size(rows: Sequence[Row], methods: Sequence[str], paper: Paper) -> Figure:
@@ -43,16 +46,16 @@ def accuracy_by_size(rows: Sequence[Row], methods: Sequence[str], paper: Paper) 
     figure = Figure(figsize=(1.4 + 4.6 * panels, 4.2), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     # Lines that rise would seem to lie one above the other if they were shifted far.
-    _sizes(axes[0], ours, theirs, _styles(methods, rows), spread=0.08)
+    _sizes(axes[0], ours, theirs, styles(methods, rows), spread=0.08)
     axes[0].set_ylabel("test accuracy (%)")
     if baseline is not None:
         gains = (_gain(ours, baseline), _gain(theirs, baseline))
-        _sizes(axes[1], *gains, _styles(methods, rows, linestyle="none"), spread=0.28)
+        _sizes(axes[1], *gains, styles(methods, rows, linestyle="none"), spread=0.28)
         axes[1].axhline(0.0, color="black", linestyle="--", linewidth=1, zorder=0)
-        axes[1].set_ylabel(f"gain over {baseline} (percentage points)")
+        axes[1].set_ylabel(f"gain over {label(baseline)} (percentage points)")
     if theirs:
         axes[0].errorbar([], [], [], fmt="o", color="grey", mfc="white", label="published")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    legend(figure)
     return figure
 
 
@@ -70,30 +73,72 @@ def accuracy_by_strength(
       chosen: the chosen ones among them.
       methods: the methods' names, in the order of the legend.
     """
-    sizes = sorted({row.train_size for row in rows})
-    columns = len(sizes) if len(sizes) <= 3 else math.ceil(len(sizes) / 2)
-    lines = math.ceil(len(sizes) / columns)
-    figure = Figure(figsize=(1.4 + 3.4 * columns, 0.6 + 3.2 * lines), layout="constrained")
-    styles = _styles(methods, rows)
-    for i, size in enumerate(sizes):
-        axes = figure.add_subplot(lines, columns, i + 1)
-        _strengths(axes, [r for r in rows if r.train_size == size], chosen, styles)
-        axes.set_title(f"{size} images per class")
+    figure, panels = by_size(row.train_size for row in rows)
+    look = styles(methods, rows)
+    for size, axes in panels.items():
+        _strengths(axes, [r for r in rows if r.train_size == size], chosen, look)
     figure.supxlabel("strength (what {strength} is in the config's losses)", fontsize="medium")
     figure.supylabel("test accuracy (%)", fontsize="medium")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    legend(figure)
     return figure
 
 
-def _sizes(axes: Axes, ours: Paper, theirs: Paper, styles: dict[str, Style], spread: float) -> None:
+def by_size(sizes: Iterable[int]) -> tuple[Figure, dict[int, Axes]]:
+    """Returns an empty figure and its panels, one per training size."""
+    sizes = sorted(set(sizes))
+    columns = len(sizes) if len(sizes) <= 3 else math.ceil(len(sizes) / 2)
+    lines = math.ceil(len(sizes) / columns)
+    figure = Figure(figsize=(1.4 + 3.4 * columns, 0.6 + 3.2 * lines), layout="constrained")
+    panels = {}
+    for i, size in enumerate(sizes):
+        panels[size] = figure.add_subplot(lines, columns, i + 1)
+        panels[size].set_title(f"{size} images per class")
+    return figure, panels
+
+
+def legend(figure: Figure) -> None:
+    """Puts the legend beside the panels: every label once, in the order of drawing."""
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    figure.legend(handles.values(), handles, loc="outside right center", frameon=False)
+
+
+def label(name: str) -> str:
+    """Returns a name from a config as matplotlib shows it: no formulas, no control characters."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    text = text if len(text) <= 30 else f"{text[:17]}…{text[-12:]}"
+    # matplotlib leaves labels that begin with an underscore out of the legend.
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def render(figure: Figure, form: Literal["png", "svg"]) -> bytes:
+    """Returns the file's bytes: for the same figure the same, and of SVG without a background."""
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"dpi": 150}
+    if form == "svg":
+        options = {"transparent": True, "metadata": {"Date": None}}
+    with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "regjax"}),
+    ):
+        # A name in a script that matplotlib's font lacks: boxes in PNG, in SVG the reader's font.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format=form, **options)
+    return buffer.getvalue()
+
+
+def _sizes(
+    axes: Axes, ours: Paper, theirs: Paper, look: Mapping[str, Style], spread: float
+) -> None:
     sizes = sorted({size for _, size in ours})
     for (method, style), shifts in zip(
-        styles.items(), _shifts(sizes, len(styles), spread), strict=True
+        look.items(), _shifts(sizes, len(look), spread), strict=True
     ):
         bars = style | {"elinewidth": 1, "capsize": 2}
         hollow = bars | {"linestyle": "none", "markerfacecolor": "white", "alpha": 0.7}
-        _bars(axes, ours, method, shifts[0], bars | {"label": method})
+        _bars(axes, ours, method, shifts[0], bars | {"label": label(method)})
         _bars(axes, theirs, method, shifts[1], hollow)
     axes.set(xscale="log", xlabel="training images per class")
     axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -109,11 +154,11 @@ def _bars(axes: Axes, cells: Paper, method: str, shift: float, style: Style) -> 
 
 
 def _strengths(
-    axes: Axes, rows: Sequence[Row], chosen: Sequence[Row], styles: dict[str, Style]
+    axes: Axes, rows: Sequence[Row], chosen: Sequence[Row], look: Mapping[str, Style]
 ) -> None:
-    for method, style in styles.items():
+    for method, style in look.items():
         mine = [row for row in rows if row.method == method and row.mean is not None]
-        _curve(axes, mine, chosen, style | {"label": method})
+        _curve(axes, mine, chosen, style | {"label": label(method)})
     if any(row.strength and row.mean is not None for row in rows):  # A log scale needs data.
         axes.set_xscale("log")
     axes.grid(alpha=0.3)
@@ -162,12 +207,15 @@ def _shifts(sizes: Sequence[int], methods: int, spread: float) -> np.ndarray:
     return ratio ** np.linspace(-spread, spread, 2 * methods).reshape(methods, 2)
 
 
-def _styles(methods: Sequence[str], rows: Sequence[Row], **overrides: Any) -> dict[str, Style]:
-    """Methods without a strength, against which the others are read, are black and dashed."""
-    plain = {row.method for row in rows if row.strength is None}
+def styles(methods: Sequence[str], rows: Sequence[Row], **overrides: Any) -> dict[str, Style]:
+    """Returns matplotlib's arguments for each method's line.
+
+    Methods without a strength are dashed; the first, against which the others are read, is black.
+    """
+    plain = list(dict.fromkeys(row.method for row in rows if row.strength is None))
     return {
         method: {
-            "color": "black" if method in plain else COLOURS[i % len(COLOURS)],
+            "color": "black" if method in plain[:1] else COLOURS[i % len(COLOURS)],
             "linestyle": "--" if method in plain else "-",
             "marker": MARKERS[i % len(MARKERS)],
             "markersize": 4.5,

@@ -1,192 +1,213 @@
-"""What a comparison says: a table beside the paper's, two plots, and all of it as JSON.
+"""One HTML page about any number of run folders: it opens from disk and needs no network.
 
-The strengths are chosen in selection.py, the figures drawn in plots.py. A config has the entries of
-configs/digits.py; its published numbers are `{method: {"train size": (mean, std)}}` in percent, for
-the data set and the model that `published_for` names.
+    python -m experiments.report runs/a runs/b --output=report.html
+
+The folders are those of `python -m experiments.classify`, finished or not, of one config or of
+several. The page is report.html.jinja, what a folder holds is read in run_folder.py, and the
+figures are drawn in plots.py and curves.py.
 """
 
-import dataclasses
-import io
+from __future__ import annotations
+
+import base64
+import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import plots
-from experiments.comparison import plan
-from experiments.selection import SELECTIONS, Record, Row, select, summarize
+from experiments import by_class, commands, curves, plots, run_folder, tables
+from experiments.comparison import ConfigError, Run
+from experiments.run_folder import RunFolder
+from experiments.selection import SELECTIONS, Row
 
-Config = Mapping[str, Any]
+USAGE = "python -m experiments.report runs/a runs/b --output=report.html"
+TRAINING = ("dataset", "model", "epochs", "batch_size", "optimizer", "learning_rate")
 
 
-def write(
-    workdir: str | os.PathLike[str],
-    records: Sequence[Record],
-    config: Config,
-    environment: Mapping[str, str],
-) -> dict[str, Path]:
-    """Writes results.json, table.md and the two plots; each file appears whole or not at all.
+def write(folders: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Path:
+    """Writes the page, whole or not at all, and returns its path.
 
     Args:
-      workdir: an existing folder.
-      records: the finished runs, see selection.py.
-      config: the comparison's config.
-      environment: hardware and versions by name, for the table's footer.
-
-    Returns:
-      The files' paths: "results", "table", "accuracy_by_size", "accuracy_by_strength".
+      folders: work folders of comparisons.
+      output: the page's path; its folder exists.
 
     Raises:
-      ValueError: if there are no records, or as `selection.select` does.
+      ConfigError: there is no folder, one is not a comparison's or is damaged, or the page cannot
+        be written.
+      ValueError: a folder's runs do not fit its `selection`, see `selection.select`.
+
+    Example:
+      report.write(["runs/digits"], "runs/digits/report.html")
     """
-    if not records:
-        raise ValueError("There is nothing to report: no run has finished.")
-    rows, chosen = summarize(records), select(records, config["selection"])
-    methods, folder = list(config["losses"]), Path(workdir)
-    environment = _with_versions(environment, records)
-    # The numbers come first, so that no trouble with a figure can lose them.
-    results = _replace(folder / "results.json", _results(rows, chosen, config, environment))
-    table = _replace(folder / "table.md", markdown(rows, chosen, config, environment).encode())
-    by_size = _png(plots.accuracy_by_size(chosen, methods, published(config)))
-    by_strength = _png(plots.accuracy_by_strength(rows, chosen, methods))
-    return {
-        "results": results,
-        "table": table,
-        "accuracy_by_size": _replace(folder / "accuracy_by_size.png", by_size),
-        "accuracy_by_strength": _replace(folder / "accuracy_by_strength.png", by_strength),
-    }
+    if not folders:
+        raise ConfigError(f"There is no folder to report on: {USAGE}")
+    page = render([run_folder.read(folder) for folder in folders], os.fspath(output))
+    try:
+        # "replace": a name may hold half of a surrogate pair, which no encoding has.
+        return tables.replace(Path(output), page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise ConfigError(
+            f"--output={output} cannot be written ({error.strerror}): choose a file in a folder "
+            "that exists and that you may write."
+        ) from None
 
 
-def markdown(
-    rows: Sequence[Row], chosen: Sequence[Row], config: Config, environment: Mapping[str, str]
-) -> str:
-    """Returns the table: a line per method, a column per training size, the paper's beside it.
+def render(folders: Sequence[RunFolder], output: str) -> str:
+    """Returns the page.
 
     Args:
-      rows: a row of each method, training size and strength.
-      chosen: the chosen ones among them.
-      config: the comparison's config.
-      environment: hardware and versions by name.
+      folders: at least one.
+      output: where the page will lie, for the command that it shows.
     """
-    cells = {(row.method, row.train_size): row for row in chosen}
-    columns = [["method", *config["losses"]]]
-    for size in config["train_sizes"]:
-        columns += _columns(size, cells, config)
-    lines = ["| " + " | ".join(line) + " |" for line in zip(*columns, strict=True)]
-    lines.insert(1, "|" + " --- |" * len(columns))
-    footer = "; ".join(f"{name}: {value}" for name, value in environment.items())
-    parts = [_caption(config), "\n".join(lines), _unfinished(rows, config), footer]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    command = ["python", "-m", "experiments.report", *(f.name for f in folders)]
+    return environment.get_template("report.html.jinja").render(
+        folders=[_section(folder) for folder in folders],
+        differences=differences(folders),
+        side_by_side=_side_by_side(folders),
+        steps=by_class.STEPS,
+        command=shlex.join([*command, f"--output={output}"]),
+    )
 
 
-def published(config: Config) -> plots.Paper:
-    """Returns the config's published (mean, standard deviation) by (method, training size).
+def differences(folders: Sequence[RunFolder]) -> list[tuple[str, list[str]]]:
+    """Returns the config entries that differ: their names, and their values in every folder.
 
-    There are none where the data set or the model is another than theirs.
+    An entry inside another is named with a dot between them; where it is missing stands "-".
     """
-    if [config["dataset"], config["model"]] != list(config["published_for"]):
-        return {}
+    flat = [dict(_flat(folder.config)) for folder in folders]
+    names = dict.fromkeys(itertools.chain.from_iterable(flat))
+    values = ((name, [config.get(name, "-") for config in flat]) for name in names)
+    return [(name, row) for name, row in values if len(set(row)) > 1]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, json.dumps(value, ensure_ascii=False)
+
+
+def _side_by_side(folders: Sequence[RunFolder]) -> list[tuple[str, int, list[Row | None]]]:
+    """Every method and training size with its row in each folder."""
+    cells = [{(row.train_size, row.method): row for row in folder.chosen} for folder in folders]
+    names = dict.fromkeys(itertools.chain.from_iterable(cells))
+    ordered = sorted(names, key=lambda name: name[0])
+    return [(method, size, [c.get((size, method)) for c in cells]) for size, method in ordered]
+
+
+def _section(folder: RunFolder) -> dict[str, Any]:
+    config = folder.config
+    setup = {name: config[name] for name in TRAINING if name in config} | dict(folder.environment)
     return {
-        (method, int(size)): tuple(value)
-        for method, sizes in config["published"].items()
-        for size, value in sizes.items()
+        "name": folder.name,
+        "selection": SELECTIONS[config["selection"]],
+        "published": bool(tables.published(config)),
+        "published_source": config.get("published_source"),
+        "published_seeds": config.get("published_seeds"),
+        "results": _results(folder),
+        "finished": len(folder.records),
+        "planned": len(folder.planned),
+        "unfinished": _named(folder.unfinished),
+        "diverged": _named(folder.diverged),
+        "figures": list(_figures(folder)),
+        "curves": list(_curves(folder)),
+        "classes": list(by_class.tables(folder)),
+        "command": setup.pop("command", None),
+        "setup": setup,
+        "losses": config["losses"],
+        "config": json.dumps(config, indent=2, ensure_ascii=False),
     }
 
 
-def _columns(size: int, cells: Mapping[tuple[str, int], Row], config: Config) -> list[list[str]]:
-    """One training size: the column of our numbers and, where there are any, of the paper's."""
-    ours = [cells.get((method, size)) for method in config["losses"]]
-    best = max((row.mean for row in ours if row and row.mean is not None), default=None)
-    column = [f"{size} per class", *(_cell(row, best) for row in ours)]
-    paper = published(config)
-    theirs = [paper.get((method, size)) for method in config["losses"]]
-    if not any(theirs):
-        return [column]
-    return [column, ["paper", *map(_beside, theirs, ours)]]
+def _results(folder: RunFolder) -> list[dict[str, Any]]:
+    """For each training size its lines: our row beside the published number."""
+    rows = {(row.method, row.train_size): row for row in folder.chosen}
+    paper, sizes = tables.published(folder.config), []
+    for size in folder.config["train_sizes"]:
+        cells = [(method, rows.get((method, size))) for method in folder.config["losses"]]
+        best = max((row.mean for _, row in cells if row and row.mean is not None), default=None)
+        lines = [(method, row, paper.get((method, size))) for method, row in cells]
+        sizes.append({"size": size, "best": best, "lines": lines})
+    return sizes
 
 
-def _cell(row: Row | None, best: float | None) -> str:
-    if row is None:
-        return "-"
-    if row.mean is None:
-        return f"diverged ({row.diverged} of {row.n})"
-    number = _number(row.mean, row.std)
-    number = f"**{number}**" if row.mean == best else number
-    strength = "" if row.strength is None else f", at {row.strength:g}"
-    return f"{number} (n={row.n}){strength}"
+def _named(runs: Iterable[Run]) -> list[str]:
+    """The runs in words, those that differ by their seed only together."""
+    groups: dict[tuple[str, int, float | None], list[str]] = {}
+    for run in runs:
+        key = (run.method, run.train_size, run.strength)
+        groups.setdefault(key, []).append(str(run.seed))
+    return [
+        f"{method}, {size} per class"
+        + ("" if strength is None else f", strength {strength:g}")
+        + f": {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
+        for (method, size, strength), seeds in groups.items()
+    ]
 
 
-def _beside(value: tuple[float, float] | None, row: Row | None) -> str:
-    if value is None:
-        return "-"
-    difference = "" if row is None or row.mean is None else f" ({row.mean - value[0]:+.2f})"
-    return _number(*value) + difference
+def _figures(folder: RunFolder) -> Iterator[dict[str, str]]:
+    methods = list(folder.config["losses"])
+    if folder.chosen:
+        paper = tables.published(folder.config)
+        yield _figure(
+            "Accuracy against training size",
+            plots.accuracy_by_size(folder.chosen, methods, paper),
+            "Error bars are standard deviations over the seeds."
+            + (" Hollow markers are the published numbers." if paper else ""),
+        )
+    if any(row.strength is not None for row in folder.rows):
+        yield _figure(
+            "Accuracy against strength",
+            plots.accuracy_by_strength(folder.rows, folder.chosen, methods),
+            "Bands are standard deviations over the seeds; a large marker is the chosen strength. "
+            "Strengths where a run diverged are left out.",
+        )
 
 
-def _number(mean: float, std: float | None) -> str:
-    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+def _curves(folder: RunFolder) -> Iterator[dict[str, str]]:
+    gathered = curves.gather(folder.metrics(), folder.chosen, folder.planned)
+    look = plots.styles(list(folder.config["losses"]), folder.rows)
+    for quantity, cells in gathered.items():
+        scale = 100.0 if curves.is_accuracy(quantity) else 1.0
+        last = (
+            f"{method}, {size} per class: {scale * curve.mean[-1]:.4g}"
+            for (method, size), curve in cells.items()
+            if curve.mean.size
+        )
+        figure = curves.draw(quantity, cells, look)
+        yield _figure(curves.title(quantity), figure, "Last values: " + "; ".join(last))
 
 
-def _caption(config: Config) -> str:
-    text = (
-        f"Test accuracy (%) on {config['dataset']} with {config['model']}: mean ± sample standard "
-        f"deviation over n seeds, the best in bold. {config['epochs']} epochs, batches of "
-        f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}. "
-        f'"At": the strength, chosen for {SELECTIONS[config["selection"]]}'
-    )
-    held_out = f" ({config['validation_per_class']} per class, not trained on)"
-    text += f"{held_out if config['selection'] == 'validation' else ''}."
-    if not published(config):
-        return text
-    return (
-        f"{text} Paper (n={config['published_seeds']}): {config['published_source']}. In "
-        "parentheses, ours minus the paper's."
-    )
+def _figure(title: str, figure: Figure, text: str) -> dict[str, str]:
+    data = base64.b64encode(plots.render(figure, "svg")).decode()
+    return {"title": title, "source": f"data:image/svg+xml;base64,{data}", "text": text}
 
 
-def _unfinished(rows: Sequence[Row], config: Config) -> str:
-    expected, done = len(plan(config)), sum(row.n for row in rows)
-    return f"Unfinished: {done} of {expected} runs." if done < expected else ""
+def main(*folders: str) -> None:
+    """Writes the page about the folders that the command line names."""
+    try:
+        path = write(folders, flags.FLAGS.output)
+    except (ConfigError, OSError, ValueError) as error:
+        commands.stop(error)
+    print(f"Written to {path}")
 
 
-def _with_versions(environment: Mapping[str, str], records: Sequence[Record]) -> Mapping[str, str]:
-    """Names the versions that the runs were trained with: several, if some were trained later."""
-    versions = dict.fromkeys(record.get("versions", "not recorded") for record in records)
-    if list(versions) == ["not recorded"]:
-        return environment
-    return {**environment, "versions": " and ".join(versions)}
-
-
-def _results(
-    rows: Sequence[Row], chosen: Sequence[Row], config: Config, environment: Mapping[str, str]
-) -> bytes:
-    paper = published(config)
-    results = {
-        "selection": config["selection"],
-        "rows": [dataclasses.asdict(row) for row in chosen],
-        "strengths": [dataclasses.asdict(row) for row in rows],
-        "published": [
-            {"method": method, "train_size": size, "mean": mean, "std": std}
-            for (method, size), (mean, std) in paper.items()
-        ],
-        "published_source": config["published_source"] if paper else "",
-        "published_seeds": config["published_seeds"] if paper else 0,
-        "environment": dict(environment),
-    }
-    return json.dumps(results, indent=2, allow_nan=False).encode()
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> Path:
-    """Writes beside the file and renames, so that an interruption leaves the old one whole."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    return temporary.replace(path)
+if __name__ == "__main__":
+    # Here and not above, because other commands import this module and have flags of their own.
+    flags.DEFINE_string("output", "report.html", "The page to write.")
+    commands.run(main, arguments=True)

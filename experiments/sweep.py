@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import regjax as rj
 from experiments import training
-from experiments.training import Data, Task, TrainState
+from experiments.training import Data, Metrics, Task, TrainState
 
 STRATEGIES = ("vmap", "map", "sharded")
 
@@ -44,7 +44,7 @@ def stack(losses: Sequence[rj.Loss]) -> rj.Loss:
         raise ValueError(
             f"one program needs losses that differ only in numbers, but these do not: {losses}."
         )
-    return jax.tree.map(lambda *numbers: jnp.asarray(numbers, jnp.float32), *losses)
+    return jax.tree.map(lambda *numbers: np.asarray(numbers, np.float32), *losses)
 
 
 def over_runs(function: Callable[..., Any], strategy: str) -> Callable[..., Any]:
@@ -59,11 +59,14 @@ def over_runs(function: Callable[..., Any], strategy: str) -> Callable[..., Any]
         return lambda shared, each: jax.lax.map(lambda run: function(*shared, *run), each)
     if strategy != "sharded":
         raise ValueError(f"unknown strategy {strategy!r}; known are: {', '.join(STRATEGIES)}.")
-    mesh = jax.make_mesh((jax.device_count(),), ("runs",), axis_types=(jax.sharding.AxisType.Auto,))
     inner = over_runs(function, _single_device_strategy())
     return jax.shard_map(
-        inner, mesh=mesh, in_specs=(P(), P("runs")), out_specs=P("runs"), check_vma=False
+        inner, mesh=_mesh(), in_specs=(P(), P("runs")), out_specs=P("runs"), check_vma=False
     )
+
+
+def _mesh() -> Mesh:
+    return jax.make_mesh((jax.device_count(),), ("runs",), axis_types=(AxisType.Auto,))
 
 
 class Sweep:
@@ -75,54 +78,54 @@ class Sweep:
     def __init__(self, task: Task, data: Data, strategy: str | None = None) -> None:
         """Readies the programs; nothing is compiled before its first call."""
         self.strategy = strategy or default_strategy()
-        self._task, self._data = task, data
 
         def program(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
             mapped = over_runs(functools.partial(function, task), self.strategy)
             return jax.jit(lambda shared, *each: mapped(shared, each), **options)
 
+        # What the host looks at is whole on every device, and so in every process.
+        runs = whole = None
+        if self.strategy == "sharded":
+            runs, whole = (NamedSharding(_mesh(), spec) for spec in (P("runs"), P()))
+        self._data = jax.device_put(data, whole)
         self._init = program(training.init)
-        self._init_loss = program(training.init_loss)
-        self._advance = program(training.train_steps, donate_argnums=1)
-        self._predict = program(training.predict)
+        self._init_loss = program(
+            lambda task, *run: training.init_loss(task, data.image.shape[1:], *run)
+        )
+        self._advance = program(
+            training.train_steps, donate_argnums=1, out_shardings=(runs, whole, whole)
+        )
+        self._predict_all = program(training.predict_all, out_shardings=whole)
+
+    batch_multiple = 1
 
     @property
-    def multiple(self) -> int:
+    def runs_multiple(self) -> int:
         """What the number of runs must be a multiple of."""
         return jax.device_count() if self.strategy == "sharded" else 1
 
-    def check(self, loss: rj.Loss, batch_size: int) -> None:
-        """Traces a step, which raises what the loss has to say about the network and the batch."""
-        task, data, seed = self._task, self._data, jnp.zeros((), jnp.uint32)
-
-        def step(weight: jax.Array) -> TrainState:
-            state = training.init_loss(task, data, training.init(task, seed), loss)
-            batch = training.gather(task, data, jnp.zeros(batch_size, jnp.int32), weight)
-            return training.train_step(task, state, loss, batch, jax.random.key(0))[0]
-
-        jax.eval_shape(step, jax.ShapeDtypeStruct((batch_size,), jnp.float32))
-
-    def init(self, losses: rj.Loss, seeds: jax.Array) -> TrainState:
+    def init(self, losses: rj.Loss, seeds: np.ndarray) -> TrainState:
         """The states before the first step, for stacked losses and `seeds [R]`."""
-        return self._init_loss((self._data,), self._init((), seeds), losses)
+        states = self._init((), seeds)
+        return self._init_loss((), states, losses)
 
     def advance(
         self,
         states: TrainState,
         losses: rj.Loss,
-        seeds: jax.Array,
+        seeds: np.ndarray,
         index: np.ndarray,
         weight: np.ndarray,
         count: int,
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    ) -> tuple[TrainState, Metrics, Metrics]:
         """Takes `count` steps on the examples `index [R, K, B]`; `states` is given away.
 
         Returns:
-          The next states and the mean of `train_step`'s scalars, each `[R]`.
+          The next states, and `train_steps`'s means and first broken steps, each `[R]`.
         """
-        shared = (self._data, jnp.asarray(count, jnp.int32))
+        shared = (self._data, np.int32(count))
         return self._advance(shared, states, losses, seeds, index, weight)
 
-    def predict(self, states: TrainState, index: np.ndarray) -> jax.Array:
+    def predict_all(self, states: TrainState, index: np.ndarray) -> jax.Array:
         """Logits `[R, K * B, C]` of the examples `index [R, K, B]`."""
-        return self._predict((self._data,), states, index)
+        return self._predict_all((self._data,), states, index)

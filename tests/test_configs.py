@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from experiments import classify, report
+from experiments import classify, tables
 from experiments.comparison import plan
 from experiments.data import sources
 from experiments.data.sources import Dataset, Split
@@ -173,7 +173,7 @@ def test_quick_is_one_column_with_probes(name):
     assert all(
         config.losses[m].count("probes=1") == 1 for m in ("jac", "fob", "hsfob", "hsfob-db1")
     )
-    assert report.published(config) == report.published(get(f"configs/thesis/{name}")) != {}
+    assert tables.published(config) == tables.published(get(f"configs/thesis/{name}")) != {}
     assert "exact Jacobian norms" in config.published_source
     assert "ours are estimated with random probes" in config.published_source
 
@@ -182,7 +182,7 @@ def test_quick_is_one_column_with_probes(name):
 def test_smoke_is_small_and_needs_no_download(name):
     config = get(name, "smoke")
     assert config.dataset == "digits"
-    assert not report.published(config)  # numbers on another data set are no comparison
+    assert not tables.published(config)  # numbers on another data set are no comparison
     assert max(config.train_sizes) <= 10
     assert config.epochs <= 2
     assert config.seeds == 2

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from configs.common import base
+
 # The Jacobian penalties are exact, as in the thesis. One random probe is several times cheaper:
 # --config.losses.jac='cross_entropy | jacobian(weight={strength}, probes=1)'
 LOSSES = {
@@ -71,11 +73,8 @@ def table(arg: str, *, dataset: str, model: str, published: Rows, source: str) -
 
 
 def _training(dataset: str, model: str) -> ConfigDict:
-    config = ConfigDict(sort_keys=False)
+    config = base()
     config.dataset = dataset
-    config.data_dir = ""
-    config.mean = ()
-    config.std = ()
     config.model = model
     config.train_sizes = TRAIN_SIZES
     config.seeds = 10
@@ -83,14 +82,9 @@ def _training(dataset: str, model: str) -> ConfigDict:
     # With 50 images per class on MNIST, the thesis's baseline is 90.2 +- 0.5. Adam at 0.001 gives
     # 90.9 +- 0.6 with batches of 250, and 91.6 +- 0.7 with 128. Pixels are scaled to [0, 1].
     config.batch_size = 250
-    config.optimizer = "adam"
-    config.learning_rate = 0.001
     config.validation_per_class = 500
-    config.selection = "validation"
-    # Trained together, and what an interruption loses. It divides the seeds, so that all groups are
-    # of one size and compile once.
+    # Trained together. It divides the seeds, so that all groups are of one size and compile once.
     config.runs_at_once = 5
-    config.strategy = ""
     return config
 
 

@@ -5,6 +5,8 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,55 +65,77 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
       `load("digits").train.image.shape == (1287, 8, 8, 1)`
     """
     folder = data_folder(data_dir)
+    with explained(name, folder):
+        return _read(name, folder)
+
+
+@contextmanager
+def explained(name: str, folder: Path) -> Iterator[None]:
+    """Holds TFDS's log back, and says in one sentence why a data set cannot be read.
+
+    Raises:
+      MissingDataError: if it is not there, in place of TFDS's own error.
+      DataError: in place of any other.
+    """
+    try:
+        with quiet():
+            yield
+    except (DataError, MissingDataError, digits.UnwritableFolderError, ImportError, MemoryError):
+        raise
+    except tfds.core.DatasetNotFoundError:
+        if name == "digits":
+            raise unreadable(name, folder, "its folder is incomplete") from None
+        why = " (its folder is incomplete, or the name has no config or a wrong version)"
+        raise _missing(name, folder, why) from None
+    except Exception as error:  # array_record, Pillow, json and protobuf have their own
+        raise unreadable(name, folder, first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line and without a full stop."""
+    return ((str(error).splitlines() or [""])[0] or type(error).__name__).rstrip(".")
+
+
+def open_builder(name: str, folder: Path) -> tfds.core.DatasetBuilder:
+    """Opens a prepared data set, inside `explained`, which says what is wrong with it."""
     if name == "digits":
         digits.prepare(folder)
     match = _NAME.fullmatch(name)
     if not match or not os.path.isdir(folder / match[1]):
         raise _missing(name, folder, "")
-    try:
-        with quiet():
-            return _read(name, folder)
-    except (DataError, ImportError, MemoryError):
-        raise
-    except tfds.core.DatasetNotFoundError:
-        if name == "digits":
-            raise _unreadable(name, folder, "its folder is incomplete") from None
-        why = " (its folder is incomplete, or the name has no config or a wrong version)"
-        raise _missing(name, folder, why) from None
-    except Exception as error:  # array_record, Pillow, json and protobuf have their own
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise _unreadable(name, folder, reason.rstrip(".")) from error
-
-
-def _read(name: str, folder: Path) -> Dataset:
     # From the files alone, whether or not TFDS has code for the name: one path for all.
     builder = builder_from_files(name, data_dir=folder)
     info = builder.info
     if tfds.core.FileFormat.ARRAY_RECORD not in info.available_file_formats():
         raise ValueError(f"its files are {info.file_format.value}, not array_record")
-    _check(info, f"The data set in {builder.data_path}")
+    return builder
+
+
+def _read(name: str, folder: Path) -> Dataset:
+    builder = open_builder(name, folder)
+    _check(builder.info, f"The data set in {builder.data_path}")
     train, test = (_read_split(builder, split) for split in ("train", "test"))
-    return Dataset(name, train, test, info.features["label"].num_classes)
+    return Dataset(name, train, test, builder.info.features["label"].num_classes)
 
 
 def _check(info: tfds.core.DatasetInfo, where: str) -> None:
     if missing := {"train", "test"} - set(info.splits):
         raise DataError(f"{where} has no {' and no '.join(sorted(missing))} split.")
-    if not _is_classification(info.features):
+    if not is_classification(info.features) or None in info.features["image"].shape:
         raise DataError(
             f"{where} does not have a uint8 'image' of fixed size and a class 'label', but "
             f"{' '.join(repr(info.features).split())}."
         )
 
 
-def _is_classification(features: tfds.features.FeaturesDict) -> bool:
+def is_classification(features: tfds.features.FeaturesDict) -> bool:
+    """Whether a data set has a uint8 'image', of any size, and a class 'label'."""
     if not {"image", "label"} <= set(features):
         return False
     image, label = features["image"], features["label"]
     return (
         isinstance(image, tfds.features.Image)
         and image.np_dtype == np.uint8  # (.dtype imports TensorFlow)
-        and None not in image.shape
         and isinstance(label, tfds.features.ClassLabel)
     )
 
@@ -138,7 +162,8 @@ def _missing(name: str, folder: Path, why: str) -> MissingDataError:
     )
 
 
-def _unreadable(name: str, folder: Path, reason: str) -> DataError:
+def unreadable(name: str, folder: Path, reason: str) -> DataError:
+    """The error of a data set that is there but cannot be read."""
     return DataError(
         f"The data set {name!r} in {folder} cannot be read ({reason}): delete its folder and "
         f"{_remedy(name, folder)}."

@@ -37,9 +37,9 @@ def test_all_transforms_can_be_traced(expression):
     loss = rj.parse(expression)
 
     def step(index):
-        state = training.init_loss(task, data, training.init(task, jnp.uint32(0)), loss)
+        state = training.init_loss(task, data.image.shape[1:], training.init(task, jnp.uint32(0)), loss)
         batch = training.gather(task, data, index, jnp.ones(4))
-        return training.train_step(task, state, loss, batch, jax.random.key(0))
+        return training.train_step(task, state, loss, batch, jnp.uint32(0))
 
     _, metrics = jax.eval_shape(step, jnp.zeros(4, jnp.int32))
     assert metrics["total"].shape == ()

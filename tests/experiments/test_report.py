@@ -1,445 +1,534 @@
-"""Selection, table, plots and files on runs made up by hand."""
+"""The HTML page on folders made up by hand: its numbers, figures, escaping and errors."""
 
+import base64
+import html.parser
+import itertools
 import json
-import math
+import re
 import statistics
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from experiments import plots, report
-from experiments.selection import select, summarize
+from experiments import curves, plots, report, run_folder
+from experiments.comparison import ConfigError
 
-ENVIRONMENT = {"platform": "cpu", "jax": "0.10.2"}
-
-
-def run(method="db", size=50, strength=0.1, seed=0, test=0.9, validation=0.9, **others):
-    return {
-        "method": method,
-        "loss": f"cross_entropy | {method}({strength})",
-        "train_size": size,
-        "strength": strength,
-        "seed": seed,
-        "test_accuracy": test,
-        "validation_accuracy": validation,
-        "train_loss": 0.1,
-        "test_nll": 0.3,
-        "test_ece": 0.02,
-        "steps": 7,
-        **others,
-    }
-
-
-def runs(tests, **fields):
-    return [run(seed=seed, test=test, **fields) for seed, test in enumerate(tests)]
+HOSTILE = {
+    "<script>alert(1)</script>": "cross_entropy",
+    "\"><img src=x onerror='a'> & &amp;": "cross_entropy",
+    "$x_1$ **bold** | a_b^c": "cross_entropy",
+    r"${\frac$ \$": "cross_entropy",
+    "_hidden": "cross_entropy",
+    "日本語 ü {{ 7 * 7 }}": "cross_entropy",
+}
 
 
 def make_config(**changes):
-    config = ConfigDict(sort_keys=False)
-    config.dataset = "mnist"
-    config.model = "small_cnn"
-    losses = {"db": "cross_entropy | l2(weight={strength})", "baseline": "cross_entropy"}
-    config.losses = ConfigDict(losses, sort_keys=False)
-    config.strengths = {"db": (0.1, 1.0)}
-    config.train_sizes = (50, 100)
-    config.seeds = 2
-    config.epochs = 3
-    config.batch_size = 128
-    config.optimizer = "adam"
-    config.learning_rate = 0.001
-    config.validation_per_class = 5
-    config.selection = "validation"
-    config.runs_at_once = 16
-    paper = {"db": {"50": (92.273, 0.49)}, "baseline": {"50": (90.195, 0.45)}}
-    config.published = ConfigDict(paper, sort_keys=False)
-    config.published_source = "Thumwanit, thesis, Table 2"
-    config.published_seeds = 10
-    config.published_for = ("mnist", "small_cnn")
-    config.update(changes)
-    return config
-
-
-def comparison():
-    """All runs of `make_config`: the strength 1.0 is better for db, on both kinds of images."""
-    return [
-        *(r for size in (50, 100) for r in runs([0.90, 0.91], size=size, strength=0.1)),
-        *(
-            r
-            for size in (50, 100)
-            for r in runs([0.93, 0.94], size=size, strength=1.0, validation=0.92)
-        ),
-        *(
-            r
-            for size in (50, 100)
-            for r in runs([0.89, 0.90], method="baseline", size=size, strength=None)
-        ),
-    ]
-
-
-def table_of(records, config):
-    rows, chosen = summarize(records), select(records, config.selection)
-    return report.markdown(rows, chosen, config, ENVIRONMENT)
-
-
-def cells_of(text):
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    return lines[0], {line[0]: line[1:] for line in lines[2:]}
-
-
-# Selection.
-
-
-def test_mean_and_sample_deviation_in_percent():
-    (row,) = select(runs([0.90, 0.91, 0.95]), "test")
-    assert (row.n, row.diverged) == (3, 0)
-    assert row.mean == pytest.approx(92.0)
-    assert row.std == pytest.approx(statistics.stdev([90.0, 91.0, 95.0]))
-    assert row.validation == pytest.approx(90.0)
-    assert row.loss == "cross_entropy | db(0.1)"
-
-
-def test_one_run_has_no_deviation():
-    (row,) = select(runs([0.9]), "test")
-    assert row.n == 1
-    assert row.std is None
-
-
-def test_the_two_rules_can_disagree():
-    records = runs([0.95, 0.95], strength=0.1, validation=0.80)
-    records += runs([0.90, 0.92], strength=1.0, validation=0.85)
-    (by_test,) = select(records, "test")
-    (by_validation,) = select(records, "validation")
-    assert by_test.strength == 0.1
-    assert by_validation.strength == 1.0
-    assert by_validation.mean == pytest.approx(91.0)  # The test accuracy is what is reported.
-
-
-@pytest.mark.parametrize("selection", ["test", "validation"])
-def test_ties_go_to_the_smaller_strength_in_any_order(selection):
-    records = [
-        *runs([0.91, 0.93, 0.97], strength=3.0),
-        *runs([0.97, 0.91, 0.93], strength=0.01),
-        *runs([0.93, 0.97, 0.91], strength=1.0),
-    ]
-    for ordered in (records, records[::-1]):
-        (row,) = select(ordered, selection)
-        assert row.strength == 0.01
-
-
-@pytest.mark.parametrize("key", ["train_loss", "test_nll", "test_accuracy", "validation_accuracy"])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("selection", ["test", "validation"])
-def test_a_strength_with_a_diverged_run_does_not_win(key, value, selection):
-    good = runs([0.90, 0.90], strength=0.1)
-    bad = runs([0.99, 0.99], strength=1.0, validation=0.99)
-    bad[1][key] = value
-    (row,) = select(good + bad, selection)
-    assert (row.strength, row.mean) == (0.1, pytest.approx(90.0))
-
-
-@pytest.mark.parametrize("key", ["train_loss", "test_nll", "test_ece", "test_accuracy"])
-def test_a_null_in_the_journal_is_a_diverged_run(key):
-    (row,) = select(runs([0.9], **{key: None}), "test")
-    assert (row.diverged, row.mean) == (1, None)
-
-
-def test_where_everything_diverged_there_is_no_mean():
-    bad = runs([0.1, 0.1], strength=0.1, train_loss=math.nan)
-    half = runs([0.1, 0.9], strength=1.0)
-    half[0]["train_loss"] = math.nan
-    (row,) = select(bad + half, "validation")
-    assert (row.strength, row.n, row.diverged) == (1.0, 2, 1)
-    assert row.mean is row.std is row.validation is None
-
-
-def test_a_strength_with_fewer_seeds_than_another_does_not_win_by_luck():
-    records = runs([0.99], strength=1.0) + runs([0.90, 0.90], strength=0.1)
-    (row,) = select(records, "test")
-    assert (row.strength, row.n) == (0.1, 2)
-
-
-def test_cells_may_differ_in_their_seeds():
-    records = runs([0.9, 0.9], size=50) + runs([0.9], size=100)
-    assert [(row.train_size, row.n) for row in select(records, "test")] == [(50, 2), (100, 1)]
-
-
-def test_one_row_per_method_and_size_in_order():
-    rows = select(comparison()[::-1], "test")
-    assert [(r.method, r.train_size, r.strength) for r in rows] == [
-        ("baseline", 50, None),
-        ("baseline", 100, None),
-        ("db", 50, 1.0),
-        ("db", 100, 1.0),
-    ]
-
-
-def test_selection_errors():
-    with pytest.raises(ValueError, match=r"'train'.*'validation', 'test'"):
-        select(runs([0.9]), "train")
-    with pytest.raises(ValueError, match="run of db has none"):
-        select(runs([0.9], validation=None), "validation")
-    assert select(runs([0.9], validation=None), "test")[0].validation is None
-
-
-# The table.
-
-
-def test_table_has_ours_beside_the_papers_with_the_signed_difference():
-    text = table_of(comparison(), make_config())
-    header, cells = cells_of(text)
-    assert header == ["method", "50 per class", "paper", "100 per class"]
-    assert list(cells) == ["db", "baseline"]
-    assert cells["db"] == [
-        "**93.50 ± 0.71** (n=2), at 1",
-        "92.27 ± 0.49 (+1.23)",
-        "**93.50 ± 0.71** (n=2), at 1",
-    ]
-    assert cells["baseline"][:2] == ["89.50 ± 0.71 (n=2)", "90.19 ± 0.45 (-0.69)"]
-    assert "Paper (n=10): Thumwanit, thesis, Table 2. In parentheses" in text
-    assert "platform: cpu; jax: 0.10.2" in text
-    assert "Unfinished" not in text
-
-
-@pytest.mark.parametrize(
-    ("selection", "words"), [("test", "optimistic"), ("validation", "held-out")]
-)
-def test_caption_says_the_rule_and_the_training(selection, words):
-    caption = table_of(comparison(), make_config(selection=selection)).splitlines()[0]
-    assert words in caption
-    for word in ("mnist", "small_cnn", "3 epochs", "batches of 128", "adam at 0.001", "sample"):
-        assert word in caption
-
-
-def test_nothing_published_no_paper_column():
-    config = make_config()
-    config.published = ConfigDict()
-    header, _ = cells_of(table_of(comparison(), config))
-    assert header == ["method", "50 per class", "100 per class"]
-
-
-@pytest.mark.parametrize("change", [{"dataset": "digits"}, {"model": "thesis_resnet"}])
-def test_the_papers_numbers_stand_beside_their_own_data_and_model_only(change, tmp_path):
-    config = make_config(**change)
-    header, _ = cells_of(table_of(comparison(), config))
-    assert header == ["method", "50 per class", "100 per class"]
-    assert "aper" not in table_of(comparison(), config)
-    assert report.published(config) == {}
-    paths = report.write(tmp_path, comparison(), config, ENVIRONMENT)
-    results = json.loads(paths["results"].read_text())
-    assert (results["published"], results["published_source"]) == ([], "")
-
-
-def test_unfinished_counts_the_plan_not_the_strengths_alone():
-    config = make_config()
-    config.losses, config.strengths = ConfigDict({"x": "cross_entropy"}), ConfigDict({"x": ()})
-    records = [run("x", size, None, seed) for size in (50, 100) for seed in (0, 1)]
-    assert "Unfinished" not in table_of(records, config)
-    assert "Unfinished: 3 of 4 runs." in table_of(records[:3], config)
-
-
-def test_unfinished_and_diverged_cells_are_said():
-    records = [r for r in comparison() if r["train_size"] == 50]
-    records += runs([0.1], size=100, method="baseline", strength=None, train_loss=math.nan)
-    text = table_of(records, make_config())
-    _, cells = cells_of(text)
-    assert cells["db"][2] == "-"
-    assert cells["baseline"][2] == "diverged (1 of 1)"
-    assert "Unfinished: 7 of 12 runs." in text
-
-
-def test_every_line_of_the_table_has_as_many_cells():
-    text = table_of(comparison(), make_config())
-    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
-
-
-# The plots.
-
-
-def size_figure(config, records):
-    chosen = select(records, config.selection)
-    return plots.accuracy_by_size(chosen, list(config.losses), report.published(config))
-
-
-def strength_figure(config, records):
-    chosen = select(records, config.selection)
-    return plots.accuracy_by_strength(summarize(records), chosen, list(config.losses))
-
-
-def bars_of(axes):
-    """{label: (x, y)} of the error bars."""
     return {
-        c.get_label(): c.lines[0].get_data() for c in axes.containers if len(c.lines[0].get_xdata())
+        "dataset": "digits",
+        "model": "small_cnn",
+        "losses": {"db": "cross_entropy | l2(weight={strength})", "baseline": "cross_entropy"},
+        "strengths": {"db": [0.1, 1.0]},
+        "train_sizes": [5],
+        "seeds": 2,
+        "epochs": 3,
+        "learning_rate": 0.01,
+        "selection": "validation",
+        "published": {"db": {"5": [90.0, 0.5]}},
+        "published_for": ["digits", "small_cnn"],
+        "published_source": "A paper",
+        "published_seeds": 10,
+        **changes,
     }
 
 
-def legend_of(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+def record(run, test, **others):
+    fields = {name: getattr(run, name) for name in ("method", "loss", "train_size", "strength")}
+    scores = {"train_loss": 0.1, "test_nll": 0.3, "test_ece": 0.02, "validation_accuracy": test}
+    return fields | {"seed": run.seed} | scores | {"test_accuracy": test} | others
 
 
-def test_accuracy_against_size():
-    figure = size_figure(make_config(), comparison())
-    accuracy, gain = figure.axes
-    assert accuracy.get_xscale() == "log"
-    assert accuracy.get_xlabel() == "training images per class"
-    assert accuracy.get_ylabel() == "test accuracy (%)"
-    assert gain.get_ylabel() == "gain over baseline (percentage points)"
-    np.testing.assert_allclose(bars_of(accuracy)["db"][1], [93.5, 93.5])
-    np.testing.assert_allclose(bars_of(gain)["db"][1], [4.0, 4.0])
-    assert legend_of(figure) == ["db", "baseline", "published"]
+def accuracy(run):
+    """Strength 1.0 is the better one; seed 1 is a point better than seed 0."""
+    return {0.1: 0.85, 1.0: 0.92, None: 0.88}[run.strength] + 0.01 * run.seed
 
 
-def test_shifted_points_stay_near_their_size_and_apart():
-    accuracy, gain = size_figure(make_config(), comparison()).axes
-    for axes, most in ((accuracy, 0.1), (gain, 0.25)):
-        x = np.concatenate([container.lines[0].get_xdata() for container in axes.containers])
-        x = x.astype(float)  # The legend's empty entry makes them objects.
-        first = x[x < 75]
-        assert first.size == 4  # Two methods, ours and the paper's.
-        assert len(set(first)) == first.size
-        assert np.abs(np.log(first / 50)).max() < most
+def make(folder, config=None, keep=lambda run: True, **others):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config or make_config()))
+    runs = [run for run in run_folder.read(folder).planned if keep(run)]
+    lines = [json.dumps(record(run, accuracy(run), **others)) + "\n" for run in runs]
+    (folder / "runs.jsonl").write_text("".join(lines))
+    return folder
 
 
-def test_the_papers_numbers_are_hollow():
-    accuracy, gain = size_figure(make_config(), comparison()).axes
-    hollow = [c.lines[0] for c in accuracy.containers if c.lines[0].get_mfc() == "white"]
-    assert {round(float(y), 3) for line in hollow for y in line.get_ydata()} == {92.273, 90.195}
-    theirs = [c.lines[0] for c in gain.containers if c.lines[0].get_mfc() == "white"]
-    assert sorted(round(float(y), 3) for line in theirs for y in line.get_ydata()) == [0.0, 2.078]
+def line(run, step, kind="train", **numbers):
+    fields = {name: getattr(run, name) for name in ("method", "train_size", "strength", "seed")}
+    return {"kind": kind, "step": step, "epoch": step / 10, **fields, **numbers}
 
 
-def test_without_a_baseline_there_is_no_gain():
-    records = [r for r in comparison() if r["method"] == "db"]
-    assert len(size_figure(make_config(), records).axes) == 1
+def add_metrics(folder, lines, group="g0", end=""):
+    path = folder / "training" / group / "metrics.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + end)
 
 
-def test_accuracy_against_strength():
-    figure = strength_figure(make_config(), comparison())
-    assert [axes.get_title() for axes in figure.axes] == [
-        "50 images per class",
-        "100 images per class",
+class Page(html.parser.HTMLParser):
+    """Tables as lists of lines of cells, headings, texts, and every tag with its attributes."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.tags, self.open, self.headings = [], [], [], []
+        self.text = ""
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag in ("h1", "h2", "h3", "h4"):
+            self.headings.append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+        if self.open and self.open[-1] in ("h1", "h2", "h3", "h4"):
+            self.headings[-1] += data
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def images(self):
+        """{what it shows: the text in it}."""
+        prefix = "data:image/svg+xml;base64,"
+        found = {}
+        for image in self.all("img"):
+            assert image["src"].startswith(prefix)
+            svg = ElementTree.fromstring(base64.b64decode(image["src"].removeprefix(prefix)))
+            assert not [e for e in svg.iter() if e.tag.endswith(("script", "foreignObject"))]
+            texts = ["".join(e.itertext()) for e in svg.iter("{http://www.w3.org/2000/svg}text")]
+            found[image["alt"].partition(".")[0]] = texts
+        return found
+
+
+def page_of(tmp_path, *folders):
+    path = report.write(folders, tmp_path / "page.html")
+    assert path == tmp_path / "page.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+# The numbers.
+
+
+def test_results_stand_beside_the_published_numbers(tmp_path):
+    page = page_of(tmp_path, make(tmp_path / "a"))
+    header, size, db, baseline = page.tables[0]
+    assert header == [
+        *("Method", "Strength", "n", "Mean", "Deviation", "Published", "Difference", "Remarks")
     ]
-    axes = figure.axes[0]
-    assert axes.get_xscale() == "log"
-    lines = {line.get_label(): line for line in axes.lines}
-    np.testing.assert_allclose(lines["db"].get_xdata(), [0.1, 1.0])
-    np.testing.assert_allclose(lines["db"].get_ydata(), [90.5, 93.5])
-    assert lines["db"].get_markevery() == [False, True]
-    assert set(lines["baseline"].get_ydata()) == {89.5}
-    assert legend_of(figure) == ["db", "baseline"]
+    assert size == ["5 images per class"]
+    std = f"{statistics.stdev([92.0, 93.0]):.2f}"
+    assert db == ["db", "1", "2", "92.50", std, "90.00 ± 0.50", "+2.50", ""]
+    assert baseline == ["baseline", "", "2", "88.50", std, "-", "-", ""]
+    assert "Published (n=10): A paper" in page.text
+    assert ("strong", {}) in page.tags
+    assert "Unfinished" not in page.text
+    assert "diverged:" not in page.text
 
 
-def test_a_collapsed_strength_does_not_squeeze_the_panel():
-    records = comparison() + runs([0.1, 0.1], strength=3.0, validation=0.1)
-    low, high = strength_figure(make_config(), records).axes[0].get_ylim()
-    assert low > 80
-    assert 94.2 < high < 96
+def test_nothing_published_no_such_column(tmp_path):
+    config = make_config(published_for=["mnist", "small_cnn"])
+    page = page_of(tmp_path, make(tmp_path / "a", config))
+    assert "Published" not in page.text
 
 
-@pytest.mark.parametrize("method", ["db", "baseline"])
-@pytest.mark.parametrize("size", [50, 100])
-def test_a_panel_whose_runs_all_diverged_is_still_drawn(method, size, tmp_path):
-    records = comparison()
-    for record in records:
-        if (record["method"], record["train_size"]) == (method, size):
-            record["train_loss"] = None
-    assert len(report.write(tmp_path, records, make_config(), ENVIRONMENT)) == 4
+def test_unfinished_runs_are_named(tmp_path):
+    folder = make(tmp_path / "a", keep=lambda run: run.method == "db" and run.seed == 0)
+    page = page_of(tmp_path, folder)
+    assert "2 of 6 runs have ended" in page.text
+    assert "db, 5 per class, strength 0.1: seed 1" in page.text
+    assert "baseline, 5 per class: seeds 0, 1" in page.text
+    assert page.tables[0][3] == ["baseline", "", "0", "-", "-", "-", "-", "no run has finished"]
 
 
-def test_nothing_but_diverged_runs_is_still_drawn(tmp_path):
-    records = [record | {"train_loss": math.nan} for record in comparison()]
-    assert len(report.write(tmp_path, records, make_config(), ENVIRONMENT)) == 4
+def test_diverged_runs_are_named(tmp_path):
+    folder = make(tmp_path / "a")
+    lines = (folder / "runs.jsonl").read_text().splitlines()
+    lines = [text.replace('"train_loss": 0.1', '"train_loss": null') for text in lines[:4]]
+    (folder / "runs.jsonl").write_text("\n".join(lines) + "\n")
+    page = page_of(tmp_path, folder)
+    assert "db, 5 per class, strength 1: seeds 0, 1" in page.text
+    assert page.tables[0][2][3:] == ["-", "-", "90.00 ± 0.50", "-", "2 of 2 diverged"]
 
 
-@pytest.mark.parametrize("sizes", [(50,), (50, 100), (5, 10, 20), (50, 100, 200, 1000)])
-def test_one_panel_per_size(sizes):
-    records = [r for size in sizes for r in runs([0.9, 0.8], size=size)]
-    assert len(strength_figure(make_config(), records).axes) == len(sizes)
+def test_a_comparison_that_has_just_begun(tmp_path):
+    folder = make(tmp_path / "a", keep=lambda run: False)
+    (folder / "runs.jsonl").unlink()
+    page = page_of(tmp_path, folder)
+    assert "0 of 6 runs have ended" in page.text
+    assert not page.all("img")
 
 
-# The files.
+def test_an_older_folder_is_read_and_left_as_it_was(tmp_path):
+    folder = make(tmp_path / "a")
+    with (folder / "runs.jsonl").open("a") as file:
+        file.write('{"method": "db", "lo')  # being written when the process died
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    page = page_of(tmp_path, folder)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert not {"Learning curves", "Accuracy by class"} & set(page.headings)
+    assert page.tables[0][2][3] == "92.50"
 
 
-def test_write_leaves_four_whole_files(tmp_path):
-    paths = report.write(tmp_path, comparison(), make_config(), ENVIRONMENT)
-    assert set(paths) == {"results", "table", "accuracy_by_size", "accuracy_by_strength"}
-    assert sorted(tmp_path.iterdir()) == sorted(paths.values())
-    assert paths["table"].read_text(encoding="utf-8") == table_of(comparison(), make_config())
-    for name in ("accuracy_by_size", "accuracy_by_strength"):
-        assert paths[name].read_bytes().startswith(b"\x89PNG")
-        assert paths[name].stat().st_size > 10_000
+def test_only_runs_of_the_config_count(tmp_path):
+    folder = make(tmp_path / "a")
+    text = (folder / "runs.jsonl").read_text()
+    other = text.replace("weight=1.0", "weight=2.0").replace("0.9", "0.1")
+    (folder / "runs.jsonl").write_text(text + other.splitlines()[2] + "\n")
+    assert page_of(tmp_path, folder).tables[0][2][2:4] == ["2", "92.50"]
 
 
-def test_results_json(tmp_path):
-    records = comparison() + runs([0.1], strength=3.0, test_nll=math.nan)
-    results = json.loads(
-        report.write(tmp_path, records, make_config(), ENVIRONMENT)["results"].read_text()
+def test_accuracy_by_class(tmp_path):
+    config = make_config(seeds=1)
+    folder = make(tmp_path / "a", config)
+    lines = [json.loads(text) for text in (folder / "runs.jsonl").read_text().splitlines()]
+    for entry in lines:
+        entry["class_accuracy"] = {0.1: [0.0, 0.0, 0.0], 1.0: [0.9, 0.95, None]}.get(
+            entry["strength"], [0.86, 0.951, None]
+        )
+    (folder / "runs.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    page = page_of(tmp_path, folder)
+    table = next(table for table in page.tables if table[0][0] == "Class")
+    assert table == [
+        ["Class", "db", "baseline", "Mean"],
+        ["0", "90.0 (+2.0)", "86.0 (-2.0)", "88.0"],
+        ["1", "95.0 (+0.0)", "95.1 (+0.0)", "95.0"],
+        ["2", "-", "-", "-"],
+    ]
+    shades = [cell["class"] for cell in page.all("td") if "class" in cell]
+    assert shades.count("above2") == shades.count("below2") == 1
+
+
+def test_class_accuracies_are_means_over_the_seeds(tmp_path):
+    folder = make(tmp_path / "a")
+    lines = [json.loads(text) for text in (folder / "runs.jsonl").read_text().splitlines()]
+    for entry in lines:
+        entry["class_accuracy"] = [0.2 + 0.1 * entry["seed"], 0.5]
+    (folder / "runs.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    page = page_of(tmp_path, folder)
+    table = next(table for table in page.tables if table[0][0] == "Class")
+    assert table[1][1:] == ["25.0 (+0.0)", "25.0 (+0.0)", "25.0"]
+
+
+def test_folders_side_by_side_and_what_differs(tmp_path):
+    losses = {"db": "cross_entropy | l2(weight={strength})"}
+    other = make_config(learning_rate=0.1, losses=losses, train_sizes=[5, 10], mean=[0.5])
+    page = page_of(tmp_path, make(tmp_path / "a"), make(tmp_path / "b", other))
+    beside, differences = page.tables[:2]
+    assert beside[0] == ["Method", "Images per class", str(tmp_path / "a"), str(tmp_path / "b")]
+    std = f"{statistics.stdev([92.0, 93.0]):.2f}"
+    assert beside[1] == ["db", "5", *[f"92.50 ± {std} (n=2), at 1"] * 2]
+    assert beside[2][2:] == [f"88.50 ± {std} (n=2)", "-"]
+    assert beside[3][:3] == ["db", "10", "-"]
+    assert sorted(differences[1:]) == [
+        ["learning_rate", "0.01", "0.1"],
+        ["losses.baseline", '"cross_entropy"', "-"],
+        ["mean", "-", "[0.5]"],
+        ["train_sizes", "[5]", "[5, 10]"],
+    ]
+
+
+def test_equal_configs_are_said_to_be_equal(tmp_path):
+    page = page_of(tmp_path, make(tmp_path / "a"), make(tmp_path / "b"))
+    assert "All folders have the same config." in page.text
+
+
+def test_environment_and_command(tmp_path):
+    folder = make(tmp_path / "a", versions="jax 1")
+    environment = {"device": "4 x abacus", "versions": "jax 2", "command": "python -m x --y='1 2'"}
+    (folder / "results.json").write_text(json.dumps({"environment": environment}))
+    page = page_of(tmp_path, folder)
+    assert ["device", "4 x abacus"] in page.tables[-1]
+    assert ["versions", "jax 1"] in page.tables[-1]  # what the runs were trained with
+    assert "python -m x --y='1 2'" in page.text
+    assert f"experiments.report {folder} --output={tmp_path / 'page.html'}" in page.text
+    (folder / "results.json").unlink()
+    assert f"--config=CONFIG --workdir={folder}" in page_of(tmp_path, folder).text
+
+
+# The curves.
+
+
+def cells_of(folder, lines):
+    found = run_folder.read(folder)
+    return curves.gather(lines, found.chosen, found.planned)
+
+
+def planned(folder, **fields):
+    return [
+        run
+        for run in run_folder.read(folder).planned
+        if all(getattr(run, name) == value for name, value in fields.items())
+    ]
+
+
+def test_curves_are_means_over_the_seeds_at_the_chosen_strength(tmp_path):
+    folder = make(tmp_path / "a")
+    first, second = planned(folder, strength=1.0)
+    (worse, _) = planned(folder, strength=0.1)
+    lines = [
+        line(first, 10, total=9.0, l2=0.5),
+        line(first, 10, total=1.0, l2=0.5),  # repeated after a restart
+        line(second, 10, total=2.0, l2=None),
+        line(first, 20, total=4.0, l2=0.25, gradient_norm=1.0),
+        line(worse, 10, total=100.0, l2=100.0),
+        line(first, 10, "evaluation", test_accuracy=0.75, note="text"),
+        line(first, 10, total=7.0) | {"method": "other"},
+        line(first, 10, total=7.0) | {"seed": 5},
+    ]
+    found = cells_of(folder, lines)
+    assert list(found) == ["test_accuracy", "total", "l2"]
+    total = found["total"]["db", 5]
+    np.testing.assert_allclose(total.epoch, [1.0, 2.0])
+    np.testing.assert_allclose(total.mean, [1.5, 4.0])
+    np.testing.assert_allclose(total.std, [statistics.stdev([1.0, 2.0]), 0.0])
+    np.testing.assert_allclose(found["l2"]["db", 5].mean, [0.5, 0.25])
+
+
+def test_before_any_run_has_finished_the_first_strength_stands(tmp_path):
+    folder = make(tmp_path / "a", keep=lambda run: False)
+    (low, _), (high, _) = planned(folder, strength=0.1), planned(folder, strength=1.0)
+    found = cells_of(folder, [line(low, 10, total=1.0), line(high, 10, total=5.0)])
+    np.testing.assert_allclose(found["total"]["db", 5].mean, [1.0])
+
+
+def test_long_curves_are_thinned_to_their_means():
+    epoch = np.arange(1, 3001) / 100
+    runs = [np.stack([epoch, slope * epoch], 1) for slope in (1.0, 3.0)]
+    runs[1] = runs[1][:1500]  # interrupted
+    curve = curves.average(runs)
+    assert len(curve.epoch) <= curves.POINTS
+    slope = np.where(curve.epoch < 15, 2.0, 1.0)
+    inside = abs(curve.epoch - 15) > 0.3
+    np.testing.assert_allclose(curve.mean[inside], (slope * curve.epoch)[inside], rtol=1e-9)
+    early, late = curve.epoch < 14.7, curve.epoch > 15.3
+    np.testing.assert_allclose(curve.std[early], np.sqrt(2) * curve.epoch[early], rtol=1e-9)
+    np.testing.assert_allclose(curve.std[late], 0.0)
+
+
+def curve(*mean):
+    return curves.Curve(np.arange(len(mean), dtype=float), np.array(mean), np.full(len(mean), 0.1))
+
+
+def draw(quantity, cells):
+    return curves.draw(quantity, cells, plots.styles(["db", "baseline"], []))
+
+
+def test_accuracies_are_drawn_in_percent_with_a_band():
+    figure = draw("test_accuracy", {("db", 5): curve(0.5, 0.8), ("db", 10): curve(0.6, 0.9)})
+    assert [axes.get_title() for axes in figure.axes] == [
+        *("5 images per class", "10 images per class")
+    ]
+    (axes, _) = figure.axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [50.0, 80.0])
+    assert axes.collections[0].get_paths()[0].get_extents().ymax == pytest.approx(90.0)
+    assert figure.get_supylabel() == "test accuracy (%)"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["db"]
+
+
+def test_values_over_decades_have_log_scales_in_every_panel():
+    cells = {("db", 5): curve(1.0, 0.5), ("db", 10): curve(1.0, 0.01)}
+    assert {axes.get_yscale() for axes in draw("total", cells).axes} == {"log"}
+    cells["db", 10] = curve(1.0, -0.01)
+    assert {axes.get_yscale() for axes in draw("total", cells).axes} == {"linear"}
+
+
+def test_a_curve_without_a_finite_value_is_drawn(tmp_path):
+    folder = make(tmp_path / "a")
+    (first, _) = planned(folder, strength=1.0)
+    found = cells_of(folder, [line(first, 10, total=None)])
+    assert draw("total", found["total"]).axes
+
+
+def test_the_page_has_a_figure_for_each_quantity(tmp_path):
+    folder = make(tmp_path / "a")
+    runs = planned(folder, strength=1.0)
+    lines = [
+        line(run, step, total=1.0, l2=0.1, learning_rate=0.1) for run in runs for step in (10, 20)
+    ]
+    add_metrics(folder, lines, end='{"kind": "train", "st')
+    add_metrics(
+        folder, [line(runs[0], 20, "evaluation", validation_accuracy=0.915)], group="another"
     )
-    assert results["selection"] == "validation"
-    assert results["environment"] == ENVIRONMENT
-    assert results["published_source"] == "Thumwanit, thesis, Table 2"
-    assert results["published"][0] == {
-        "method": "db",
-        "train_size": 50,
-        "mean": 92.273,
-        "std": 0.49,
-    }
-    db = results["rows"][0]
-    assert (db["method"], db["train_size"], db["strength"], db["n"]) == ("db", 50, 1.0, 2)
-    assert db["mean"] == pytest.approx(93.5)
-    assert len(results["rows"]) == 4
-    diverged = [row for row in results["strengths"] if row["diverged"]]
-    assert [(row["strength"], row["mean"]) for row in diverged] == [(3.0, None)]
+    page = page_of(tmp_path, folder)
+    titles = ["validation accuracy", "training loss", "l2", "learning rate"]
+    assert list(page.images())[2:] == titles
+    assert page.headings[-5:-1] == titles
+    alt = next(i["alt"] for i in page.all("img") if i["alt"].startswith("validation"))
+    assert "db, 5 per class: 91.5" in alt
 
 
-def test_a_config_that_went_through_json_gives_the_same_files(tmp_path):
-    config = make_config()
-    plain = json.loads(config.to_json_best_effort())
-    first = report.write(tmp_path, comparison(), config, ENVIRONMENT)
-    texts = [first[name].read_bytes() for name in ("results", "table")]
-    second = report.write(tmp_path, comparison(), plain, ENVIRONMENT)
-    assert [second[name].read_bytes() for name in ("results", "table")] == texts
+# The page.
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    paths = report.write(tmp_path, comparison(), make_config(), ENVIRONMENT)
-    before = paths["table"].read_bytes()
+def test_text_from_configs_stays_text(tmp_path):
+    config = make_config(
+        losses=HOSTILE,
+        strengths={},
+        published={name: {"5": [80.0, 1.0]} for name in HOSTILE},
+        published_source="<b>Source</b> & 'co'",
+    )
+    folder = make(tmp_path / "<i>&", config, class_accuracy=[0.5, 0.6])
+    hostile = "<img src=x onerror=alert(2)> $"
+    lines = [line(run, 10, **{"total": 1.0, hostile: 1.0}) for run in planned(folder, seed=0)]
+    add_metrics(folder, lines)
+    page = page_of(tmp_path, folder)
+    assert [row[0] for row in page.tables[0][2:]] == list(HOSTILE)
+    assert "Published (n=10): <b>Source</b> & 'co'" in page.text
+    assert str(folder) in page.headings
+    assert not {"script", "b", "i"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    images = page.images()
+    assert hostile in page.headings
+    legend = [text.strip() for text in images["Accuracy against training size"]]
+    assert len(set(HOSTILE) - set(legend)) == 1  # the one that is too long for a legend
+    assert "\"><img src=x oner…'a'> & &amp;" in legend
 
-    def killed(path, target):
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr("pathlib.Path.replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        report.write(tmp_path, comparison()[:3], make_config(), ENVIRONMENT)
-    assert paths["table"].read_bytes() == before
+def test_the_page_needs_nothing_outside_itself(tmp_path):
+    folder = make(tmp_path / "a", class_accuracy=[0.5])
+    page = page_of(tmp_path, folder)
+    addresses = [
+        value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")
+    ]
+    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in addresses)
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    text = (tmp_path / "page.html").read_text()
+    assert not re.search(r"@import|url\(|https?:", re.sub(r'src="[^"]*"', "", text))
 
 
-def test_a_plot_that_fails_leaves_the_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "accuracy_by_size", None)
-    with pytest.raises(TypeError):
-        report.write(tmp_path, comparison(), make_config(), ENVIRONMENT)
-    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "table.md"}
+def test_tables_and_figures_can_be_read_out(tmp_path):
+    page = page_of(tmp_path, make(tmp_path / "a"), make(tmp_path / "b", make_config(seeds=1)))
+    assert all(cell.get("scope") in ("row", "col", "rowgroup") for cell in page.all("th"))
+    assert all(image["alt"] for image in page.all("img"))
+    assert page.all("html") == [{"lang": "en"}]
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = {link["href"].removeprefix("#") for link in page.all("a")}
+    assert links == set(ids)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
+def test_the_same_folders_give_the_same_bytes(tmp_path):
+    folder = make(tmp_path / "a")
+    first = report.write([folder], tmp_path / "page.html").read_bytes()
+    assert report.write([folder], tmp_path / "page.html").read_bytes() == first
+
+
+# Bad input.
+
+
+def test_no_folders():
+    with pytest.raises(ConfigError, match="no folder to report on"):
+        report.write([], "page.html")
 
 
 @pytest.mark.parametrize(
-    ("versions", "footer"),
+    ("file", "text", "words"),
     [
-        ((), "versions: jax 3"),
-        (("jax 1",), "versions: jax 1\n"),
-        (("jax 1", "jax 2"), "versions: jax 1 and jax 2\n"),
-        ((None, "jax 2"), "versions: not recorded and jax 2\n"),
+        ("config.json", None, r"holds no config\.json"),
+        ("config.json", "{", "damaged or no comparison's"),
+        ("config.json", json.dumps(make_config(seeds="2")), r"\(see seeds\)"),
+        ("config.json", json.dumps(make_config(train_sizes=["x"])), r"\(see train_sizes\)"),
+        ("config.json", json.dumps(make_config(losses={"x": "nothing"})), r"losses\.x: .*nothing"),
+        ("config.json", json.dumps(make_config(losses={"x": 3})), r"losses\.x"),
+        ("config.json", json.dumps(make_config(selection="luck")), r"\(see selection\)"),
+        ("runs.jsonl", "{}\n", r"line 1 of .*runs\.jsonl is damaged"),
+        ("runs.jsonl", "\x00\x00\n", r"line 1 of .*runs\.jsonl is damaged"),
+        ("training/g/metrics.jsonl", '{"step": 1}\n{', r"line 1 of .*metrics\.jsonl is damaged"),
     ],
 )
-def test_the_versions_are_those_that_the_runs_were_trained_with(tmp_path, versions, footer):
-    records = comparison()
-    for i, version in enumerate(versions):
-        for record in records[i :: len(versions)]:
-            record.update({"versions": version} if version else {})
-    paths = report.write(tmp_path, records, make_config(), {"versions": "jax 3"})
-    assert footer in paths["table"].read_text(encoding="utf-8")
-    assert json.loads(paths["results"].read_text())["environment"]["versions"] in footer
+def test_a_damaged_folder_is_one_sentence(tmp_path, file, text, words):
+    path = make(tmp_path / "a") / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        report.write([tmp_path / "a"], tmp_path / "page.html")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "page.html").exists()
 
 
-def test_nothing_to_report_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no run has finished"):
-        report.write(tmp_path, [], make_config(), ENVIRONMENT)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": ["db"]},
+        {"seed": "0"},
+        {"strength": "1"},
+        {"test_accuracy": "high"},
+        {"class_accuracy": 3},
+        {"class_accuracy": ["x"]},
+    ],
+)
+def test_a_damaged_record_is_one_sentence(tmp_path, changed):
+    folder = make(tmp_path / "a")
+    lines = (folder / "runs.jsonl").read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | changed)
+    (folder / "runs.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match="line 2 of"):
+        run_folder.read(folder)
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    folder = make(tmp_path / "a", keep=lambda run: False)
+    with pytest.raises(ConfigError, match=r"--output=.*page\.html cannot be written"):
+        report.write([folder], tmp_path / "missing" / "page.html")
+    (tmp_path / "page.html").write_text("old")
+
+    def full(path, data):
+        path.write_text("<!DOCT")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(ConfigError, match=r"No space left"):
+        report.write([folder], tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "page.html"]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.report", *arguments], capture_output=True, text=True
+    )
+
+
+def test_the_command(tmp_path):
+    folder = make(tmp_path / "a", keep=lambda run: False)
+    done = command(str(folder), f"--output={tmp_path / 'page.html'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Written to {tmp_path / 'page.html'}\n"
+    failed = command(str(folder), str(tmp_path / "none"), f"--output={tmp_path / 'other.html'}")
+    assert failed.returncode == 2
+    assert failed.stderr == (
+        f"{tmp_path / 'none'} is no folder: name the --workdir of a comparison.\n"
+    )

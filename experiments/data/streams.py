@@ -1,0 +1,157 @@
+"""Data sets larger than memory: images decoded and cropped on the host, read through Grain."""
+
+import operator
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from experiments.data.folders import data_folder
+from experiments.data.records import open_splits
+from experiments.data.stripes import Test, TestChunks, Train, TrainChunks, make_stripe
+from experiments.data.workers import Chunks
+
+
+class Streams:
+    """A prepared TFDS data set, read example by example.
+
+    It has a training split and, to score, a test split, or where that is missing or its labels are
+    withheld (as in "imagenet2012") a validation split.
+
+    Args:
+      name: of a data set in array_record format, as in `sources.load`; its images may differ in
+        size.
+      data_dir: the folder of prepared data sets; by default TFDS's own.
+      image_size: height and width of the crops.
+      workers: processes that decode, each for a part of every batch; 0 for threads in this process.
+
+    Attributes:
+      classes: number of classes, labelled from 0.
+      shape: of an image, (image_size, image_size, channels).
+      examples: number of training examples.
+      test_examples: number of examples that are scored.
+
+    Raises:
+      sources.MissingDataError: if the data set is not there.
+      sources.DataError: if it cannot be read or is not of labelled uint8 images.
+      ValueError: if a number is too small.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        image_size: int,
+        workers: int = 0,
+    ) -> None:
+        if image_size < 1 or workers < 0:
+            raise ValueError(
+                "Streams need an image size of at least 1 and no negative number of workers, not "
+                f"{image_size} and {workers}."
+            )
+        self._train, self._test = open_splits(name, data_folder(data_dir))
+        self.classes = self._train.classes
+        self.shape = (image_size, image_size, self._train.channels)
+        self.examples, self.test_examples = len(self._train), len(self._test)
+        self._workers = workers
+
+    def train(
+        self, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1
+    ) -> "TrainIterator":
+        """Starts the endless stream of training batches, at its beginning.
+
+        Every epoch holds each example once, in an order of its own, and batches run on across its
+        end. Order, crops and flips depend on the seed, the epoch and the example alone: not on the
+        number of workers, and the processes' batches side by side are the batch of a single one.
+
+        Args:
+          batch_size: over all processes.
+          seed: not negative.
+          process_index: which of the processes this is.
+          process_count: the number of processes that share each batch.
+
+        Returns:
+          Batches (image uint8 [b, H, W, K], label int32 [b], index int32 [b]), where b is
+          batch_size / process_count and index the example's place in the stored data set.
+
+        Raises:
+          ValueError: if the processes cannot share the batch evenly, or the seed is negative.
+        """
+        if seed < 0:
+            raise ValueError(f"The seed of a stream must not be negative, but is {seed}.")
+        stripe = make_stripe(batch_size, process_index, process_count)
+        return TrainIterator(TrainChunks(self._train, self.shape, stripe, seed), self._workers)
+
+    def test(
+        self, batch_size: int, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Test]:
+        """Reads all examples to score once, in the order in which they are stored.
+
+        Args:
+          batch_size: over all processes, as the other arguments in `train`.
+          process_index: which of the processes this is.
+          process_count: the number of processes.
+
+        Yields:
+          (image, label, index, weight float32 [b]), as many for every process; the last batch is
+          filled up with zeros, whose weight is 0.
+
+        Raises:
+          ValueError: if the processes cannot share the batch evenly.
+        """
+        stripe = make_stripe(batch_size, process_index, process_count)
+        return _test_batches(TestChunks(self._test, self.shape, stripe), self._workers)
+
+
+class TrainIterator(Iterator[Train]):
+    """An endless stream of training batches that can be left and taken up again."""
+
+    def __init__(self, source: TrainChunks, workers: int) -> None:
+        self._source, self._workers = source, workers
+        self._open(0)
+
+    def _open(self, batch: int) -> None:
+        parts = self._source.stripe.parts
+        self._chunks = Chunks(self._source, batch * parts, self._workers)
+        self._next_batch = batch
+
+    def __next__(self) -> Train:
+        """The next batch; raises `sources.DataError` if an example cannot be read."""
+        image, label, index = self._chunks.take(self._source.stripe.parts)
+        self._next_batch += 1
+        return image, label, index
+
+    def state(self) -> dict[str, int]:
+        """Where the stream is; it fits any number of workers and of processes."""
+        return {"next_batch": self._next_batch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes to where the stream of the same seed and batch size was at `state`.
+
+        Raises:
+          ValueError: if it is not what `state` returns.
+        """
+        try:
+            batch = operator.index(state["next_batch"])
+        except (KeyError, TypeError):
+            batch = -1
+        if batch < 0:
+            raise ValueError(
+                f"The state of a stream is {{'next_batch': number of a batch}}, not {state!r}."
+            )
+        self.close()
+        self._open(batch)
+
+    def close(self) -> None:
+        """Ends its threads and processes."""
+        self._chunks.close()
+
+
+def _test_batches(source: TestChunks, workers: int) -> Iterator[Test]:
+    chunks = Chunks(source, 0, workers)
+    try:
+        for _ in range(len(source) // source.stripe.parts):
+            image, label, index, weight = chunks.take(source.stripe.parts)
+            yield image, label, index, weight
+    finally:
+        chunks.close()

@@ -1,0 +1,109 @@
+"""What one process reads of each batch, and the chunks in which its workers read it."""
+
+import functools
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.data import crops, subsets
+from experiments.data.records import Split
+
+Shape = tuple[int, int, int]
+Train = tuple[np.ndarray, np.ndarray, np.ndarray]
+Test = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+# Images that one thread or process decodes before it hands them on: few, so that a batch is made by
+# many and little waits in memory.
+_CHUNK = 32
+_CROP = 3  # the random stream of crops, apart from those in subsets.py
+
+
+class Stripe(NamedTuple):
+    """What one process reads of each batch: `size` examples from place `first` on."""
+
+    batch_size: int
+    first: int
+    size: int
+
+    @property
+    def parts(self) -> int:
+        """Chunks in a batch."""
+        return -(-self.size // _CHUNK)
+
+    def places(self, chunk: int) -> np.ndarray:
+        """The places of a chunk's examples in the stream of all processes, int64."""
+        batch, part = divmod(chunk, self.parts)
+        start, end = (self.size * p // self.parts for p in (part, part + 1))
+        return np.arange(start, end) + batch * self.batch_size + self.first
+
+
+def make_stripe(batch_size: int, process_index: int, process_count: int) -> Stripe:
+    """Returns the part of a process; raises ValueError if they cannot share the batch evenly."""
+    if batch_size < 1 or process_count < 1 or batch_size % process_count:
+        raise ValueError(
+            f"A batch of {batch_size} examples cannot be shared evenly by {process_count} "
+            "processes: make batch_size a positive multiple of their number."
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"There is no process {process_index} among {process_count}.")
+    size = batch_size // process_count
+    return Stripe(batch_size, process_index * size, size)
+
+
+class TrainChunks:
+    """The endless training stream as a data source: its element `k` is chunk `k`."""
+
+    def __init__(self, split: Split, shape: Shape, stripe: Stripe, seed: int) -> None:
+        self._split, self._shape, self.stripe, self._seed = split, shape, stripe, seed
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, chunk: int) -> Train:
+        count = len(self._split)
+        epoch, place = np.divmod(self.stripe.places(chunk), count)
+        index = np.array(
+            [_order(count, e, self._seed)[p] for e, p in zip(epoch.tolist(), place, strict=True)]
+        )
+
+        def crop(i: int, encoded: bytes) -> np.ndarray:
+            generator = np.random.default_rng((_CROP, int(epoch[i]), int(index[i]), self._seed))
+            return crops.random_crop(encoded, *self._shape[1:], generator)
+
+        image, label = self._split.read(index.tolist(), self._shape, crop)
+        return image, label, index
+
+
+class TestChunks:
+    """The examples to score as a data source, the last batch filled up with zeros."""
+
+    def __init__(self, split: Split, shape: Shape, stripe: Stripe) -> None:
+        self._split, self._shape, self.stripe = split, shape, stripe
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self.stripe.batch_size) * self.stripe.parts
+
+    def __getitem__(self, chunk: int) -> Test:
+        index = self.stripe.places(chunk)
+        real = index < len(self._split)
+
+        def crop(_: int, encoded: bytes) -> np.ndarray:
+            return crops.centre_crop(encoded, *self._shape[1:])
+
+        image, label = self._split.read(index[real].tolist(), self._shape, crop)
+        weight = np.ones(real.sum(), np.float32)
+        parts = image, label, index[real].astype(np.int32), weight
+        image, label, index, weight = (_filled(part, len(real)) for part in parts)
+        return image, label, index, weight
+
+
+def _filled(x: np.ndarray, length: int) -> np.ndarray:
+    """Zeros after `x`, up to the length."""
+    return np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
+
+
+@functools.lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
+def _order(count: int, epoch: int, seed: int) -> np.ndarray:
+    """The examples in the order of an epoch, int32, as for data in memory."""
+    return subsets.epoch_batches(np.arange(count), count, epoch, seed)[0][0]

@@ -1,0 +1,1 @@
+"""Notebooks in percent format, for Jupyter (through jupytext), VS Code, or plain Python."""

@@ -1,0 +1,126 @@
+"""optax's optimizers and schedules, named by expressions such as a config holds.
+
+optimizer = "add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9, nesterov=True)"
+schedule = "step(epochs=(80, 120), factor=0.1)"
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+EXAMPLE = "'add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)'"
+
+
+def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -> Any:
+    """The optax optimizer of an expression.
+
+    Args:
+      text: names of optax functions with keyword arguments, joined by `|`; all but the last change
+        the gradients, the last is an optimizer, which is given the learning rate.
+      rate: learning rate, or schedule of the step.
+      clip_norm: the gradients are scaled down to this global norm first; 0 leaves them.
+
+    Returns:
+      An `optax.GradientTransformation`.
+
+    Raises:
+      ValueError: optax has no such function, or it does not take these arguments.
+
+    Example:
+      `optimizer("sgd(momentum=0.9, nesterov=True)", 0.1)`
+    """
+    *before, last = text.split("|")
+    links = [_call(optax, link, "gradient transformation") for link in before]
+    links.append(_call(optax, last, "optimizer", learning_rate=rate))
+    clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    return optax.chain(*clip, *links)
+
+
+def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> optax.Schedule:
+    """The learning rate as a function of the step.
+
+    Args:
+      text: "constant", "step(epochs=(80, 120), factor=0.1)" or "cosine", which ends at 0; each
+        takes `warmup=`, so many epochs in which the rate rises from 0.
+      rate: the largest learning rate.
+      steps_per_epoch: steps in an epoch.
+      epochs: of the whole training.
+
+    Raises:
+      ValueError: an unknown schedule, or arguments that it does not take.
+
+    Example:
+      `schedule("cosine(warmup=5)", 0.1, steps_per_epoch=391, epochs=200)`
+    """
+    name, given = _read(text, "schedule")
+    warmup = given.pop("warmup", 0)
+    if not isinstance(warmup, int | float) or not 0 <= warmup <= epochs:
+        raise ValueError(f"warmup in {text!r} must be from 0 to {epochs} epochs.")
+    if name not in SCHEDULES:
+        raise ValueError(f"unknown schedule {text!r}; known are: {', '.join(SCHEDULES)}.")
+    start = round(warmup * steps_per_epoch)
+    try:
+        main = SCHEDULES[name](rate, lambda e: round(e * steps_per_epoch) - start, epochs, **given)
+    except (TypeError, ValueError, AssertionError):
+        known = list(inspect.signature(SCHEDULES[name]).parameters)[3:]
+        names = ", ".join([*known, "warmup"])
+        raise ValueError(f"the schedule {text!r} must have the arguments: {names}.") from None
+    if not start:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, start), main], [start])
+
+
+def _constant(rate: float, step: Callable[[float], int], end: float) -> optax.Schedule:
+    return optax.constant_schedule(rate)
+
+
+def _steps(
+    rate: float, step: Callable[[float], int], end: float, epochs: tuple[float, ...], factor: float
+) -> optax.Schedule:
+    return optax.piecewise_constant_schedule(rate, {step(e): float(factor) for e in epochs})
+
+
+def _cosine(rate: float, step: Callable[[float], int], end: float) -> optax.Schedule:
+    return optax.cosine_decay_schedule(rate, max(step(end), 1))
+
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "constant": _constant,
+    "step": _steps,
+    "cosine": _cosine,
+}
+
+
+def _call(module: Any, text: str, kind: str, **more: Any) -> optax.GradientTransformation:
+    name, given = _read(text, kind)
+    function = getattr(module, name, None)
+    try:
+        made = function(**more, **given) if callable(function) else None
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"optax cannot make the {kind} {text.strip()!r}: {reason}.") from None
+    if not isinstance(made, optax.GradientTransformation):
+        raise ValueError(
+            f"unknown {kind} {text.strip()!r}: name a function of optax, such as {EXAMPLE}."
+        )
+    return made
+
+
+def _read(text: str, kind: str) -> tuple[str, dict[str, Any]]:
+    """A name and its keyword arguments, literals all of them."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        if not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError(text)
+        return call.func.id, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise ValueError(
+            f"the {kind} {text!r} cannot be read: write a name with keyword arguments, such as "
+            f"{EXAMPLE if kind != 'schedule' else 'step(epochs=(80, 120), factor=0.1)'}."
+        ) from None

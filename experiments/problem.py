@@ -1,0 +1,144 @@
+"""A config's data, network and programs: from a list of runs to groups that can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from ml_collections import ConfigDict
+
+import regjax as rj
+import regjax.flax
+from experiments import models, optimizers, training
+from experiments.comparison import SHARED, Run
+from experiments.data import sources
+from experiments.data.preprocessing import normalise
+from experiments.data.streams import Streams
+from experiments.feeds import Memory, Stream
+from experiments.loop import Group, Settings
+from experiments.monitor import slug
+from experiments.parallel import Parallel
+from experiments.sweep import Sweep
+
+
+class Problem:
+    """What the runs of a config share: the data set and the compiled programs."""
+
+    def __init__(self, config: ConfigDict) -> None:
+        """Opens the data set, or reads it whole."""
+        self._config = config
+        self._source: Memory | Stream
+        if config.data == "stream":
+            self._source = Stream(
+                Streams(
+                    config.dataset,
+                    config.data_dir or None,
+                    image_size=config.image_size,
+                    workers=config.workers,
+                )
+            )
+        else:
+            dataset = sources.load(config.dataset, config.data_dir or None)
+            self._source = Memory(dataset, config.validation_per_class)
+        self._program = functools.cache(self._new_program)
+
+    def check(self, runs: Iterable[Run]) -> None:
+        """Draws every subset and traces a step of every loss, before any work is spent on them."""
+        runs = list(runs)
+        if isinstance(self._source, Memory):
+            for size, seed in {(run.train_size, run.seed) for run in runs}:
+                self._source.indices(size, seed)
+        for text, size in {run.method: (run.loss, run.train_size) for run in runs}.values():
+            task, program = self._program(self._key(size))
+            rows = self._config.batch_size + -self._config.batch_size % program.batch_multiple
+            training.check(task, self._source.shape, rj.parse(text), rows)
+
+    def groups(self, runs: Sequence[Run]) -> Iterator[tuple[str, Group]]:
+        """The runs that are trained together, with a name for each such group's folder."""
+        alike = itertools.groupby(runs, lambda run: (run.method, run.train_size))
+        for (method, size), some in alike:
+            for part in _evenly(list(some), self._config.runs_at_once):
+                # Groups of other runs, after the config has grown, are others.
+                sign = zlib.crc32(repr([(run.strength, run.seed) for run in part]).encode())
+                yield slug(f"{method}-{size}-{sign:08x}"), self._group(part)
+
+    def settings(self, profile: bool) -> Settings:
+        """What else happens during the training."""
+        config = self._config
+        return Settings(
+            config.evaluate_epochs, config.checkpoint_steps, config.keep_checkpoints, profile
+        )
+
+    def steps(self, run: Run) -> int:
+        """How many steps a run takes."""
+        return round(self._config.epochs * self._steps_per_epoch(run.train_size))
+
+    def _steps_per_epoch(self, size: int) -> float:
+        return self._source.steps_per_epoch(size, self._config.batch_size)
+
+    def _group(self, runs: Sequence[Run]) -> Group:
+        config, size = self._config, runs[0].train_size
+        _, program = self._program(self._key(size))
+        plain = config.to_dict()
+        return Group(
+            runs=runs,
+            feed=self._source.feed(program, runs, config.batch_size, config.epochs),
+            steps=self.steps(runs[0]),
+            steps_per_epoch=self._steps_per_epoch(size),
+            examples=config.batch_size * len(runs),
+            rate=self._rate(self._steps_per_epoch(size)),
+            belongs_to={name: plain[name] for name in SHARED}
+            | {"runs": [dataclasses.asdict(run) for run in runs]},
+        )
+
+    def _key(self, size: int) -> float:
+        """Sizes of one key share their compiled programs: those where no number depends on it."""
+        fixed = self._config.schedule == "constant" and not self._config.growing
+        return 0 if fixed else self._steps_per_epoch(size)
+
+    def _rate(self, steps_per_epoch: float) -> optax.Schedule:
+        config = self._config
+        return optimizers.schedule(
+            config.schedule, config.learning_rate, steps_per_epoch, config.epochs
+        )
+
+    def _new_program(self, steps_per_epoch: float) -> tuple[training.Task, Any]:
+        config, source = self._config, self._source
+
+        def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
+            model = models.create(
+                config.model, source.shape, source.classes, nnx.Rngs(key), axis_name=axis_name
+            )
+            return regjax.flax.bind(model, head="head")
+
+        task = training.Task(
+            build=build,
+            optimizer=optimizers.optimizer(
+                config.optimizer, self._rate(steps_per_epoch), config.clip_norm
+            ),
+            prepare=functools.partial(normalise, mean=config.mean or None, std=config.std or None),
+            classes=source.classes,
+            dtype=jnp.dtype(config.dtype),
+            accumulate=config.accumulate,
+            decay=config.average,
+            growing=config.growing,
+            steps=round(config.epochs * steps_per_epoch),
+        )
+        if config.runs_at_once > 1 and source.data is not None:
+            return task, Sweep(task, source.data, config.strategy or None)
+        return task, Parallel(task, source.data, source.shape, config.parallelism, config.fsdp)
+
+
+def _evenly(runs: list[Run], most: int) -> list[list[Run]]:
+    """Parts of at most `most` runs, as equal as can be: each size is one compilation."""
+    parts = -(-len(runs) // most)
+    bounds = [round(i * len(runs) / parts) for i in range(parts + 1)]
+    return [runs[a:b] for a, b in itertools.pairwise(bounds)]
