@@ -41,7 +41,7 @@ def base() -> ConfigDict:
     # many of the last are kept.
     config.evaluate_epochs = 0.0
     config.checkpoint_steps = 500
-    config.keep_checkpoints = 1
+    config.keep_checkpoints = 2
     # The devices. So many runs are trained together, each on one device ("vmap", "map", "sharded",
     # or "" for the platform's default). With 1 a run is spread over all devices, by "jit",
     # "shard_map" or "pmap", its parameters split over `fsdp` of them. `distributed` is "auto" or

@@ -69,7 +69,8 @@ def compare(
             _train(problem, pending, journal, interruption, profile)
     if not devices.is_first():
         return {}
-    paths = tables.write(workdir, journal.of(runs), plain, devices.environment())
+    environment = devices.environment() | {"command": commands.line()}
+    paths = tables.write(workdir, journal.of(runs), plain, environment)
     return paths | {"report": report.write([Path(workdir)], Path(workdir, "report.html"))}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -14,6 +15,13 @@ def stop(message: object) -> NoReturn:
     """Ends the program because of bad input, with one sentence and exit code 2."""
     print(message, file=sys.stderr)
     sys.exit(2)
+
+
+def line() -> str:
+    """The command that this process was started by, to repeat it."""
+    spec = sys.modules["__main__"].__spec__
+    program = f"-m {spec.name}" if spec else sys.argv[0]
+    return " ".join(["python", program, *map(shlex.quote, sys.argv[1:])])
 
 
 def run(main: Callable[..., None], *, arguments: bool = False) -> None:

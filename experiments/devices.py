@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
-import sys
 import zlib
 from importlib.metadata import version
 from typing import Any
@@ -94,7 +92,7 @@ def mesh(fsdp: int = 1) -> Mesh:
 
 
 def environment() -> dict[str, str]:
-    """Hardware, versions and the command, for a report's footer."""
+    """Hardware and versions, for a report's footer."""
     device = jax.devices()[0]
     return {
         "device": f"{jax.device_count()} x {device.device_kind} ({os.cpu_count()} CPU cores)",

@@ -226,9 +226,12 @@ def _score(logits: jax.Array, label: jax.Array, tests: int) -> dict[str, jax.Arr
     """Scores of `logits [R, N, C]` for `label [R, N]`; the first `tests` are the test's."""
     label = jax.nn.one_hot(label, logits.shape[-1])
     test, held_out = (logits[:, :tests], label[:, :tests]), (logits[:, tests:], label[:, tests:])
+    nothing = logits.shape[1] == tests
     return {
         "test_accuracy": jax.vmap(rj.metrics.accuracy)(*test),
-        "validation_accuracy": jax.vmap(rj.metrics.accuracy)(*held_out),
+        "validation_accuracy": jnp.full(len(logits), jnp.nan)
+        if nothing
+        else jax.vmap(rj.metrics.accuracy)(*held_out),
         "test_nll": jax.vmap(rj.metrics.negative_log_likelihood)(*test),
         "test_ece": jax.vmap(rj.metrics.expected_calibration_error)(*test),
         "class_accuracy": jax.vmap(_class_accuracy)(*test),

@@ -24,6 +24,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.comparison import Run
 from experiments.interruption import Interruption, StoppedError
 from experiments.monitor import Monitor
+from experiments.selection import amount
 from experiments.training import NEVER
 
 # So many steps are at most one call of the device and one line of the record.
@@ -76,7 +77,7 @@ class Group:
     @property
     def name(self) -> str:
         """What they are called in messages."""
-        return f"{self.runs[0].method}, {self.runs[0].train_size or 'all'} per class"
+        return f"{self.runs[0].method}, {amount(self.runs[0].train_size)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +87,15 @@ class Settings:
     Attributes:
       evaluate_epochs: epochs between evaluations; 0 for only one, at the end.
       checkpoint_steps: steps between checkpoints; 0 for only one, at the end.
-      keep_checkpoints: how many of the last are kept.
+      keep_checkpoints: how many of the last are kept, besides the best.
+      selection: "validation" or "test", by whose accuracy the best is found.
       profile: whether to trace a few steps.
     """
 
     evaluate_epochs: float
     checkpoint_steps: int
     keep_checkpoints: int
+    selection: str
     profile: bool = False
 
 
@@ -115,9 +118,10 @@ class Progress:
         for run, said in enumerate(self.broken):
             first = min(int(steps[run]) for steps in broken.values())
             if said is None and first < NEVER:
-                # The total is broken whenever a term is: the term says more.
-                terms = [n for n, steps in broken.items() if steps[run] == first and n != "total"]
-                self.broken[run] = f"step {first}: {(terms or ['total'])[0]}"
+                names = [name for name, steps in broken.items() if steps[run] == first]
+                # Where a term is broken so are these two: the term says more.
+                named = min(names, key=lambda name: (name == "gradient_norm", name == "total"))
+                self.broken[run] = f"step {first}: {named}"
                 new.append(run)
         return new
 
@@ -172,6 +176,7 @@ class Training:
                 while self._step < group.steps and not all(self._progress.broken):
                     states = self._call(states, monitor, first)
                     if all(self._progress.broken):
+                        scores = None  # those of an earlier step
                         break
                     scores = self._evaluate(states, monitor)
                     self._save(checkpoints, states, scores, monitor)
@@ -204,6 +209,7 @@ class Training:
             seconds = time.perf_counter() - began
         self._step += count
         self._bar.update(count * len(group.runs))
+        self._bar.set_postfix(loss=f"{np.mean(means['total']):.3g}", refresh=False)
         # The first call compiles.
         speed = None if start == first else group.examples * count / seconds
         rates = {"learning_rate": group.rate(self._step - 1), "images_per_second": speed}
@@ -247,7 +253,7 @@ class Training:
         if monitor is not None:
             monitor.sync()  # the record is never behind the checkpoints
         data = {"progress": dataclasses.asdict(self._progress), "feed": self._group.feed.state()}
-        best = None if scores is None else _mean(scores["validation_accuracy"])
+        best = None if scores is None else _mean(scores[f"{self._settings.selection}_accuracy"])
         checkpoints.save(self._step, states, data, score=best)
         if stop and self._step < self._group.steps:
             checkpoints.wait()

@@ -73,6 +73,7 @@ class Parallel:
             raise ValueError("config.parallelism='pmap' runs in one process only: use 'shard_map'.")
         self.mesh, self._task, self._shape, self._kind = devices.mesh(fsdp), task, shape, kind
         self._data = None if data is None else jax.device_put(data, self._sharding())
+        self._places: Any = None
         self._jitted = functools.cache(self._compile)
         self._predict = jax.jit(
             lambda state, image, *rest: (training.predict(task, state, image), *rest),
@@ -105,6 +106,8 @@ class Parallel:
             whole = jax.tree.map(lambda _: self._sharding(), places.model_state)
             places = places._replace(model_state=whole, loss_state=None)
             state = jax.jit(start, out_shardings=places)(*arguments)
+        if jax.tree.structure(state) != jax.tree.structure(self._places):
+            self._jitted.cache_clear()  # of programs for another loss's state
         self._places = jax.tree.map(lambda x: x.sharding, state)
         return state
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from experiments.selection import Row
+from experiments.selection import Row, amount
 
 Paper = Mapping[tuple[str, int], tuple[float, float]]
 Style = dict[str, Any]
@@ -40,7 +40,7 @@ def accuracy_by_size(rows: Sequence[Row], methods: Sequence[str], paper: Paper) 
         markers, at the training sizes that were run.
     """
     ours = {(row.method, row.train_size): _mean_std(row) for row in rows}
-    theirs = {cell: paper[cell] for cell in ours if cell in paper}
+    theirs = {c: (paper[c][0], paper[c][1] or 0.0) for c in ours if c in paper}
     baseline = next((row.method for row in rows if row.strength is None), None)
     panels = 1 if baseline is None else 2
     figure = Figure(figsize=(1.4 + 4.6 * panels, 4.2), layout="constrained")
@@ -92,7 +92,7 @@ def by_size(sizes: Iterable[int]) -> tuple[Figure, dict[int, Axes]]:
     panels = {}
     for i, size in enumerate(sizes):
         panels[size] = figure.add_subplot(lines, columns, i + 1)
-        panels[size].set_title(f"{size} images per class")
+        panels[size].set_title(amount(size, "images "))
     return figure, panels
 
 
@@ -132,22 +132,30 @@ def render(figure: Figure, form: Literal["png", "svg"]) -> bytes:
 def _sizes(
     axes: Axes, ours: Paper, theirs: Paper, look: Mapping[str, Style], spread: float
 ) -> None:
-    sizes = sorted({size for _, size in ours})
+    places = _places({size for _, size in ours})
     for (method, style), shifts in zip(
-        look.items(), _shifts(sizes, len(look), spread), strict=True
+        look.items(), _shifts(sorted(places.values()), len(look), spread), strict=True
     ):
         bars = style | {"elinewidth": 1, "capsize": 2}
+        named = bars | {"label": label(method)}
         hollow = bars | {"linestyle": "none", "markerfacecolor": "white", "alpha": 0.7}
-        _bars(axes, ours, method, shifts[0], bars | {"label": label(method)})
-        _bars(axes, theirs, method, shifts[1], hollow)
+        for cells, shift, look_of in zip((ours, theirs), shifts, (named, hollow), strict=True):
+            _bars(axes, cells, method, {s: x * shift for s, x in places.items()}, look_of)
     axes.set(xscale="log", xlabel="training images per class")
-    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xticks(list(places.values()), [str(size or "all") for size in places])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", alpha=0.3)
 
 
-def _bars(axes: Axes, cells: Paper, method: str, shift: float, style: Style) -> None:
-    points = [(size * shift, *value) for (name, size), value in cells.items() if name == method]
+def _places(sizes: Iterable[int]) -> dict[int, int]:
+    """Where the training sizes stand on the axis; all images, 0, beyond the others."""
+    known = sorted(size for size in sizes if size)
+    places = {size: size for size in known}
+    return places if len(known) == len(set(sizes)) else {**places, 0: 2 * max(known, default=1)}
+
+
+def _bars(axes: Axes, cells: Paper, method: str, places: Mapping[int, float], style: Style) -> None:
+    points = [(places[size], *value) for (name, size), value in cells.items() if name == method]
     if points:
         x, mean, std = np.array(points).T
         axes.errorbar(x, mean, std, **style)
@@ -201,7 +209,7 @@ def _gain(cells: Paper, baseline: str) -> Paper:
     }
 
 
-def _shifts(sizes: Sequence[int], methods: int, spread: float) -> np.ndarray:
+def _shifts(sizes: Sequence[float], methods: int, spread: float) -> np.ndarray:
     """Factors on the training size, `[methods, 2]`: where ours and the paper's numbers stand."""
     ratio = min((b / a for a, b in itertools.pairwise(sizes)), default=2.0)
     return ratio ** np.linspace(-spread, spread, 2 * methods).reshape(methods, 2)

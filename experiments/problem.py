@@ -74,7 +74,11 @@ class Problem:
         """What else happens during the training."""
         config = self._config
         return Settings(
-            config.evaluate_epochs, config.checkpoint_steps, config.keep_checkpoints, profile
+            evaluate_epochs=config.evaluate_epochs,
+            checkpoint_steps=config.checkpoint_steps,
+            keep_checkpoints=config.keep_checkpoints,
+            selection=config.selection,
+            profile=profile,
         )
 
     def steps(self, run: Run) -> int:

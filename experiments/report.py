@@ -10,6 +10,7 @@ figures are drawn in plots.py and curves.py.
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from experiments import by_class, commands, curves, plots, run_folder, tables
 from experiments.comparison import ConfigError, Run
 from experiments.run_folder import RunFolder
-from experiments.selection import SELECTIONS, Row
+from experiments.selection import SELECTIONS, Row, amount
 
 USAGE = "python -m experiments.report runs/a runs/b --output=report.html"
 TRAINING = ("dataset", "model", "epochs", "batch_size", "optimizer", "learning_rate")
@@ -73,6 +74,7 @@ def render(folders: Sequence[RunFolder], output: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["images"] = functools.partial(amount, noun="images ")
     command = ["python", "-m", "experiments.report", *(f.name for f in folders)]
     return environment.get_template("report.html.jinja").render(
         folders=[_section(folder) for folder in folders],
@@ -153,7 +155,7 @@ def _named(runs: Iterable[Run]) -> list[str]:
         key = (run.method, run.train_size, run.strength)
         groups.setdefault(key, []).append(str(run.seed))
     return [
-        f"{method}, {size} per class"
+        f"{method}, {amount(size)}"
         + ("" if strength is None else f", strength {strength:g}")
         + f": {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
         for (method, size, strength), seeds in groups.items()
@@ -185,7 +187,7 @@ def _curves(folder: RunFolder) -> Iterator[dict[str, str]]:
     for quantity, cells in gathered.items():
         scale = 100.0 if curves.is_accuracy(quantity) else 1.0
         last = (
-            f"{method}, {size} per class: {scale * curve.mean[-1]:.4g}"
+            f"{method}, {amount(size)}: {scale * curve.mean[-1]:.4g}"
             for (method, size), curve in cells.items()
             if curve.mean.size
         )

@@ -1,9 +1,10 @@
 """From runs to rows: the seeds gathered, and one strength chosen per method and training size.
 
 A record is one finished run, a dict with "method", "loss" (its expression), "train_size" (examples
-per class), "strength" (None where the method has none), "seed", "train_loss", "test_nll",
-"test_ece", "test_accuracy" in [0, 1], and "validation_accuracy" in [0, 1] or None where nothing was
-held out. A run with another score that is None, or any that is not finite, has diverged.
+per class, 0 for all), "strength" (None where the method has none), "seed", "train_loss",
+"test_nll", "test_ece", "test_accuracy" in [0, 1], and "validation_accuracy" in [0, 1] or None where
+nothing was held out. A run with another score that is None, or any that is not finite, has
+diverged.
 """
 
 import dataclasses
@@ -22,13 +23,18 @@ SELECTIONS = {
 }
 
 
+def amount(size: int, noun: str = "") -> str:
+    """A training size in words, such as "5 per class"; 0 stands for all images."""
+    return f"{size} {noun}per class" if size else "all images"
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One method at one training size and strength, over its seeds.
 
     Attributes:
       method: the method's name.
-      train_size: training examples per class.
+      train_size: training examples per class, 0 for all.
       strength: the number that the comparison varies, or None where the method has none.
       loss: the loss as an expression.
       n: the number of runs, one a seed.
@@ -62,7 +68,9 @@ def summarize(records: Iterable[Record]) -> list[Row]:
         key = (record["method"], record["train_size"], record["strength"])
         groups.setdefault(key, []).append(record)
     rows = [_row(runs) for runs in groups.values()]
-    return sorted(rows, key=lambda r: (order[r.method], r.train_size, r.strength or 0.0))
+    return sorted(
+        rows, key=lambda r: (order[r.method], r.train_size or math.inf, r.strength or 0.0)
+    )
 
 
 def select(records: Iterable[Record], selection: str) -> list[Row]:

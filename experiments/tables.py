@@ -15,7 +15,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments import plots
-from experiments.selection import SELECTIONS, Record, Row, select, summarize
+from experiments.selection import SELECTIONS, Record, Row, amount, select, summarize
 
 Config = Mapping[str, Any]
 
@@ -75,7 +75,8 @@ def markdown(
         columns += _columns(size, cells, config)
     lines = ["| " + " | ".join(line) + " |" for line in zip(*columns, strict=True)]
     lines.insert(1, "|" + " --- |" * len(columns))
-    footer = "; ".join(f"{name}: {value}" for name, value in environment.items())
+    facts = (f"{name}: {value}" for name, value in environment.items() if name != "command")
+    footer = "; ".join(facts)
     parts = [_caption(config), "\n".join(lines), _unfinished(rows, config), footer]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -98,7 +99,7 @@ def _columns(size: int, cells: Mapping[tuple[str, int], Row], config: Config) ->
     """One training size: the column of our numbers and, where there are any, of the paper's."""
     ours = [cells.get((method, size)) for method in config["losses"]]
     best = max((row.mean for row in ours if row and row.mean is not None), default=None)
-    column = [f"{size} per class", *(_cell(row, best) for row in ours)]
+    column = [amount(size), *(_cell(row, best) for row in ours)]
     paper = published(config)
     theirs = [paper.get((method, size)) for method in config["losses"]]
     if not any(theirs):

@@ -1,0 +1,1 @@
+"""The experiments of "Regularizing Deep Networks with Semantic Data Augmentation" (ISDA)."""
