@@ -108,7 +108,7 @@ def main() -> None:
     """Runs the comparison of the flags; bad input ends it with one sentence and exit code 2."""
     logging.getLogger("jax").setLevel(logging.WARNING)  # not every backend that is missing
     try:
-        devices.start(CONFIG.value.distributed)
+        devices.start(CONFIG.value.get("distributed", ""))
         paths = compare(CONFIG.value, WORKDIR.value, PROFILE.value)
     except (ConfigError, OSError, ValueError, TypeError) as error:
         commands.stop(error)

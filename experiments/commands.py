@@ -6,9 +6,13 @@ import functools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
+
+EXAMPLE = "--config=configs/digits.py"
+# How ml_collections begins what a file that cannot be read has said.
+EARLIER = "Configuration is not available because of an earlier failure to load:"
 
 
 def stop(message: object) -> NoReturn:
@@ -39,17 +43,26 @@ def _parse(argv: Sequence[str], arguments: bool) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
-            if flags.FLAGS.config is None:
-                stop("--config is missing: name a file, such as --config=configs/digits.py.")
-            # A config file that is missing complains only when it is used.
-            flags.FLAGS.config.to_dict()
-    except (flags.Error, OSError, ImportError) as error:
+            _check_config(flags.FLAGS.config)
+    except flags.Error as error:
         stop(_lines(error)[-1].removeprefix("ValueError: "))
+    except OSError as error:
+        reason = str(error).removeprefix(EARLIER).strip()
+        stop(f"--config cannot be read ({reason}): name a file, such as {EXAMPLE}.")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         stop("the config has no such entry, or not of that type: " + " ".join(_lines(error)))
+    except Exception as error:  # a config file is a program, which may fail in any way
+        stop(f"the config file fails with {type(error).__name__}: {' '.join(_lines(error))}")
     if len(rest) > 1 and not arguments:
         stop(f"unexpected arguments {rest[1:]}: options begin with '--'.")
     return rest
+
+
+def _check_config(config: Any) -> None:
+    if config is None:
+        stop(f"--config is missing: name a file, such as {EXAMPLE}, whose get_config() returns it.")
+    # A config file that is missing complains only when it is used.
+    config.to_dict()
 
 
 def _lines(error: BaseException) -> list[str]:

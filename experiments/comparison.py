@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import regjax as rj
-from experiments.selection import SCORES, SELECTIONS
+from experiments.entries import ConfigError, check, check_distinct, is_number
+from experiments.selection import SCORES
 
 # What a finished run depends on besides its own fields. Losses, strengths, sizes and seeds may
 # grow from one start of a comparison to the next.
@@ -35,28 +36,8 @@ SHARED = (
     "validation_per_class",
 )
 PLACEHOLDER = "{strength}"
-
-LEAST = {
-    "seeds": 1,
-    "epochs": 1,
-    "batch_size": 1,
-    "runs_at_once": 1,
-    "accumulate": 1,
-    "keep_checkpoints": 1,
-    "fsdp": 1,
-    "image_size": 1,
-    "validation_per_class": 0,
-    "checkpoint_steps": 0,
-    "evaluate_epochs": 0,
-    "workers": 0,
-    "clip_norm": 0,
-    "average": 0,
-}
-KNOWN = {"data": ("memory", "stream"), "dtype": ("float32", "bfloat16")}
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run, in one sentence."""
+# A list of more runs than anybody trains would take all memory.
+MOST_RUNS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,114 +58,97 @@ def plan(config: Mapping[str, Any]) -> list[Run]:
     """All runs of a config, methods first, then sizes, strengths and seeds.
 
     Raises:
-      ConfigError: an entry is out of range or repeated, a method's loss and strengths do not fit
-        each other, or a loss does not parse.
+      ConfigError: an entry is missing, out of range or repeated, a method's loss and strengths do
+        not fit each other, or a loss does not parse.
     """
-    _check(config)
-    runs = []
-    for method, template in config["losses"].items():
-        for size in config["train_sizes"]:
-            for strength in _strengths(config, method, template):
-                loss = _expression(method, template, strength)
-                runs += [Run(method, loss, size, strength, s) for s in range(config["seeds"])]
-    return runs
-
-
-def _check(config: Mapping[str, Any]) -> None:
-    for name, least in LEAST.items():
-        if not least <= config[name] < math.inf:
-            raise ConfigError(f"config.{name} must be at least {least}, but it is {config[name]}.")
-    if not config["losses"] or not config["train_sizes"]:
-        raise ConfigError("config.losses and config.train_sizes must each name at least one.")
-    if min(config["train_sizes"]) < 0:
-        raise ConfigError(
-            "config.train_sizes must be at least 1 image per class, or 0 for all of them: "
-            f"{config['train_sizes']}."
-        )
-    _check_training(config)
-    _check_distinct("train_sizes", config["train_sizes"])
-    if config["selection"] not in SELECTIONS:
-        raise ConfigError(
-            f"config.selection is {config['selection']!r}, but it can be {' or '.join(SELECTIONS)}."
-        )
-    if config["selection"] == "validation" and config["validation_per_class"] < 1:
-        raise ConfigError(
-            "config.selection='validation' needs config.validation_per_class of at least 1."
-        )
+    check(config)
     unknown = sorted(set(config["strengths"]) - set(config["losses"]))
     if unknown:
         raise ConfigError(f"config.strengths has {unknown}, which config.losses has not.")
+    losses = {method: list(_losses(config, method)) for method in config["losses"]}
+    count = sum(map(len, losses.values())) * len(config["train_sizes"]) * config["seeds"]
+    if count > MOST_RUNS:
+        raise ConfigError(f"The config has {count} runs, which are more than {MOST_RUNS}.")
+    every = [loss for each in losses.values() for _, loss in each]
+    for name in config["growing"]:
+        _check_growing(name, every)
+    return [
+        Run(method, repr(loss), size, strength, seed)
+        for method, each in losses.items()
+        for size in config["train_sizes"]
+        for strength, loss in each
+        for seed in range(config["seeds"])
+    ]
 
 
-def _check_training(config: Mapping[str, Any]) -> None:
-    for name, known in KNOWN.items():
-        if config[name] not in known:
-            raise ConfigError(
-                f"config.{name} is {config[name]!r}, but it can be {' or '.join(map(repr, known))}."
-            )
-    if not config["learning_rate"] > 0:
+def _losses(config: Mapping[str, Any], method: str) -> Iterator[tuple[float | None, rj.Loss]]:
+    template = config["losses"][method]
+    if not isinstance(template, str):
         raise ConfigError(
-            f"config.learning_rate must be positive, but it is {config['learning_rate']}."
+            f"config.losses.{method} must be an expression such as 'cross_entropy', but it is "
+            f"{template!r}."
         )
-    if not config["average"] < 1:
-        raise ConfigError(
-            "config.average is the decay of the parameters' moving average and must be below 1, "
-            f"such as 0.999, but it is {config['average']}."
-        )
-    if config["batch_size"] % config["accumulate"]:
-        raise ConfigError(
-            f"config.accumulate={config['accumulate']} must divide config.batch_size="
-            f"{config['batch_size']}: the batch is split into that many equal parts."
-        )
-    if config["data"] == "stream":
-        _check_stream(config)
-
-
-def _check_stream(config: Mapping[str, Any]) -> None:
-    needed = {"train_sizes": (0,), "validation_per_class": 0, "runs_at_once": 1}
-    for name, value in needed.items():
-        given = tuple(config[name]) if name == "train_sizes" else config[name]
-        if given != value:
-            raise ConfigError(
-                f"config.data='stream' trains on all images, one run at a time: config.{name} must "
-                f"be {value!r}, but it is {given!r}."
-            )
-
-
-def _check_distinct(name: str, values: Sequence[float]) -> None:
-    """A number that stands twice would be counted as more runs than were trained."""
-    if len(set(values)) < len(values):
-        raise ConfigError(f"config.{name} names a number twice: {tuple(values)}.")
+    for strength in _strengths(config, method, template):
+        yield strength, _loss(method, template.replace(PLACEHOLDER, repr(strength)))
 
 
 def _strengths(config: Mapping[str, Any], method: str, template: str) -> tuple[float | None, ...]:
-    strengths = tuple(float(s) for s in config["strengths"].get(method, ()))
+    given = config["strengths"].get(method, ())
+    if not isinstance(given, tuple | list) or not all(map(is_number, given)):
+        raise ConfigError(
+            f"config.strengths.{method} must be a tuple of numbers, such as (0.1, 1.0), but it is "
+            f"{given!r}."
+        )
     if PLACEHOLDER not in template:
-        if strengths:
+        if given:
             raise ConfigError(
                 f"config.losses.{method} has no {PLACEHOLDER}, but config.strengths.{method} names "
-                f"{strengths}: write {PLACEHOLDER} into the loss, or () for the strengths."
+                f"{given}: write {PLACEHOLDER} into the loss, or () for the strengths."
             )
         return (None,)
-    if not strengths:
+    if not given:
         raise ConfigError(
             f"config.losses.{method} has a {PLACEHOLDER}, but config.strengths.{method} names none."
         )
-    if not all(0 < strength < math.inf for strength in strengths):
+    if not min(given) > 0:
         raise ConfigError(
-            f"Strengths must be positive, but config.strengths.{method} is {strengths}: a "
+            f"Strengths must be positive, but config.strengths.{method} is {given}: a "
             "strength of 0 is the baseline, a method of its own."
         )
-    _check_distinct(f"strengths.{method}", strengths)
+    strengths = tuple(map(float, given))
+    check_distinct(f"strengths.{method}", strengths)
     return strengths
 
 
-def _expression(method: str, template: str, strength: float | None) -> str:
-    text = template.replace(PLACEHOLDER, repr(strength))
+def _loss(method: str, text: str) -> rj.Loss:
     try:
-        return repr(rj.parse(text))
+        loss = rj.parse(text)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.losses.{method}: {error}") from None
+    for name, stage in loss.named():
+        for argument, value in stage.arguments.items():
+            # None of the library's numbers means anything below 0.
+            if isinstance(value, float) and value < 0:
+                raise ConfigError(
+                    f"config.losses.{method}: {name}'s {argument} must not be negative, but it is "
+                    f"{value}."
+                )
+    return loss
+
+
+def _check_growing(name: Any, losses: Sequence[rj.Loss]) -> None:
+    values = [
+        value
+        for loss in losses
+        for stage, each in loss.named()
+        for argument, value in each.arguments.items()
+        if f"{stage}.{argument}" == name
+    ]
+    if not values or not all(isinstance(value, float) for value in values):
+        raise ConfigError(
+            f"config.growing names {name!r}, but can only name numbers that the losses are given, "
+            "as 'stage.argument', such as 'isda.strength'."
+        )
 
 
 class Journal:
@@ -203,6 +167,8 @@ class Journal:
         Raises:
           ConfigError: it cannot be written, is damaged, or holds runs of another config.
         """
+        if not os.fspath(workdir):
+            raise ConfigError("--workdir is empty: name a folder.")
         self._path, self._writes = Path(workdir, "runs.jsonl"), writes
         self.folder = self._path.parent
         try:
@@ -292,6 +258,6 @@ def _parsed(text: bytes) -> dict[str, Any]:
     """The JSON object in the text; an empty one if there is none."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

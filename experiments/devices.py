@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import zlib
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh
 
+DISTRIBUTED = re.compile(r"(?P<address>[^\s,]+:(?P<port>\d+)),(?P<index>\d+),(?P<count>\d+)")
+LAST_PORT = 65535
 # A process that has died is noticed by the others after so many seconds.
 HEARTBEAT = 20
 
@@ -35,13 +38,13 @@ def start(distributed: str) -> None:
         return
     given: dict[str, Any] = {}
     if distributed != "auto":
-        address, *numbers = distributed.split(",")
-        if len(numbers) != 2 or ":" not in address or not all(n.isdecimal() for n in numbers):
+        match = DISTRIBUTED.fullmatch(str(distributed))
+        if not match or int(match["port"]) > LAST_PORT:
             raise ValueError(
                 f"config.distributed is {distributed!r}, but must be 'auto' or "
                 "'HOST:PORT,INDEX,COUNT', such as 'localhost:9876,0,2' in the first of two."
             )
-        index, count = map(int, numbers)
+        address, index, count = match["address"], int(match["index"]), int(match["count"])
         if index >= count:
             raise ValueError(
                 f"config.distributed={distributed!r} names process {index} of {count}, which are "

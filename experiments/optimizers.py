@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 EXAMPLE = "'add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)'"
@@ -38,7 +41,24 @@ def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -
     links = [_call(optax, link, "gradient transformation") for link in before]
     links.append(_call(optax, last, "optimizer", learning_rate=rate))
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    return optax.chain(*clip, *links)
+    chain = optax.chain(*clip, *links)
+    _try(chain, text)
+    return chain
+
+
+def _try(made: optax.GradientTransformation, text: str) -> None:
+    """Takes a step with it, of shapes only, since optax looks at most arguments no sooner."""
+
+    def step(params: dict[str, jax.Array]) -> Any:
+        return made.update(params, made.init(params), params)
+
+    params = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}
+    try:
+        jax.eval_shape(step, params)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"optax cannot take a step with the optimizer {text!r}: {_reason(error)}."
+        ) from None
 
 
 def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> optax.Schedule:
@@ -66,10 +86,12 @@ def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> o
     start = round(warmup * steps_per_epoch)
     try:
         main = SCHEDULES[name](rate, lambda e: round(e * steps_per_epoch) - start, epochs, **given)
-    except (TypeError, ValueError, AssertionError):
+    except (TypeError, ValueError, AssertionError, OverflowError):
         known = list(inspect.signature(SCHEDULES[name]).parameters)[3:]
         names = ", ".join([*known, "warmup"])
-        raise ValueError(f"the schedule {text!r} must have the arguments: {names}.") from None
+        raise ValueError(
+            f"the schedule {text!r} must have the arguments: {names}, none of them negative."
+        ) from None
     if not start:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, rate, start), main], [start])
@@ -82,6 +104,8 @@ def _constant(rate: float, step: Callable[[float], int], end: float) -> optax.Sc
 def _steps(
     rate: float, step: Callable[[float], int], end: float, epochs: tuple[float, ...], factor: float
 ) -> optax.Schedule:
+    if not all(e >= 0 for e in epochs):
+        raise ValueError(epochs)
     return optax.piecewise_constant_schedule(rate, {step(e): float(factor) for e in epochs})
 
 
@@ -102,13 +126,24 @@ def _call(module: Any, text: str, kind: str, **more: Any) -> optax.GradientTrans
     try:
         made = function(**more, **given) if callable(function) else None
     except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"optax cannot make the {kind} {text.strip()!r}: {reason}.") from None
+        raise ValueError(
+            f"optax cannot make the {kind} {text.strip()!r}: {_reason(error)}."
+        ) from None
     if not isinstance(made, optax.GradientTransformation):
         raise ValueError(
             f"unknown {kind} {text.strip()!r}: name a function of optax, such as {EXAMPLE}."
         )
     return made
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0].rstrip(".")
 
 
 def _read(text: str, kind: str) -> tuple[str, dict[str, Any]]:
@@ -118,9 +153,12 @@ def _read(text: str, kind: str) -> tuple[str, dict[str, Any]]:
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
         if not isinstance(call.func, ast.Name) or call.args:
             raise ValueError(text)
-        return call.func.id, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if len(given) < len(call.keywords) or not all(map(_is_finite, given.values())):
+            raise ValueError(text)
+        return call.func.id, given
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise ValueError(
-            f"the {kind} {text!r} cannot be read: write a name with keyword arguments, such as "
+            f"the {kind} {text!r} cannot be read: write a name with keyword arguments, finite numbers, such as "
             f"{EXAMPLE if kind != 'schedule' else 'step(epochs=(80, 120), factor=0.1)'}."
         ) from None

@@ -144,6 +144,14 @@ class Parallel:
         with self._mesh_set():
             return program((), state, _first(losses), _first(seeds), *batch)
 
+    def lower(
+        self, state: TrainState, losses: rj.Loss, seeds: np.ndarray, batch: Sequence[jax.Array]
+    ) -> jax.stages.Lowered:
+        """The program of `step`, to be compiled and looked at; not of kind "pmap"."""
+        program: Any = self._jitted(_step, 0, len(batch))
+        with self._mesh_set():
+            return program.lower((), state, _first(losses), _first(seeds), *batch)
+
     def place(self, batch: Sequence[np.ndarray]) -> list[jax.Array]:
         """This process's share of a batch, as arrays over the devices of all processes."""
         sharding = self._sharding(AXES)

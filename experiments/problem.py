@@ -22,6 +22,7 @@ from experiments.comparison import SHARED, Run
 from experiments.data import sources
 from experiments.data.preprocessing import normalise
 from experiments.data.streams import Streams
+from experiments.entries import ConfigError
 from experiments.feeds import Memory, Stream
 from experiments.loop import Group, Settings
 from experiments.monitor import slug
@@ -56,10 +57,26 @@ class Problem:
         if isinstance(self._source, Memory):
             for size, seed in {(run.train_size, run.seed) for run in runs}:
                 self._source.indices(size, seed)
-        for text, size in {run.method: (run.loss, run.train_size) for run in runs}.values():
+        steps = max(map(self.steps, runs), default=0)
+        if steps >= training.NEVER:
+            raise ConfigError(
+                f"config.epochs={self._config.epochs} are {steps} steps, more than can be counted."
+            )
+        each = {run.method: (run.loss, run.train_size) for run in runs}
+        for method, (text, size) in each.items():
             task, program = self._program(self._key(size))
+            self._check_network(task)
             rows = self._config.batch_size + -self._config.batch_size % program.batch_multiple
-            training.check(task, self._source.shape, rj.parse(text), rows)
+            try:
+                training.check(task, self._source.shape, rj.parse(text), rows)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"config.losses.{method}: {error}") from error
+
+    def _check_network(self, task: training.Task) -> None:
+        """Traces the network alone, so that what is wrong with it is not said of a loss."""
+        image = jax.ShapeDtypeStruct((1, *self._source.shape), jnp.uint8)
+        forward = task.network
+        jax.eval_shape(lambda forward, image: forward.frozen()(task.prepare(image)), forward, image)
 
     def groups(self, runs: Sequence[Run]) -> Iterator[tuple[str, Group]]:
         """The runs that are trained together, with a name for each such group's folder."""
