@@ -234,6 +234,23 @@ class Checkpoints:
         )
 
 
+def arrays(folder: Path, step: int) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint by name, whatever its config; OSError if it is damaged."""
+    try:
+        about = leaf_files.read_about(orbax_manager.file(folder, step, 0))
+        files = [orbax_manager.file(folder, step, i) for i in range(about["processes"])]
+        pieces = [piece for file in files for piece in leaf_files.read(file)]
+        shapes = {name: _shape(text) for name, text in about["leaves"].items()}
+        return leaf_files.whole(pieces, shapes)
+    except DamagedError as error:
+        raise OSError(f"The checkpoint of step {step} in {folder} is damaged ({error}).") from None
+
+
+def _shape(described: str) -> tuple[int, ...]:
+    """The shape in what `_described` made of an array."""
+    return tuple(json.loads(described[described.index("[") :]))
+
+
 def _leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 

@@ -66,7 +66,7 @@ def compare(
         problem = Problem(config)
         problem.check(pending)
         with Interruption() as interruption:
-            _train(problem, pending, journal, interruption, profile)
+            _train(problem, runs, pending, journal, interruption, profile)
     if not devices.is_first():
         return {}
     environment = devices.environment() | {"command": commands.line()}
@@ -77,29 +77,31 @@ def compare(
 def _train(
     problem: Problem,
     runs: Sequence[Run],
+    pending: Sequence[Run],
     journal: Journal,
     interruption: Interruption,
     profile: bool,
 ) -> None:
-    total = sum(problem.steps(run) for run in runs)
+    total = sum(problem.steps(run) for run in pending)
     silent = not devices.is_first()
     with tqdm(total=total, unit="step", smoothing=0.05, dynamic_ncols=True, disable=silent) as bar:
-        for name, group in problem.groups(runs):
+        for name, group in problem.groups(runs, pending):
             bar.set_description(group.name)
             folder = journal.folder / "training" / name
             settings = problem.settings(profile)
             scores, progress = Training(group, folder, settings, interruption, bar).run()
-            journal.append(_records(group, scores, progress))
+            journal.append(_records(name, group, scores, progress))
             profile = False
 
 
-def _records(group: Group, scores: Scores, progress: Progress) -> list[dict[str, Any]]:
+def _records(name: str, group: Group, scores: Scores, progress: Progress) -> list[dict[str, Any]]:
     """What the journal keeps of each run of a group."""
-    rest = {"steps": group.steps, "versions": devices.environment()["versions"]}
+    versions = devices.environment()["versions"]
+    rest = {"steps": group.steps, "versions": versions, "group": name}
     return [
         dataclasses.asdict(run)
         | {name: values[i].tolist() for name, values in scores.items()}
-        | {"train_loss": progress.total[i], "diverged": progress.broken[i], **rest}
+        | {"train_loss": progress.total[i], "diverged": progress.broken[i], "place": i, **rest}
         for i, run in enumerate(group.runs)
     ]
 

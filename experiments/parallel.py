@@ -47,6 +47,10 @@ def _step(
     return training.train_step(task, state, loss, batch_of, seed, axis_name)
 
 
+def _start(task: Task, shape: tuple[int, ...], seed: jax.Array, loss: rj.Loss) -> TrainState:
+    return training.init_loss(task, shape, training.init(task, seed), loss)
+
+
 class Parallel:
     """The compiled programs of one run at a time, its batches spread over all devices."""
 
@@ -74,6 +78,7 @@ class Parallel:
         self.mesh, self._task, self._shape, self._kind = devices.mesh(fsdp), task, shape, kind
         self._data = None if data is None else jax.device_put(data, self._sharding())
         self._places: Any = None
+        self._start = functools.partial(_start, task, shape)  # one object, compiled once
         self._jitted = functools.cache(self._compile)
         self._predict = jax.jit(
             lambda state, image, *rest: (training.predict(task, state, image), *rest),
@@ -95,20 +100,17 @@ class Parallel:
     def init(self, losses: rj.Loss, seeds: np.ndarray) -> TrainState:
         """The state before the first step, for a loss whose numbers and seeds are `[1]`."""
 
-        def start(seed: jax.Array, loss: rj.Loss) -> TrainState:
-            state = training.init(self._task, seed)
-            return training.init_loss(self._task, self._shape, state, loss)
-
         arguments = (_first(seeds), _first(losses))
         with self._mesh_set():
-            places = jax.tree.map(self._place, jax.eval_shape(start, *arguments))
+            places = jax.tree.map(self._place, jax.eval_shape(self._start, *arguments))
             # The loss says itself where its state is, which may be split by class.
             whole = jax.tree.map(lambda _: self._sharding(), places.model_state)
             places = places._replace(model_state=whole, loss_state=None)
-            state = jax.jit(start, out_shardings=places)(*arguments)
-        if jax.tree.structure(state) != jax.tree.structure(self._places):
-            self._jitted.cache_clear()  # of programs for another loss's state
-        self._places = jax.tree.map(lambda x: x.sharding, state)
+            state = jax.jit(self._start, out_shardings=places)(*arguments)
+        places = jax.tree.map(lambda x: x.sharding, state)
+        if places != self._places:
+            self._jitted.cache_clear()  # of programs for a state that lies elsewhere
+        self._places = places
         return state
 
     def advance(

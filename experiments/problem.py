@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
@@ -78,11 +79,17 @@ class Problem:
         forward = task.network
         jax.eval_shape(lambda forward, image: forward.frozen()(task.prepare(image)), forward, image)
 
-    def groups(self, runs: Sequence[Run]) -> Iterator[tuple[str, Group]]:
-        """The runs that are trained together, with a name for each such group's folder."""
+    def groups(self, runs: Sequence[Run], pending: Collection[Run]) -> Iterator[tuple[str, Group]]:
+        """The pending runs that are trained together, with a name for each such group's folder.
+
+        All runs are divided, so that an interruption does not divide them in another way.
+        """
         alike = itertools.groupby(runs, lambda run: (run.method, run.train_size))
         for (method, size), some in alike:
-            for part in _evenly(list(some), self._config.runs_at_once):
+            for together in _evenly(list(some), self._config.runs_at_once):
+                part = [run for run in together if run in pending]
+                if not part:
+                    continue
                 # Groups of other runs, after the config has grown, are others.
                 sign = zlib.crc32(repr([(run.strength, run.seed) for run in part]).encode())
                 yield slug(f"{method}-{size}-{sign:08x}"), self._group(part)
@@ -97,6 +104,11 @@ class Problem:
             selection=config.selection,
             profile=profile,
         )
+
+    def shapes(self, size: int) -> tuple[training.Task, training.TrainState]:
+        """What is trained on that many images per class, and the shapes of its state."""
+        task, _ = self._program(self._key(size))
+        return task, jax.eval_shape(functools.partial(training.init, task), np.uint32(0))
 
     def steps(self, run: Run) -> int:
         """How many steps a run takes."""
