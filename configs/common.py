@@ -44,11 +44,11 @@ def base() -> ConfigDict:
     config.keep_checkpoints = 2
     # The devices. So many runs are trained together, each on one device ("vmap", "map", "sharded",
     # or "" for the platform's default). With 1 a run is spread over all devices, by "jit",
-    # "shard_map" or "pmap", its parameters split over `fsdp` of them. `distributed` is "auto" or
-    # "HOST:PORT,INDEX,COUNT" where several processes take part.
+    # "shard_map", "pmap" or "" for the one that fits, its parameters split over `fsdp` of them.
+    # `distributed` is "auto" or "HOST:PORT,INDEX,COUNT" where several processes take part.
     config.runs_at_once = 16
     config.strategy = ""
-    config.parallelism = "jit"
+    config.parallelism = ""
     config.fsdp = 1
     config.distributed = ""
     # What is compared, and the published numbers to stand beside.

@@ -1,11 +1,15 @@
 """What the losses cost: FLOPs, memory and time of a training step, and what sweeps gain.
 
+And what training costs besides: checkpoints, calls, what is sent and what is read.
+
     python -m experiments.benchmark --output=runs/benchmark.json
 
 Every number is a multiple of the plain cross-entropy step, or of training one model at a time, on
 the same machine. Times are taken in turn with the plain step's, pair by pair, inside the compiled
 loop that real training uses; the median ratio is shown. ISDA's own cost, without a network, is
-absolute (`isda_benchmark.py`). `--quick` shrinks it: small shapes, three transforms.
+absolute (`isda_benchmark.py`), and so is the training's (`training_benchmark.py`,
+`communication_benchmark.py`, `stream_benchmark.py`). `--quick` shrinks it: small shapes, three
+transforms.
 """
 
 from __future__ import annotations
@@ -22,14 +26,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from flax import nnx
 from tqdm import tqdm
 
 import regjax as rj
-import regjax.flax
-from experiments import commands, devices, isda_benchmark, models, optimizers, sweep, training
-from experiments.data.preprocessing import normalise
+from experiments import (
+    commands,
+    communication_benchmark,
+    devices,
+    isda_benchmark,
+    stream_benchmark,
+    sweep,
+    training,
+    training_benchmark,
+)
 from experiments.flops import flops
+from experiments.timings import paired
 
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the JSON goes.")
 QUICK = flags.DEFINE_bool("quick", False, "Small shapes, three transforms.")
@@ -72,6 +83,11 @@ TRANSFORMS = {
     "isda, rank 16": "isda(strength=0.5, covariance='low_rank', rank=16)",
 }
 QUICK_TRANSFORMS = ("mixup", "double_backprop", "isda")
+TRAINING_TABLES = {
+    **training_benchmark.TABLES,
+    **communication_benchmark.TABLES,
+    **stream_benchmark.TABLES,
+}
 SWEPT = "cross_entropy | double_backprop(weight=0.1)"
 
 
@@ -87,16 +103,8 @@ class Setting(NamedTuple):
 
 def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
     """The thesis's small network and random images of the setting's shape, ten classes."""
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (4 * setting.batch, *setting.shape)).astype(np.uint8)
-    label = generator.integers(0, 10, len(image)).astype(np.int32)
-
-    def build(key: jax.Array) -> rj.Forward:
-        model = models.create("small_cnn", setting.shape, 10, nnx.Rngs(key))
-        return regjax.flax.bind(model, head="head")
-
-    task = training.Task(build, optimizers.optimizer("adam", 1e-3), normalise, 10)
-    return task, training.Data(jnp.asarray(image), jnp.asarray(label))
+    task = training_benchmark.random_task("small_cnn", setting.shape)
+    return task, training_benchmark.random_data(4 * setting.batch, setting.shape)
 
 
 class Step:
@@ -130,13 +138,6 @@ class Step:
         arguments = (self._data, self._count, self._state, *self._arguments)
         jax.block_until_ready(self._compiled(*arguments))
         return (time.perf_counter() - start) / self._steps
-
-
-def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple[float, float]:
-    """Two timings in turn: the median of the first, and that of the ratio of second to first."""
-    a(), b()
-    pairs = [(a(), b()) for _ in range(rounds)]
-    return statistics.median(p[0] for p in pairs), statistics.median(p[1] / p[0] for p in pairs)
 
 
 def transform_costs(setting: Setting, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -209,7 +210,7 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
 
 
 def run(quick: bool) -> dict[str, Any]:
-    """All measurements, as plain data."""
+    """All measurements of losses, as plain data."""
     transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
     sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
     names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
@@ -226,9 +227,22 @@ def run(quick: bool) -> dict[str, Any]:
     }
 
 
+def run_training(quick: bool) -> dict[str, Any]:
+    """All measurements of what training costs besides, as plain data."""
+    counts = communication_benchmark.QUICK_DEVICES if quick else communication_benchmark.DEVICES
+    cases = training_benchmark.QUICK_CASES if quick else training_benchmark.CASES
+    return {
+        **training_benchmark.costs(cases),
+        "communication": communication_benchmark.costs(counts, quick),
+        "streams": stream_benchmark.costs(
+            stream_benchmark.QUICK if quick else stream_benchmark.FULL
+        ),
+    }
+
+
 def main() -> None:
     """Prints the tables and writes the JSON."""
-    result = run(QUICK.value)
+    result = run(QUICK.value) | run_training(QUICK.value)
     costs, sweeps = result["transforms"], result["sweeps"]
     print(f"\nA training step of the small network, {_describe(costs['setting'])}, as multiples")
     print("of the plain step (memory: temporaries):\n")
@@ -246,6 +260,8 @@ def main() -> None:
     print(f"models x steps / s; '{sweeps['default']}' is this platform's default:\n")
     formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
     print(table(sweeps["rows"], formats | {"gain": ".2f"}))
+    for name, (title, columns) in TRAINING_TABLES.items():
+        print(f"\n{title}:\n\n{table(result[name]['rows'], columns)}")
     print("\n" + "; ".join(f"{name}: {value}" for name, value in result["environment"].items()))
     path = Path(OUTPUT.value)
     path.parent.mkdir(parents=True, exist_ok=True)

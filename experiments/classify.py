@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
@@ -84,9 +85,11 @@ def _train(
 ) -> None:
     total = sum(problem.steps(run) for run in pending)
     silent = not devices.is_first()
-    with tqdm(total=total, unit="step", smoothing=0.05, dynamic_ncols=True, disable=silent) as bar:
+    look = {"unit": "step", "smoothing": 0.05, "dynamic_ncols": True, "disable": silent}
+    # Not shown before the first steps, so that what is wrong until then is all that is said.
+    with tqdm(total=total, delay=1e-3, **look) as bar:
         for name, group in problem.groups(runs, pending):
-            bar.set_description(group.name)
+            bar.set_description(group.name, refresh=False)
             folder = journal.folder / "training" / name
             settings = problem.settings(profile)
             scores, progress = Training(group, folder, settings, interruption, bar).run()
@@ -114,6 +117,8 @@ def main() -> None:
         paths = compare(CONFIG.value, WORKDIR.value, PROFILE.value)
     except (ConfigError, OSError, ValueError, TypeError) as error:
         commands.stop(error)
+    except jax.errors.JaxRuntimeError as error:
+        _failed(error)
     except StoppedError as stopped:
         _stopped(stopped)
     except KeyboardInterrupt:
@@ -122,6 +127,22 @@ def main() -> None:
     if paths:
         print(paths["table"].read_text(encoding="utf-8"))
         print("Written to " + ", ".join(str(path) for path in paths.values()))
+
+
+def _failed(error: jax.errors.JaxRuntimeError) -> NoReturn:
+    reason = str(error).splitlines()[0].rstrip(".")
+    if "RESOURCE_EXHAUSTED" in reason:
+        commands.stop(
+            f"The device has too little memory ({reason}): a smaller config.batch_size, a larger "
+            "config.accumulate, or with several runs at once a smaller config.runs_at_once needs "
+            "less."
+        )
+    if jax.process_count() > 1:
+        # At once: an orderly end would wait for the process that is gone.
+        text = f"Another process has ended ({reason}): start all of them again, and they go on."
+        print(text, file=sys.stderr, flush=True)
+        os._exit(1)
+    raise error
 
 
 def _stopped(stopped: StoppedError) -> NoReturn:

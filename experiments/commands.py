@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ def run(main: Callable[..., None], *, arguments: bool = False) -> None:
 
 
 def _parse(argv: Sequence[str], arguments: bool) -> list[str]:
+    logger = logging.getLogger("absl")  # to which ml_collections writes what is said here
+    logger.disabled = True
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
@@ -47,12 +50,14 @@ def _parse(argv: Sequence[str], arguments: bool) -> list[str]:
     except flags.Error as error:
         stop(_lines(error)[-1].removeprefix("ValueError: "))
     except OSError as error:
-        reason = str(error).removeprefix(EARLIER).strip()
+        reason = str(error).removeprefix(EARLIER).splitlines()[-1].strip()
         stop(f"--config cannot be read ({reason}): name a file, such as {EXAMPLE}.")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         stop("the config has no such entry, or not of that type: " + " ".join(_lines(error)))
     except Exception as error:  # a config file is a program, which may fail in any way
         stop(f"the config file fails with {type(error).__name__}: {' '.join(_lines(error))}")
+    finally:
+        logger.disabled = False
     if len(rest) > 1 and not arguments:
         stop(f"unexpected arguments {rest[1:]}: options begin with '--'.")
     return rest

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import regjax as rj
-from experiments.entries import ConfigError, check, check_distinct, is_number
+from experiments.entries import LARGEST, ConfigError, check, check_distinct, is_number
 from experiments.selection import SCORES
 
 # What a finished run depends on besides its own fields. Losses, strengths, sizes and seeds may
@@ -96,8 +96,8 @@ def _strengths(config: Mapping[str, Any], method: str, template: str) -> tuple[f
     given = config["strengths"].get(method, ())
     if not isinstance(given, tuple | list) or not all(map(is_number, given)):
         raise ConfigError(
-            f"config.strengths.{method} must be a tuple of numbers, such as (0.1, 1.0), but it is "
-            f"{given!r}."
+            f"config.strengths.{method} must be a tuple of finite numbers, such as (0.1, 1.0), "
+            f"but it is {given!r}."
         )
     if PLACEHOLDER not in template:
         if given:
@@ -128,10 +128,10 @@ def _loss(method: str, text: str) -> rj.Loss:
     for name, stage in loss.named():
         for argument, value in stage.arguments.items():
             # None of the library's numbers means anything below 0.
-            if isinstance(value, float) and value < 0:
+            if isinstance(value, float) and not 0 <= value <= LARGEST:
                 raise ConfigError(
-                    f"config.losses.{method}: {name}'s {argument} must not be negative, but it is "
-                    f"{value}."
+                    f"config.losses.{method}: {name}'s {argument} must not be "
+                    f"{'negative' if value < 0 else 'beyond float32'}, but it is {value}."
                 )
     return loss
 
@@ -206,7 +206,7 @@ class Journal:
         if len(whole) < len(lines) and self._writes:
             self._path.write_bytes(b"".join(whole))
         for number, line in enumerate(whole, 1):
-            record = _parsed(line)
+            record = parsed(line)
             if not {*FIELDS, *SCORES} <= record.keys():
                 raise ConfigError(
                     f"line {number} of {self._path} is damaged: delete that line, and its run is "
@@ -245,7 +245,7 @@ def _finite(value: Any) -> Any:
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    stored = _parsed(path.read_bytes() if path.exists() else b"")
+    stored = parsed(path.read_bytes() if path.exists() else b"")
     if not stored:
         raise ConfigError(
             f"{path} is missing or damaged, so that the runs beside it could be of any config: "
@@ -254,7 +254,7 @@ def _stored(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
+def parsed(text: bytes) -> dict[str, Any]:
     """The JSON object in the text; an empty one if there is none."""
     try:
         value = json.loads(text)

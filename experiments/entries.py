@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from experiments.parallel import KINDS
 from experiments.selection import SELECTIONS
@@ -47,14 +48,14 @@ LEAST = {
     "learning_rate": 0,
     "published_seeds": 0,
 }
-LARGEST, MOST = sys.float_info.max, 2**31 - 1
+LARGEST, MOST = float(np.finfo(np.float32).max), 2**31 - 1
 FRACTIONAL = ("learning_rate", "clip_norm", "average", "evaluate_epochs")
 KNOWN = {
     "data": ("memory", "stream"),
     "dtype": ("float32", "bfloat16"),
     "selection": tuple(SELECTIONS),
     "strategy": ("", *STRATEGIES),
-    "parallelism": KINDS,
+    "parallelism": ("", *KINDS),
 }
 
 
@@ -70,12 +71,11 @@ def check(config: Mapping[str, Any]) -> None:
     """
     _check_types(config)
     for name, least in LEAST.items():
-        most = LARGEST if name in FRACTIONAL else MOST
-        if not least <= config[name] <= most:
-            raise ConfigError(
-                f"config.{name} must be at least {least} and at most {most:.7g}, but it is "
-                f"{config[name]!r:.20}."
-            )
+        value, most = config[name], LARGEST if name in FRACTIONAL else MOST
+        if not least <= value <= most:
+            bound = f"at most {most:,}" if value > most else f"at least {least}"
+            bound = "finite" if value == math.inf else bound
+            raise ConfigError(f"config.{name} must be {bound}, but it is {value!r:.20}.")
     for name, known in KNOWN.items():
         if config[name] not in known:
             raise ConfigError(
@@ -112,7 +112,7 @@ def _check_data(config: Mapping[str, Any]) -> None:
     sizes = config["train_sizes"]
     if not config["losses"] or not sizes:
         raise ConfigError("config.losses and config.train_sizes must each name at least one.")
-    if not all(isinstance(size, int) and 0 <= size <= MOST for size in sizes):
+    if not all(type(size) is int and 0 <= size <= MOST for size in sizes):
         raise ConfigError(
             "config.train_sizes must be whole numbers of at least 1 image per class, or 0 for all "
             f"of them: {tuple(sizes)}."
@@ -145,7 +145,7 @@ def _check_training(config: Mapping[str, Any]) -> None:
             f"config.accumulate={config['accumulate']} must divide config.batch_size="
             f"{config['batch_size']}: the batch is split into that many equal parts."
         )
-    for name, value in (("fsdp", 1), ("parallelism", "jit")):
+    for name, value in (("fsdp", 1), ("parallelism", "")):
         if config["runs_at_once"] > 1 and config[name] != value:
             raise ConfigError(
                 f"config.{name}={config[name]!r} is for one run that is spread over all devices: "

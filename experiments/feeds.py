@@ -58,42 +58,49 @@ class Memory:
         rest = len(self._train) - self._held_out * self.classes
         return -(-(size * self.classes or rest) // batch)
 
-    def feed(self, program: Any, runs: Sequence[Run], batch: int, epochs: int) -> Feed:
+    def feed(self, program: Any, runs: Sequence[Run], batch: int) -> Feed:
         """The feed of runs of one size."""
-        return _MemoryFeed(self, program, runs, batch, epochs)
+        return _MemoryFeed(self, program, runs, batch)
 
 
 class _MemoryFeed:
-    """Batches as indices into the data, all of a training at once."""
+    """Batches as indices into the data."""
 
-    def __init__(
-        self, memory: Memory, program: Sweep, runs: Sequence[Run], batch: int, epochs: int
-    ) -> None:
+    def __init__(self, memory: Memory, program: Sweep, runs: Sequence[Run], batch: int) -> None:
         self._memory, self._program, self._real = memory, program, len(runs)
         # A sharded sweep needs as many runs on every device: the last one stands in.
         self._runs = [*runs, *[runs[-1]] * (-len(runs) % program.runs_multiple)]
         self._losses, self._seeds = _stacked(self._runs)
-        steps = {
-            run.seed: _batches(memory.indices(run.train_size, run.seed)[0], batch, epochs, run.seed)
-            for run in self._runs
-        }
-        filled = {seed: _filled(*pair, program.batch_multiple) for seed, pair in steps.items()}
-        self._index, self._weight = (
-            np.stack([filled[run.seed][part] for run in self._runs]) for part in (0, 1)
-        )
+        self._train = {run.seed: memory.indices(run.train_size, run.seed)[0] for run in runs}
+        self._batch = batch
+        self._epoch = functools.lru_cache(2 * len(self._runs))(self._new_epoch)
 
     def start(self) -> Any:
         return self._program.init(self._losses, self._seeds)
 
     def advance(self, states: Any, step: int, count: int) -> tuple[Any, Any, Any]:
-        index, weight = (
-            _lengthened(x[:, step : step + count]) for x in (self._index, self._weight)
-        )
+        each = [self._batches(run.seed, step, count) for run in self._runs]
+        index, weight = (np.stack(part) for part in zip(*each, strict=True))
         states, *metrics = self._program.advance(
             states, self._losses, self._seeds, index, weight, count
         )
         means, broken = jax.tree.map(lambda x: np.asarray(x)[: self._real], metrics)
         return states, means, broken
+
+    def _batches(self, seed: int, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Index and weight of the steps from one on, as many as the compiled program expects."""
+        length = len(self._epoch(seed, 0)[0])
+        each = [
+            [part[i % length] for part in self._epoch(seed, i // length)]
+            for i in range(step, step + count)
+        ]
+        missing = [(0, STEPS_PER_CALL - count), (0, 0)]
+        index, weight = (np.pad(np.stack(part), missing) for part in zip(*each, strict=True))
+        return index, weight
+
+    def _new_epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        batches = subsets.epoch_batches(self._train[seed], self._batch, epoch, seed)
+        return _filled(*batches, self._program.batch_multiple)
 
     def state(self) -> dict[str, Any]:
         return {}  # a batch follows from the step
@@ -116,24 +123,10 @@ class _MemoryFeed:
         return {name: np.asarray(values)[: self._real] for name, values in scores.items()}
 
 
-def _batches(
-    indices: np.ndarray, batch: int, epochs: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """All batches of a run: index and weight, `[steps, batch]`."""
-    each = [subsets.epoch_batches(indices, batch, epoch, seed) for epoch in range(epochs)]
-    index, weight = (np.concatenate(part) for part in zip(*each, strict=True))
-    return index, weight
-
-
 def _filled(index: np.ndarray, weight: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray]:
     """Batches filled up to a multiple with examples of weight 0, real ones for BatchNorm's sake."""
     missing = [(0, 0), (0, -index.shape[1] % multiple)]
     return np.pad(index, missing, mode="wrap"), np.pad(weight, missing)
-
-
-def _lengthened(x: np.ndarray) -> np.ndarray:
-    """Steps filled up to the number that the compiled program expects."""
-    return np.pad(x, [(0, 0), (0, STEPS_PER_CALL - x.shape[1]), (0, 0)])
 
 
 class Stream:
@@ -155,7 +148,7 @@ class Stream:
         """Not whole, since batches run on from epoch to epoch."""
         return self.streams.examples / batch
 
-    def feed(self, program: Any, runs: Sequence[Run], batch: int, epochs: int) -> Feed:
+    def feed(self, program: Any, runs: Sequence[Run], batch: int) -> Feed:
         """The feed of the one run."""
         return _StreamFeed(self.streams, program, runs, batch)
 

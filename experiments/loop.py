@@ -153,6 +153,7 @@ class Training:
         times = int(group.steps / every) if every else 0
         self._evaluations = {max(round(i * every), 1) for i in range(1, times + 1)} | {group.steps}
         self._step, self._progress = 0, Progress([None] * runs, [None] * runs)
+        self._profile = settings.profile
 
     def run(self) -> tuple[Scores, Progress]:
         """Trains to the end, from the newest checkpoint on if there is one.
@@ -171,6 +172,8 @@ class Training:
         where = self._folder / "checkpoints"
         with Checkpoints(where, keep=keep, belongs_to=group.belongs_to) as checkpoints:
             states = self._restored(checkpoints, states)
+            if self._stop():
+                raise StoppedError(self._interruption.received, self._step)
             with self._monitor() as monitor:
                 first = self._step
                 while self._step < group.steps and not all(self._progress.broken):
@@ -201,7 +204,8 @@ class Training:
     def _call(self, states: Any, monitor: Monitor | None, first: int) -> Any:
         """The steps up to the next one at which something else is due."""
         group, start, count = self._group, self._step, self._next() - self._step
-        profiled = self._settings.profile and first < start <= first + STEPS_PER_CALL
+        profiled = self._profile and start > first  # the first call compiles
+        self._profile &= not profiled
         with self._traced() if profiled else contextlib.nullcontext():
             began = time.perf_counter()
             states, means, broken = group.feed.advance(states, start, count)
@@ -210,7 +214,6 @@ class Training:
         self._step += count
         self._bar.update(count * len(group.runs))
         self._bar.set_postfix(loss=f"{np.mean(means['total']):.3g}", refresh=False)
-        # The first call compiles.
         speed = None if start == first else group.examples * count / seconds
         rates = {"learning_rate": group.rate(self._step - 1), "images_per_second": speed}
         self._record(monitor, "train", means | rates)

@@ -151,14 +151,16 @@ def _read(text: str, kind: str) -> tuple[str, dict[str, Any]]:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        if not isinstance(call.func, ast.Name) or call.args:
+        unnamed = bool(call.args) or any(k.arg is None for k in call.keywords)
+        if not isinstance(call.func, ast.Name) or unnamed:
             raise ValueError(text)
         given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         if len(given) < len(call.keywords) or not all(map(_is_finite, given.values())):
             raise ValueError(text)
         return call.func.id, given
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        example = "step(epochs=(80, 120), factor=0.1)" if kind == "schedule" else EXAMPLE
         raise ValueError(
-            f"the {kind} {text!r} cannot be read: write a name with keyword arguments, finite numbers, such as "
-            f"{EXAMPLE if kind != 'schedule' else 'step(epochs=(80, 120), factor=0.1)'}."
+            f"the {kind} {text!r} cannot be read: write a name with keyword arguments, finite "
+            f"numbers, such as {example}."
         ) from None

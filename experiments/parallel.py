@@ -99,7 +99,6 @@ class Parallel:
 
     def init(self, losses: rj.Loss, seeds: np.ndarray) -> TrainState:
         """The state before the first step, for a loss whose numbers and seeds are `[1]`."""
-
         arguments = (_first(seeds), _first(losses))
         with self._mesh_set():
             places = jax.tree.map(self._place, jax.eval_shape(self._start, *arguments))

@@ -58,11 +58,7 @@ class Problem:
         if isinstance(self._source, Memory):
             for size, seed in {(run.train_size, run.seed) for run in runs}:
                 self._source.indices(size, seed)
-        steps = max(map(self.steps, runs), default=0)
-        if steps >= training.NEVER:
-            raise ConfigError(
-                f"config.epochs={self._config.epochs} are {steps} steps, more than can be counted."
-            )
+        self._check_steps(runs)
         each = {run.method: (run.loss, run.train_size) for run in runs}
         for method, (text, size) in each.items():
             task, program = self._program(self._key(size))
@@ -72,6 +68,18 @@ class Problem:
                 training.check(task, self._source.shape, rj.parse(text), rows)
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"config.losses.{method}: {error}") from error
+
+    def _check_steps(self, runs: Sequence[Run]) -> None:
+        config, steps = self._config, max(map(self.steps, runs), default=0)
+        if steps >= training.NEVER:
+            raise ConfigError(
+                f"config.epochs={config.epochs} are {steps} steps, more than can be counted."
+            )
+        if 0 < config.evaluate_epochs * steps < config.epochs:
+            raise ConfigError(
+                f"config.evaluate_epochs={config.evaluate_epochs} is less than one step: name a "
+                "larger part of an epoch, or 0 to evaluate at the end only."
+            )
 
     def _check_network(self, task: training.Task) -> None:
         """Traces the network alone, so that what is wrong with it is not said of a loss."""
@@ -123,7 +131,7 @@ class Problem:
         plain = config.to_dict()
         return Group(
             runs=runs,
-            feed=self._source.feed(program, runs, config.batch_size, config.epochs),
+            feed=self._source.feed(program, runs, config.batch_size),
             steps=self.steps(runs[0]),
             steps_per_epoch=self._steps_per_epoch(size),
             examples=config.batch_size * len(runs),
@@ -167,7 +175,9 @@ class Problem:
         )
         if config.runs_at_once > 1 and source.data is not None:
             return task, Sweep(task, source.data, config.strategy or None)
-        return task, Parallel(task, source.data, source.shape, config.parallelism, config.fsdp)
+        # What the compiler makes of CPU convolutions sends their activations under "jit".
+        kind = config.parallelism or ("shard_map" if config.fsdp == 1 else "jit")
+        return task, Parallel(task, source.data, source.shape, kind, config.fsdp)
 
 
 def _evenly(runs: list[Run], most: int) -> list[list[Run]]:

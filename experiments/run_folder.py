@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import regjax as rj
-from experiments.comparison import FIELDS, PLACEHOLDER, ConfigError, Run
+from experiments.comparison import FIELDS, PLACEHOLDER, ConfigError, Run, parsed
 from experiments.selection import SCORES, SELECTIONS, Record, Row, select, summarize
 from experiments.tables import with_versions
 
@@ -94,7 +93,7 @@ def _config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         missing = "holds no config.json" if folder.is_dir() else "is no folder"
         raise ConfigError(f"{folder} {missing}: name the --workdir of a comparison.")
-    config = _parsed(path.read_bytes())
+    config = parsed(path.read_bytes())
     wrong = [name for name, kind in ENTRIES.items() if not isinstance(config.get(name), kind)]
     if not wrong and not all(isinstance(size, int) for size in config["train_sizes"]):
         wrong = ["train_sizes"]
@@ -126,7 +125,7 @@ def _plan(config: Mapping[str, Any], path: Path) -> list[Run]:
 
 def _environment(path: Path) -> dict[str, str]:
     """Of the last report; an interrupted comparison has none yet."""
-    found = _parsed(path.read_bytes() if path.exists() else b"").get("environment")
+    found = parsed(path.read_bytes() if path.exists() else b"").get("environment")
     return found if isinstance(found, dict) else {}
 
 
@@ -139,7 +138,7 @@ def _lines(path: Path, sound: Callable[[Mapping[str, Any]], bool]) -> Iterator[d
         return
     # What follows the last end of line was being written when the process died.
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        value = _parsed(line)
+        value = parsed(line)
         if not sound(value):
             raise ConfigError(f"line {number} of {path} is damaged: delete that line.")
         yield value
@@ -164,12 +163,3 @@ def _names_run(line: Mapping[str, Any]) -> bool:
 
 def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, int | float)
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    """The JSON object in the text; an empty one if there is none."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -150,9 +150,12 @@ def _layers_of(tap: Tap) -> frozenset[str]:
 
 
 def check_names(layers: tuple[str, ...]) -> None:
-    """Refuses one string in the place of a tuple of strings, since it is a sequence too."""
-    if isinstance(layers, str):
-        raise TypeError(f"layers must be a tuple of names, such as ({layers!r},), not a string.")
+    """Refuses anything but a tuple; a string would be a sequence of names too."""
+    if not isinstance(layers, tuple):
+        given, example = repr(layers), "input"
+        if isinstance(layers, str):
+            given, example = "a string", layers
+        raise TypeError(f"layers must be a tuple of names, such as ({example!r},), not {given}.")
 
 
 def split_output(out: Any) -> tuple[jax.Array, jax.Array | None]:

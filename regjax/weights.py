@@ -25,7 +25,7 @@ def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[j
       The arrays, in the pytree's order.
 
     Raises:
-      TypeError: `exclude` is a string.
+      TypeError: `exclude` is not a tuple.
       ValueError: a name in `exclude` is in no path.
 
     Example:
@@ -33,7 +33,7 @@ def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[j
       >>> [w.shape for w in weight_arrays(params)]
       [(2, 3)]
     """
-    if isinstance(exclude, str):
+    if not isinstance(exclude, tuple | None):
         raise TypeError(f"exclude must be None or a tuple of names, but it is {exclude!r}.")
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if exclude is None:

@@ -190,7 +190,7 @@ def test_every_config_takes_a_step(name, arg, random_data, tmp_path):
     config.epochs, config.strategy = 1, "map"
     runs = [run for run in plan(config.to_dict()) if run.method == "baseline"][:2]
     one = problem.Problem(config)
-    ((_, group),) = one.groups(runs)
+    ((_, group),) = one.groups(runs, runs)
     training = Training(group, tmp_path, one.settings(False), Interruption(), tqdm(disable=True))
     scores, progress = training.run()
     assert group.steps == 1
