@@ -37,5 +37,5 @@ def test_a_loaded_network_scores_what_was_recorded(seed, workdir, data):
 
 
 def test_a_run_that_is_not_there_is_one_sentence_that_names_those_that_are(workdir):
-    with pytest.raises(ValueError, match=r"0 finished runs .*'method': 'y'.*method x, train_size 4"):
+    with pytest.raises(ValueError, match=r"0 finished .*'method': 'y'.*method x, train_size 4"):
         trained.load(workdir, "y")
