@@ -64,9 +64,9 @@ def compare(
     if not devices.agree(pending):
         raise ConfigError(f"--workdir={workdir} must be one folder that all processes see alike.")
     if pending:
-        problem = Problem(config)
-        problem.check(pending)
-        with Interruption() as interruption:
+        with journal.alone(), Interruption() as interruption:
+            problem = Problem(config)
+            problem.check(pending)
             _train(problem, runs, pending, journal, interruption, profile)
     if not devices.is_first():
         return {}

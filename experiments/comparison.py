@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +179,25 @@ class Journal:
             self.records = list(self._read())
         except OSError as error:
             raise ConfigError(
-                f"--workdir={workdir} cannot be used ({error}): choose a folder that you may write."
+                f"--workdir={workdir} cannot be used ({error}): choose a folder that you may write "
+                "and that has room."
             ) from None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other commands out of the folder, until this process ends, however it does."""
+        if not self._writes:
+            yield
+            return
+        with self.folder.joinpath(".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"Another process is training in {self.folder}: wait for it, or choose another "
+                    "--workdir."
+                ) from None
+            yield
 
     def _check_config(self, path: Path, config: dict[str, Any]) -> None:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
@@ -204,7 +223,7 @@ class Journal:
         # A run that was being written when the process died has no end of line, and is repeated.
         whole = [line for line in lines if line.endswith(b"\n")]
         if len(whole) < len(lines) and self._writes:
-            self._path.write_bytes(b"".join(whole))
+            os.truncate(self._path, sum(map(len, whole)))
         for number, line in enumerate(whole, 1):
             record = parsed(line)
             if not {*FIELDS, *SCORES} <= record.keys():
@@ -230,12 +249,21 @@ class Journal:
     def append(self, records: list[dict[str, Any]]) -> None:
         """Writes finished runs, whole lines and to the disk; what is not finite is null."""
         strict = [{name: _finite(value) for name, value in r.items()} for r in records]
-        if self._writes:
-            with self._path.open("a") as file:
-                file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in strict)
-                file.flush()
-                os.fsync(file.fileno())
+        try:
+            if self._writes:
+                self._write(json.dumps(record, allow_nan=False) + "\n" for record in strict)
+        except OSError as error:
+            raise OSError(
+                f"{self._path} cannot be written ({error.strerror or error}): make room there, and "
+                "the same command goes on."
+            ) from None
         self.records += strict
+
+    def _write(self, lines: Iterable[str]) -> None:
+        with self._path.open("a") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _finite(value: Any) -> Any:

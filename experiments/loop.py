@@ -121,7 +121,7 @@ class Progress:
                 names = [name for name, steps in broken.items() if steps[run] == first]
                 # Where a term is broken so are these two: the term says more.
                 named = min(names, key=lambda name: (name == "gradient_norm", name == "total"))
-                self.broken[run] = f"step {first}: {named}"
+                self.broken[run] = f"step {first + 1}: {named}"  # as the record counts
                 new.append(run)
         return new
 

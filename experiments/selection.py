@@ -141,4 +141,5 @@ def _diverged(run: Record) -> bool:
     scores = {name: run[name] for name in SCORES}
     if scores["validation_accuracy"] is None:
         del scores["validation_accuracy"]
-    return any(value is None or not math.isfinite(value) for value in scores.values())
+    broken = run.get("diverged") is not None  # it may have recovered, but not soundly
+    return broken or any(v is None or not math.isfinite(v) for v in scores.values())

@@ -52,7 +52,7 @@ class Case(NamedTuple):
 CASES = (
     Case("small_cnn", (8, 8, 1), 50, 5, 25),
     Case("small_cnn", (32, 32, 3), 128, 1, 15),
-    Case("resnet32", (32, 32, 3), 128, 1, 5),
+    Case("resnet32", (32, 32, 3), 128, 1, 3),
 )
 QUICK_CASES = (Case("small_cnn", (4, 4, 1), 8, 1, 2),)
 
@@ -190,7 +190,7 @@ class _Saving:
 def _processor(action: Callable[[], object]) -> float:
     """Median of the processor seconds, of all threads."""
     seconds = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.process_time()
         action()
         seconds.append(time.process_time() - start)

@@ -1,5 +1,7 @@
 """The list of runs, the checks of a config, and the journal."""
 
+import dataclasses
+import errno
 import json
 import math
 
@@ -7,6 +9,7 @@ import pytest
 
 from configs import digits
 from experiments.comparison import ConfigError, Journal, Run, plan
+from experiments.selection import SCORES
 
 
 def config(**changes):
@@ -141,3 +144,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file/runs cannot be used .*choose a folder"):
         Journal(tmp_path / "file" / "runs", config())
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
+    journal = Journal(tmp_path, config())
+    with journal.alone(), pytest.raises(ConfigError, match=r"Another process is training in"):
+        journal.alone().__enter__()
+    with journal.alone():
+        pass
+
+
+def test_a_line_that_was_cut_off_goes_and_the_others_stay_untouched(tmp_path):
+    journal = Journal(tmp_path, config())
+    (first, *_) = plan(config())
+    journal.append([dataclasses.asdict(first) | dict.fromkeys(SCORES, 0.5)])
+    path = tmp_path / "runs.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"method": "x')
+    assert len(Journal(tmp_path, config()).records) == 1
+    assert path.read_bytes() == whole
+
+
+def test_a_full_disk_is_one_sentence_that_names_the_file(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, config())
+
+    def full(lines):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(journal, "_write", full)
+    with pytest.raises(OSError, match=r"runs.jsonl cannot be written \(No space left on device\)"):
+        journal.append([])

@@ -310,14 +310,14 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_last_good_checkpoint(
 ):
     assert main(tmp_path, monkeypatch, collapsing(50.0, runs_at_once=1)) == 0
     sentence = (
-        "x, 20 per class at 50, seed 0: collapse is not finite from step 50 on; the run counts as "
+        "x, 20 per class at 50, seed 0: collapse is not finite from step 51 on; the run counts as "
         "diverged."
     )
     assert capsys.readouterr().err.replace("\r", "\n").splitlines().count(sentence) == 1
     assert names(checkpoints(tmp_path)) == ["20", "40"]
     assert recorded(tmp_path, 50.0)[-1]["step"] == 60
     (run,) = finished(tmp_path)
-    assert run["diverged"] == "step 50: collapse"
+    assert run["diverged"] == "step 51: collapse"
     assert run["train_loss"] is run["test_nll"] is None
 
 
@@ -325,7 +325,7 @@ def test_runs_that_are_trained_with_one_that_diverges_do_not_notice(tmp_path, mo
     both, alone = tmp_path / "both", tmp_path / "alone"
     assert main(both, monkeypatch, collapsing(30.0, 1000.0)) == 0
     assert main(alone, monkeypatch, collapsing(1000.0)) == 0
-    assert [run["diverged"] for run in finished(both)] == ["step 30: collapse", None]
+    assert [run["diverged"] for run in finished(both)] == ["step 31: collapse", None]
     assert finished(both)[1:] == finished(alone)
     assert recorded(both, 1000.0) == recorded(alone, 1000.0)
     assert "80" in names(checkpoints(both))

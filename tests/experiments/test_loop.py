@@ -284,7 +284,7 @@ def test_a_run_that_breaks_stops_and_leaves_the_last_good_checkpoint(tmp_path, c
     feed = Counting(breaks={0: 32})
     scores, progress = training(feed, tmp_path, bar=bar).run()
     assert feed.taken == 40  # the end of that call
-    assert progress == Progress([None], ["step 32: total"])
+    assert progress == Progress([None], ["step 33: total"])
     assert np.isnan(scores["test_nll"]).all()  # not those of step 30, which were good
     assert saved(tmp_path) == [30]
     assert steps(tmp_path, "evaluation") == [10, 20, 30]
@@ -292,7 +292,7 @@ def test_a_run_that_breaks_stops_and_leaves_the_last_good_checkpoint(tmp_path, c
     assert bar.n == 50
     said = capsys.readouterr().err
     assert said == (
-        "m, 5 per class, seed 0: total is not finite from step 32 on; the run counts as diverged.\n"
+        "m, 5 per class, seed 0: total is not finite from step 33 on; the run counts as diverged.\n"
     )
     again = Counting(breaks={0: 32})
     assert training(again, tmp_path).run()[1] == progress
@@ -301,13 +301,13 @@ def test_a_run_that_breaks_stops_and_leaves_the_last_good_checkpoint(tmp_path, c
 
 def test_the_others_of_a_group_go_on_when_one_breaks(undisturbed, tmp_path, capsys):
     scores, progress = training(Counting(3, breaks={2: 17}), tmp_path).run()
-    assert progress.broken == [None, None, "step 17: total"]
+    assert progress.broken == [None, None, "step 18: total"]
     assert progress.total[2] is None
     assert np.array_equal(scores["test_nll"][:2], undisturbed[1]["test_nll"])
     assert [line for line in record(tmp_path) if line["seed"] < 2] == undisturbed[0]
     broken = [line for line in record(tmp_path) if line["seed"] == 2 and line["kind"] == "train"]
     assert [line["total"] is None for line in broken] == [line["step"] > 17 for line in broken]
-    assert capsys.readouterr().err.count("seed 2: total is not finite from step 17 on") == 1
+    assert capsys.readouterr().err.count("seed 2: total is not finite from step 18 on") == 1
 
 
 def test_that_a_run_has_broken_is_remembered_over_a_kill_and_said_once(tmp_path, capsys):
@@ -318,7 +318,7 @@ def test_that_a_run_has_broken_is_remembered_over_a_kill_and_said_once(tmp_path,
     with pytest.raises(MemoryError):
         training(Counting(2, breaks={1: 17}, at=kill), tmp_path).run()
     _, progress = training(Counting(2, breaks={1: 17}), tmp_path).run()
-    assert progress.broken == [None, "step 17: total"]
+    assert progress.broken == [None, "step 18: total"]
     assert capsys.readouterr().err.count("not finite") == 1
 
 
@@ -341,11 +341,11 @@ def test_one_call_that_does_not_compile_is_traced(tmp_path, monkeypatch, capsys)
     ("broken", "expected"),
     [
         ({"isda": NEVER, "total": NEVER}, None),
-        ({"gradient_norm": 7, "isda": 7, "jacobian": NEVER, "total": 7}, "step 7: isda"),
-        ({"gradient_norm": 7, "isda": 9, "jacobian": 8, "total": 7}, "step 7: total"),
-        ({"gradient_norm": 7, "isda": 8, "total": 8}, "step 7: gradient_norm"),
-        ({"gradient_norm": 9, "isda": 9, "jacobian": 3, "total": 3}, "step 3: jacobian"),
-        ({"a": 0, "gradient_norm": 0, "total": 0, "z": 0}, "step 0: a"),
+        ({"gradient_norm": 7, "isda": 7, "jacobian": NEVER, "total": 7}, "step 8: isda"),
+        ({"gradient_norm": 7, "isda": 9, "jacobian": 8, "total": 7}, "step 8: total"),
+        ({"gradient_norm": 7, "isda": 8, "total": 8}, "step 8: gradient_norm"),
+        ({"gradient_norm": 9, "isda": 9, "jacobian": 3, "total": 3}, "step 4: jacobian"),
+        ({"a": 0, "gradient_norm": 0, "total": 0, "z": 0}, "step 1: a"),
     ],
 )
 def test_the_first_term_that_broke_is_named(broken, expected):
@@ -354,5 +354,5 @@ def test_the_first_term_that_broke_is_named(broken, expected):
     assert progress.note([1.0], steps) == ([0] if expected else [])
     assert progress.broken == [expected]
     assert progress.note([np.inf], {"total": np.array([20])}) == ([] if expected else [0])
-    assert progress.broken == [expected or "step 20: total"]
+    assert progress.broken == [expected or "step 21: total"]
     assert progress.total == [None]
