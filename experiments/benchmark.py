@@ -39,8 +39,8 @@ from experiments import (
     training,
     training_benchmark,
 )
+from experiments.benchmark_parts import paired, random_data, random_task
 from experiments.flops import flops
-from experiments.timings import paired
 
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the JSON goes.")
 QUICK = flags.DEFINE_bool("quick", False, "Small shapes, three transforms.")
@@ -103,8 +103,8 @@ class Setting(NamedTuple):
 
 def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
     """The thesis's small network and random images of the setting's shape, ten classes."""
-    task = training_benchmark.random_task("small_cnn", setting.shape)
-    return task, training_benchmark.random_data(4 * setting.batch, setting.shape)
+    data = random_data(4 * setting.batch, setting.shape)
+    return random_task("small_cnn", setting.shape), data
 
 
 class Step:

@@ -23,9 +23,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from experiments.benchmark_parts import random_task
 from experiments.data.folders import quiet
 from experiments.data.streams import Streams, TrainIterator
-from experiments.training_benchmark import Program, random_task
+from experiments.training_benchmark import Program
 
 CLASSES = 1000
 OPTIMIZER = "add_decayed_weights(weight_decay=1e-4) | sgd(momentum=0.9)"

@@ -146,7 +146,7 @@ def train_step(
       axis_name: the mapped axis over which the batch is spread.
 
     Returns:
-      The next state, and scalars: `total`, which was minimised, the loss's metrics, and
+      The next state, and float32 scalars: `total`, which was minimised, the loss's metrics, and
       `gradient_norm`; the same on every device.
     """
     key = jax.random.fold_in(_keys(seed)[1], state.step)
@@ -160,7 +160,8 @@ def train_step(
     if task.decay:
         average = optax.incremental_update(params, average, 1 - task.decay)
     following = TrainState(state.step + 1, params, average, model_state, opt_state, loss_state)
-    return following, metrics | {"gradient_norm": optax.tree.norm(direction)}
+    metrics |= {"gradient_norm": optax.tree.norm(direction)}
+    return following, {name: value.astype(jnp.float32) for name, value in metrics.items()}
 
 
 def grown(loss: rj.Loss, names: tuple[str, ...], share: jax.Array) -> rj.Loss:
@@ -274,9 +275,11 @@ def train_steps(
         )
         return following, jax.tree.map(jnp.add, sums, metrics), broken
 
-    metrics = jax.eval_shape(lambda: one(state, index[0], weight[0])[1])
-    zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-    never = jax.tree.map(lambda m: jnp.full(m.shape, NEVER), metrics)
+    # By name, since to trace a step for them would take as long as to trace the loop.
+    terms = [name for name, stage in loss.named() if stage.definition.kind != "wrapper"]
+    names = ("total", *terms, "gradient_norm")
+    zeros = dict.fromkeys(names, jnp.zeros((), jnp.float32))
+    never = dict.fromkeys(names, jnp.full((), NEVER))
     state, sums, broken = jax.lax.fori_loop(0, count, body, (state, zeros, never))
     return state, jax.tree.map(lambda s: s / count, sums), broken
 

@@ -14,23 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 import regjax as rj
-import regjax.flax
-from experiments import models, optimizers
+from experiments.benchmark_parts import paired, random_data, random_task
 from experiments.checkpoints import Checkpoints
 from experiments.comparison import Run
-from experiments.data.preprocessing import normalise
 from experiments.loop import STEPS_PER_CALL
 from experiments.monitor import Monitor
 from experiments.parallel import Parallel
 from experiments.sweep import stack
-from experiments.timings import paired
-from experiments.training import Data, Task
+from experiments.training import Task
 
 INTERVAL = 100  # steps between checkpoints
 MOST_PERCENT = 2.0
@@ -72,31 +67,6 @@ TABLES = {
         _COLUMNS | {"one_by_one_ms": ".2f", "ratio": ".2f"},
     ),
 }
-
-
-def random_task(
-    model: str,
-    shape: tuple[int, int, int],
-    *,
-    classes: int = 10,
-    optimizer: str = "adam",
-    dtype: Any = jnp.float32,
-) -> Task:
-    """A network of the papers for images of that shape."""
-
-    def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
-        network = models.create(model, shape, classes, nnx.Rngs(key), axis_name=axis_name)
-        return regjax.flax.bind(network, head="head")
-
-    return Task(build, optimizers.optimizer(optimizer, 1e-3), normalise, classes, dtype)
-
-
-def random_data(count: int, shape: tuple[int, int, int], classes: int = 10) -> Data:
-    """So many images of noise."""
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (count, *shape)).astype(np.uint8)
-    label = generator.integers(0, classes, count).astype(np.int32)
-    return Data(jnp.asarray(image), jnp.asarray(label))
 
 
 class Program:

@@ -19,7 +19,7 @@ LOSSES = {
     "cross entropy": "cross_entropy",
     "NFM": (
         "cross_entropy | noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, "
-        "layers=('input', 'conv1'))"
+        "layers=('input', 'hidden'))"
     ),
     "ISDA": "isda(strength=0.5)",
 }
@@ -28,6 +28,10 @@ FLAGS = [
     f"--config.losses={LOSSES!r}",
     "--config.strengths={}",
     "--config.train_sizes=(4,)",
+    "--config.model=tiny",
+    # Adam would make steps of what is 0 but for rounding.
+    "--config.optimizer=sgd(momentum=0.9)",
+    "--config.learning_rate=0.1",
     "--config.seeds=1",
     "--config.epochs=2",
     "--config.batch_size=16",
@@ -48,7 +52,7 @@ def start(count, workdir, data, *more):
     }
     processes = []
     for index in range(count):
-        command = [sys.executable, "-m", "experiments.classify", *FLAGS, f"--workdir={workdir}"]
+        command = [sys.executable, "tests/tiny_classify.py", *FLAGS, f"--workdir={workdir}"]
         if count > 1:
             command.append(f"--config.distributed=localhost:{port},{index},{count}")
         processes.append(

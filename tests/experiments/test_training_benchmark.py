@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments import benchmark, communication_benchmark, stream_benchmark, training_benchmark
+from experiments.benchmark_parts import random_task
 from experiments.communication_benchmark import Case
 from experiments.data.streams import Streams
 
@@ -37,7 +38,7 @@ def test_a_checkpoint_has_the_parameters_and_adams_two_copies(quick):
 
 
 def test_both_ways_take_the_same_steps():
-    task = training_benchmark.random_task("small_cnn", TINY)
+    task = random_task("small_cnn", TINY)
     programs = [training_benchmark.Program(task, TINY, 8, steps=2) for _ in range(2)]
     assert programs[0].call() > 0
     assert programs[1].one_by_one() > 0
