@@ -27,10 +27,12 @@ from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from experiments import commands, devices, report, tables
-from experiments.comparison import ConfigError, Journal, Run, plan
+from experiments.comparison import ConfigError, Journal, Run, alone, plan
 from experiments.interruption import Interruption, StoppedError
 from experiments.loop import Group, Progress, Scores, Training
 from experiments.problem import Problem
+
+OWN = ("distributed", "data_dir", "workers")  # entries in which processes may differ
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to compare.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/classify", "Folder for the results.")
@@ -59,20 +61,23 @@ def compare(
     """
     plain = config.to_dict()
     runs = plan(plain)
-    journal = Journal(workdir, plain, writes=devices.is_first())
-    pending = journal.pending(runs)
-    if not devices.agree(pending):
-        raise ConfigError(f"--workdir={workdir} must be one folder that all processes see alike.")
-    if pending:
-        with journal.alone(), Interruption() as interruption:
+    with alone(workdir, devices.is_first()), Interruption() as interruption:
+        journal = Journal(workdir, plain, writes=devices.is_first())
+        pending = journal.pending(runs)
+        if not devices.agree((pending, {n: v for n, v in plain.items() if n not in OWN})):
+            raise ConfigError(
+                f"All processes must have the same config and see --workdir={workdir} alike, but "
+                "they do not: start them with one command."
+            )
+        if pending:
             problem = Problem(config)
             problem.check(pending)
             _train(problem, runs, pending, journal, interruption, profile)
-    if not devices.is_first():
-        return {}
-    environment = devices.environment() | {"command": commands.line()}
-    paths = tables.write(workdir, journal.of(runs), plain, environment)
-    return paths | {"report": report.write([Path(workdir)], Path(workdir, "report.html"))}
+        if not devices.is_first():
+            return {}
+        environment = devices.environment() | {"command": commands.line()}
+        paths = tables.write(workdir, journal.of(runs), plain, environment)
+        return paths | {"report": report.write([Path(workdir)], Path(workdir, "report.html"))}
 
 
 def _train(
@@ -94,7 +99,9 @@ def _train(
             settings = problem.settings(profile)
             scores, progress = Training(group, folder, settings, interruption, bar).run()
             journal.append(_records(name, group, scores, progress))
-            profile = False
+            profile = profile and not (folder / "profile").exists()
+    if profile and not silent:
+        print("No trace was written: --profile needs more than one call of steps.", file=sys.stderr)
 
 
 def _records(name: str, group: Group, scores: Scores, progress: Progress) -> list[dict[str, Any]]:
@@ -148,7 +155,8 @@ def _failed(error: jax.errors.JaxRuntimeError) -> NoReturn:
 def _stopped(stopped: StoppedError) -> NoReturn:
     if devices.is_first():
         name = signal.Signals(stopped.number).name if stopped.number else "another process"
-        text = f"Stopped by {name}, saved at step {stopped.step}: the same command goes on."
+        saved = f"saved at step {stopped.step}" if stopped.step else "nothing was lost"
+        text = f"Stopped by {name}, {saved}: the same command goes on."
         print(text, file=sys.stderr)
     sys.exit(130 if stopped.number == signal.SIGINT else 0)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import jax
 from absl import app, flags
 
 EXAMPLE = "--config=configs/digits.py"
@@ -18,7 +20,9 @@ EARLIER = "Configuration is not available because of an earlier failure to load:
 
 def stop(message: object) -> NoReturn:
     """Ends the program because of bad input, with one sentence and exit code 2."""
-    print(message, file=sys.stderr)
+    print(message, file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(2)  # an orderly end would wait for the other processes, and they for this one
     sys.exit(2)
 
 

@@ -8,7 +8,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,49 @@ def _check_growing(name: Any, losses: Sequence[rj.Loss]) -> None:
         )
 
 
+@contextlib.contextmanager
+def alone(workdir: str | os.PathLike[str], writes: bool = True) -> Iterator[None]:
+    """Makes the folder and keeps other commands out, until this process ends, however it does.
+
+    Args:
+      workdir: the folder.
+      writes: whether this process writes, or another one does.
+
+    Raises:
+      ConfigError: it cannot be written, or another process trains in it.
+    """
+    if not os.fspath(workdir):
+        raise ConfigError("--workdir is empty: name a folder.")
+    if not writes:
+        yield
+        return
+    with _usable(workdir):
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        file = Path(workdir, ".lock").open("w")  # noqa: SIM115 - it is closed below
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"Another process is training in {workdir}: wait for it, or choose another "
+                "--workdir."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+@contextlib.contextmanager
+def _usable(workdir: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"--workdir={workdir} cannot be used ({error}): choose a folder that you may write and "
+            "that has room."
+        ) from None
+
+
 class Journal:
     """The finished runs of a work folder, one JSON line each, and the config they belong to."""
 
@@ -169,35 +212,12 @@ class Journal:
         Raises:
           ConfigError: it cannot be written, is damaged, or holds runs of another config.
         """
-        if not os.fspath(workdir):
-            raise ConfigError("--workdir is empty: name a folder.")
         self._path, self._writes = Path(workdir, "runs.jsonl"), writes
         self.folder = self._path.parent
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with _usable(workdir):
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._check_config(self._path.with_name("config.json"), dict(config))
             self.records = list(self._read())
-        except OSError as error:
-            raise ConfigError(
-                f"--workdir={workdir} cannot be used ({error}): choose a folder that you may write "
-                "and that has room."
-            ) from None
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keeps other commands out of the folder, until this process ends, however it does."""
-        if not self._writes:
-            yield
-            return
-        with self.folder.joinpath(".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"Another process is training in {self.folder}: wait for it, or choose another "
-                    "--workdir."
-                ) from None
-            yield
 
     def _check_config(self, path: Path, config: dict[str, Any]) -> None:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
@@ -251,7 +271,7 @@ class Journal:
         strict = [{name: _finite(value) for name, value in r.items()} for r in records]
         try:
             if self._writes:
-                self._write(json.dumps(record, allow_nan=False) + "\n" for record in strict)
+                self._write("".join(json.dumps(r, allow_nan=False) + "\n" for r in strict))
         except OSError as error:
             raise OSError(
                 f"{self._path} cannot be written ({error.strerror or error}): make room there, and "
@@ -259,10 +279,10 @@ class Journal:
             ) from None
         self.records += strict
 
-    def _write(self, lines: Iterable[str]) -> None:
-        with self._path.open("a") as file:
-            file.writelines(lines)
-            file.flush()
+    def _write(self, lines: str) -> None:
+        # In one piece, so that of runs that were trained together all are recorded or none.
+        with self._path.open("ab", buffering=0) as file:
+            file.write(lines.encode())
             os.fsync(file.fileno())
 
 

@@ -41,7 +41,8 @@ class Memory:
     def __init__(self, dataset: sources.Dataset, held_out: int) -> None:
         """Takes over a data set, of which `held_out` training images a class are not trained on."""
         both = zip(dataset.train, dataset.test, strict=True)
-        self.data = training.Data(*map(np.concatenate, both))  # type: ignore[arg-type]
+        self.data: Any = training.Data(*map(np.concatenate, both))  # type: ignore[arg-type]
+        self._label = np.asarray(self.data.label)
         self.classes, self.shape = dataset.classes, dataset.train.image.shape[1:]
         self._train, self._held_out = dataset.train.label, held_out
         self.tests = len(self._train) + np.arange(len(dataset.test.label), dtype=np.int32)
@@ -52,6 +53,10 @@ class Memory:
         if size == 0:
             train = np.setdiff1d(np.arange(len(self._train), dtype=np.int32), held_out)
         return train, held_out
+
+    def labels(self, index: np.ndarray) -> np.ndarray:
+        """The classes of examples."""
+        return self._label[index]
 
     def steps_per_epoch(self, size: int, batch: int) -> float:
         """Batches in an epoch, the last of which may be filled up."""
@@ -89,7 +94,7 @@ class _MemoryFeed:
 
     def _batches(self, seed: int, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Index and weight of the steps from one on, as many as the compiled program expects."""
-        length = len(self._epoch(seed, 0)[0])
+        length = -(-len(self._train[seed]) // self._batch)
         each = [
             [part[i % length] for part in self._epoch(seed, i // length)]
             for i in range(step, step + count)
@@ -105,6 +110,9 @@ class _MemoryFeed:
     def state(self) -> dict[str, Any]:
         return {}  # a batch follows from the step
 
+    def close(self) -> None:
+        pass
+
     def restore(self, state: dict[str, Any]) -> None:
         pass
 
@@ -119,7 +127,7 @@ class _MemoryFeed:
         padded[:, :size] = index
         # On this process's own devices, where the logits may be those of all processes.
         logits = np.asarray(self._program.predict_all(states, padded.reshape(len(index), -1, rows)))
-        scores = _score(logits[:, :size], memory.data.label[index], len(memory.tests))
+        scores = _score(logits[:, :size], memory.labels(index), len(memory.tests))
         return {name: np.asarray(values)[: self._real] for name, values in scores.items()}
 
 
@@ -138,7 +146,7 @@ class Stream:
       shape: of an image.
     """
 
-    data = None
+    data: Any = None
 
     def __init__(self, streams: Streams) -> None:
         """Takes over an opened data set."""
@@ -188,6 +196,9 @@ class _StreamFeed:
 
     def state(self) -> dict[str, Any]:
         return self._state
+
+    def close(self) -> None:
+        self._source.close()
 
     def restore(self, state: dict[str, Any]) -> None:
         self._ahead.clear()

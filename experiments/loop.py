@@ -48,6 +48,9 @@ class Feed(Protocol):
     def restore(self, state: dict[str, Any]) -> None:
         """Goes where it was."""
 
+    def close(self) -> None:
+        """Ends what reads."""
+
     def evaluate(self, states: Any) -> Scores:
         """The scores of every run, each `[R]` or `[R, C]`."""
 
@@ -170,7 +173,10 @@ class Training:
         group, keep = self._group, self._settings.keep_checkpoints
         states, scores = group.feed.start(), None
         where = self._folder / "checkpoints"
-        with Checkpoints(where, keep=keep, belongs_to=group.belongs_to) as checkpoints:
+        with (
+            contextlib.closing(group.feed),
+            Checkpoints(where, keep=keep, belongs_to=group.belongs_to) as checkpoints,
+        ):
             states = self._restored(checkpoints, states)
             if self._stop():
                 raise StoppedError(self._interruption.received, self._step)
@@ -251,7 +257,9 @@ class Training:
         self, checkpoints: Checkpoints, states: Any, scores: Scores | None, monitor: Monitor | None
     ) -> None:
         every, stop = self._settings.checkpoint_steps, self._stop()
-        if not (stop or self._step == self._group.steps or (every and self._step % every == 0)):
+        regular = self._step == self._group.steps or (every and self._step % every == 0)
+        # What was scored is saved, for it may be the best.
+        if not (stop or regular or scores):
             return
         if monitor is not None:
             monitor.sync()  # the record is never behind the checkpoints

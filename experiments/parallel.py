@@ -76,7 +76,7 @@ class Parallel:
         if kind == "pmap" and jax.process_count() > 1:
             raise ValueError("config.parallelism='pmap' runs in one process only: use 'shard_map'.")
         self.mesh, self._task, self._shape, self._kind = devices.mesh(fsdp), task, shape, kind
-        self._data = None if data is None else jax.device_put(data, self._sharding())
+        self.data = None if data is None else jax.device_put(data, self._sharding())
         self._places: Any = None
         self._start = functools.partial(_start, task, shape)  # one object, compiled once
         self._jitted = functools.cache(self._compile)
@@ -127,7 +127,7 @@ class Parallel:
           The next state, and `train_steps`'s means and first broken steps, each `[1]`.
         """
         program = self._jitted(_advance, 1, 2)
-        shared, batch = (self._data, np.int32(count)), (self._split(index), self._split(weight))
+        shared, batch = (self.data, np.int32(count)), (self._split(index), self._split(weight))
         with self._mesh_set():
             state, metrics = program(shared, state, _first(losses), _first(seeds), *batch)
         means, broken = jax.tree.map(lambda x: x[None], metrics)
@@ -164,7 +164,7 @@ class Parallel:
 
     def predict_all(self, state: TrainState, index: np.ndarray) -> jax.Array:
         """Logits `[1, K * B, C]` of the examples `index [1, K, B]`."""
-        return self._predict_all(self._data, state, self._split(index))[None]
+        return self._predict_all(self.data, state, self._split(index))[None]
 
     def _split(self, x: np.ndarray) -> jax.Array:
         """Of `x [1, K, B]`, which all processes have, `[K, B]` split along its examples."""
@@ -252,13 +252,7 @@ def _synchronised(task: Task) -> Task:
 
     def build(key: jax.Array) -> rj.Forward:
         forward = task.build(key, axis_name="data")
-
-        def apply(params: Any, state: Any, x: jax.Array, key: Any, *rest: Any) -> rj.Outputs:
-            if key is not None:
-                key = jax.random.fold_in(key, jax.lax.axis_index("data"))
-            return forward.apply(params, state, x, key, *rest)
-
-        return forward.replace(apply=apply)
+        return training.salted(forward, lambda: jax.lax.axis_index("data"))
 
     return dataclasses.replace(task, build=build)
 

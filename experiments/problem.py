@@ -63,7 +63,13 @@ class Problem:
         for method, (text, size) in each.items():
             task, program = self._program(self._key(size))
             self._check_network(task)
-            rows = self._config.batch_size + -self._config.batch_size % program.batch_multiple
+            missing = -self._config.batch_size % program.batch_multiple
+            if missing and self._config.data == "stream":
+                raise ConfigError(
+                    f"config.batch_size={self._config.batch_size} must be a multiple of "
+                    f"{program.batch_multiple}, the devices times config.accumulate."
+                )
+            rows = self._config.batch_size + missing
             try:
                 training.check(task, self._source.shape, rj.parse(text), rows)
             except (TypeError, ValueError) as error:
@@ -99,7 +105,7 @@ class Problem:
                 if not part:
                     continue
                 # Groups of other runs, after the config has grown, are others.
-                sign = zlib.crc32(repr([(run.strength, run.seed) for run in part]).encode())
+                sign = zlib.crc32(repr(part).encode())
                 yield slug(f"{method}-{size}-{sign:08x}"), self._group(part)
 
     def settings(self, profile: bool) -> Settings:
@@ -137,7 +143,11 @@ class Problem:
             examples=config.batch_size * len(runs),
             rate=self._rate(self._steps_per_epoch(size)),
             belongs_to={name: plain[name] for name in SHARED}
-            | {"runs": [dataclasses.asdict(run) for run in runs]},
+            | {
+                "runs": [dataclasses.asdict(run) for run in runs],
+                "devices": program.runs_multiple,
+                "runs_at_once": "1" if config.runs_at_once == 1 else "several",
+            },
         )
 
     def _key(self, size: int) -> float:
@@ -174,10 +184,14 @@ class Problem:
             steps=round(config.epochs * steps_per_epoch),
         )
         if config.runs_at_once > 1 and source.data is not None:
-            return task, Sweep(task, source.data, config.strategy or None)
+            sweep = Sweep(task, source.data, config.strategy or None)
+            source.data = sweep.data  # on the device once, for all programs
+            return task, sweep
         # What the compiler makes of CPU convolutions sends their activations under "jit".
         kind = config.parallelism or ("shard_map" if config.fsdp == 1 else "jit")
-        return task, Parallel(task, source.data, source.shape, kind, config.fsdp)
+        parallel = Parallel(task, source.data, source.shape, kind, config.fsdp)
+        source.data = parallel.data
+        return task, parallel
 
 
 def _evenly(runs: list[Run], most: int) -> list[list[Run]]:

@@ -87,7 +87,7 @@ class Sweep:
         runs = whole = None
         if self.strategy == "sharded":
             runs, whole = (NamedSharding(_mesh(), spec) for spec in (P("runs"), P()))
-        self._data = jax.device_put(data, whole)
+        self.data = jax.device_put(data, whole)
         self._init = program(training.init)
         self._init_loss = program(
             lambda task, *run: training.init_loss(task, data.image.shape[1:], *run)
@@ -123,9 +123,9 @@ class Sweep:
         Returns:
           The next states, and `train_steps`'s means and first broken steps, each `[R]`.
         """
-        shared = (self._data, np.int32(count))
+        shared = (self.data, np.int32(count))
         return self._advance(shared, states, losses, seeds, index, weight)
 
     def predict_all(self, states: TrainState, index: np.ndarray) -> jax.Array:
         """Logits `[R, K * B, C]` of the examples `index [R, K, B]`."""
-        return self._predict_all((self._data,), states, index)
+        return self._predict_all((self.data,), states, index)

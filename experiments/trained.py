@@ -35,7 +35,7 @@ def load(
     Returns:
       The network with its trained parameters (their moving average, where the config has one) and
       BatchNorm's running averages: `load(...)(image).logits`, for normalised images. A finished
-      run's last checkpoint, as it was scored.
+      run's last checkpoint, in float32; the config's data set must be there.
 
     Raises:
       ValueError: there is no such run, or several; says which there are.
@@ -55,10 +55,15 @@ def load(
             f"are: {finished or 'none'}."
         )
     (record,) = found
+    if record.get("diverged") or "group" not in record:
+        why = "it diverged" if record.get("diverged") else "it is of an older version"
+        raise ValueError(f"{workdir} holds no trained network of {asked}: {why}.")
+    # Wherever it was trained, here it is whole.
+    config = ConfigDict(dict(folder.config) | {"runs_at_once": 1, "fsdp": 1, "parallelism": ""})
     stored = checkpoints.arrays(
         Path(workdir, "training", record["group"], "checkpoints"), record["steps"]
     )
-    task, state = Problem(ConfigDict(dict(folder.config))).shapes(record["train_size"])
+    task, state = Problem(config).shapes(record["train_size"])
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:
         array = stored[jax.tree_util.keystr(path)]

@@ -192,14 +192,15 @@ def _gradient(
     assert state.loss_state is not None
     whole, start = _sum(jnp.sum(batch.weight), axis_name), state.loss_state.step
 
-    def part(carry: Any, batch: rj.Batch) -> tuple[Any, Any]:
+    def part(carry: Any, numbered: tuple[jax.Array, rj.Batch]) -> tuple[Any, Any]:
+        number, batch = numbered
         assert batch.weight is not None
         model_state, loss_state = carry
         # All parts are one step, for schedules; draws go by the examples' index.
         loss_state = loss_state._replace(step=start)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
-            forward = task.forward(params, model_state)
+            forward = salted(task.forward(params, model_state), lambda: number)
             result, following = loss.apply(loss_state, forward, batch, key)
             return rj.total(result, batch, axis_name=axis_name), (result, following)
 
@@ -217,16 +218,27 @@ def _gradient(
 
     carry = (state.model_state, state.loss_state)
     if task.accumulate == 1:
-        (model_state, loss_state), (direction, metrics) = part(carry, batch)
+        (model_state, loss_state), (direction, metrics) = part(carry, (jnp.int32(0), batch))
         return direction, metrics, model_state, loss_state
 
     def split(x: jax.Array) -> jax.Array:
         # Every part takes its examples from all devices.
         return x.reshape(-1, task.accumulate, *x.shape[1:]).swapaxes(0, 1)
 
-    (model_state, loss_state), parts = jax.lax.scan(part, carry, jax.tree.map(split, batch))
+    numbered = (jnp.arange(task.accumulate), jax.tree.map(split, batch))
+    (model_state, loss_state), parts = jax.lax.scan(part, carry, numbered)
     direction, metrics = jax.tree.map(lambda x: x.sum(0), parts)
     return direction, metrics, model_state, loss_state
+
+
+def salted(forward: rj.Forward, salt: Callable[[], jax.Array]) -> rj.Forward:
+    """The network with other dropout masks for every salt, for use inside the current trace."""
+
+    def apply(params: Any, state: Any, x: jax.Array, key: Any, *rest: Any) -> rj.Outputs:
+        key = None if key is None else jax.random.fold_in(key, salt())
+        return forward.apply(params, state, x, key, *rest)
+
+    return forward.replace(apply=apply)
 
 
 def _sum(x: jax.Array, axis_name: str | None) -> jax.Array:

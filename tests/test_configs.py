@@ -172,7 +172,6 @@ def random_data(monkeypatch):
     monkeypatch.setattr(problem, "Streams", Opened)
 
 
-@pytest.mark.nnx
 @pytest.mark.parametrize("name", [*CONFIGS, "configs/thesis/table2:quick"])
 def test_every_loss_fits_the_network(name, random_data):
     config = get(*name.split(":"))

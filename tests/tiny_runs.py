@@ -14,6 +14,7 @@ import regjax as rj
 import regjax.flax
 from experiments import optimizers, training
 from experiments.data.preprocessing import normalise
+from experiments.models import layers
 
 CLASSES, SHAPE, COUNT, WIDTH = 4, (4, 4, 1), 48, 8
 
@@ -23,7 +24,7 @@ class Network(nnx.Module):
 
     def __init__(self, rngs: nnx.Rngs, norm: bool, dropout: float, axis_name: str | None):
         self.hidden = nnx.Linear(16, WIDTH, rngs=rngs)
-        self.norm = nnx.BatchNorm(WIDTH, axis_name=axis_name, rngs=rngs) if norm else None
+        self.norm = layers.BatchNorm(WIDTH, axis_name=axis_name, rngs=rngs) if norm else None
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
         self.head = nnx.Linear(WIDTH, CLASSES, rngs=rngs)
 

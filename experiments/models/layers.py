@@ -59,7 +59,14 @@ Conv = functools.partial(
     kernel_init=nnx.initializers.glorot_uniform(),
 )
 Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.glorot_uniform())
-BatchNorm = functools.partial(nnx.BatchNorm, momentum=0.99, epsilon=1e-3)
+# The statistics stay float32, and what is normalised stays what it is: bfloat16 does not become
+# float32 by meeting them.
+BatchNorm = functools.partial(
+    nnx.BatchNorm,
+    momentum=0.99,
+    epsilon=1e-3,
+    promote_dtype=lambda arrays, **_: arrays,
+)
 
 
 def max_pool(

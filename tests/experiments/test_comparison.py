@@ -8,7 +8,7 @@ import math
 import pytest
 
 from configs import digits
-from experiments.comparison import ConfigError, Journal, Run, plan
+from experiments.comparison import ConfigError, Journal, Run, alone, plan
 from experiments.selection import SCORES
 
 
@@ -147,10 +147,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
-    journal = Journal(tmp_path, config())
-    with journal.alone(), pytest.raises(ConfigError, match=r"Another process is training in"):
-        journal.alone().__enter__()
-    with journal.alone():
+    with alone(tmp_path), pytest.raises(ConfigError, match=r"Another process is training in"):
+        alone(tmp_path).__enter__()
+    with alone(tmp_path):
         pass
 
 

@@ -110,7 +110,8 @@ def products(jaxpr):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_products_are_taken_in_the_given_type(dtype):
-    chosen, loss = task(dtype=jnp.dtype(dtype)), numbers("cross_entropy")
+    """Behind BatchNorm too, whose statistics are float32."""
+    chosen, loss = task(dtype=jnp.dtype(dtype), norm=True), numbers("cross_entropy")
     index, weight = batches(0, 8, 1)
 
     def step(state):
@@ -119,6 +120,15 @@ def test_products_are_taken_in_the_given_type(dtype):
 
     traced = jax.make_jaxpr(step)(start(chosen, loss, SEED))
     assert products(traced.jaxpr) == {jnp.dtype(dtype)}
+
+
+def test_the_parts_of_a_batch_have_dropout_masks_of_their_own():
+    forward = task(dropout=0.5).build(jax.random.key(0))
+    salted = [training.salted(forward, lambda n=n: jnp.int32(n)) for n in (0, 0, 1)]
+    image = data().image[:8].astype(jnp.float32)
+    first, again, other = (each(image, jax.random.key(1)).logits for each in salted)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
 
 
 def test_bfloat16_keeps_its_state_in_float32_and_comes_close():

@@ -195,7 +195,7 @@ TABLE = [
     entry("fsdp", "3", "must divide the number of devices, which is 8", ALONE),
     entry("fsdp", "2", "needs config.runs_at_once=1, not 2"),
     entry("fsdp", "2", "needs config.parallelism='jit'", ALONE, "--config.parallelism=pmap"),
-    entry("parallelism", "pjit", "config.parallelism is 'pjit', but it can be 'jit' or"),
+    entry("parallelism", "pjit", "config.parallelism is 'pjit', but it can be '' or 'jit' or"),
     entry("strategy", "pmap", "config.strategy is 'pmap', but it can be '' or 'vmap' or"),
     entry("dtype", "float16", "config.dtype is 'float16', but it can be 'float32' or 'bfloat16'"),
     entry("data", "disk", "config.data is 'disk', but it can be 'memory' or 'stream'"),
