@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -124,32 +125,35 @@ def main() -> None:
         paths = compare(CONFIG.value, WORKDIR.value, PROFILE.value)
     except (ConfigError, OSError, ValueError, TypeError) as error:
         commands.stop(error)
-    except jax.errors.JaxRuntimeError as error:
-        _failed(error)
     except StoppedError as stopped:
         _stopped(stopped)
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on where this stopped.", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        _failed(error)
     if paths:
         print(paths["table"].read_text(encoding="utf-8"))
         print("Written to " + ", ".join(str(path) for path in paths.values()))
 
 
-def _failed(error: jax.errors.JaxRuntimeError) -> NoReturn:
-    reason = str(error).splitlines()[0].rstrip(".")
+def _failed(error: Exception) -> NoReturn:
+    reason = (str(error).splitlines() or [""])[0].rstrip(".")
     if "RESOURCE_EXHAUSTED" in reason:
         commands.stop(
             f"The device has too little memory ({reason}): a smaller config.batch_size, a larger "
             "config.accumulate, or with several runs at once a smaller config.runs_at_once needs "
             "less."
         )
-    if jax.process_count() > 1:
-        # At once: an orderly end would wait for the process that is gone.
+    if not jax.distributed.is_initialized():
+        raise error
+    if isinstance(error, jax.errors.JaxRuntimeError):
         text = f"Another process has ended ({reason}): start all of them again, and they go on."
-        print(text, file=sys.stderr, flush=True)
-        os._exit(1)
-    raise error
+        print(text, file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)  # an orderly end would wait for the other processes, and they for this one
 
 
 def _stopped(stopped: StoppedError) -> NoReturn:
