@@ -139,6 +139,8 @@ def is_accuracy(quantity: str) -> bool:
 
 def _line(axes: Axes, curve: Curve, scale: float, style: plots.Style) -> None:
     mean, std = scale * curve.mean, scale * curve.std
+    if len(mean) == 1:  # a point, of which no line can be drawn
+        style = style | {"markevery": None}
     axes.plot(curve.epoch, mean, **style)
     band = {"color": style["color"], "alpha": 0.1, "linewidth": 0}
     axes.fill_between(curve.epoch, mean - std, mean + std, **band)

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import regjax as rj
-from experiments import benchmark, isda_benchmark, training, training_benchmark
+from experiments import benchmark, benchmark_parts, isda_benchmark, training
 
 
 class Network(nnx.Module):
@@ -27,7 +27,7 @@ class Network(nnx.Module):
 
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
     monkeypatch.setattr(benchmark, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
-    monkeypatch.setattr(training_benchmark.models, "create", Network)
+    monkeypatch.setattr(benchmark_parts.models, "create", Network)
     result = benchmark.run(quick=True)
     plain, double, isda = result["transforms"]["rows"]
     names = [row["transform"] for row in (plain, double, isda)]

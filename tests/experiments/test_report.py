@@ -532,3 +532,11 @@ def test_the_command(tmp_path):
     assert failed.stderr == (
         f"{tmp_path / 'none'} is no folder: name the --workdir of a comparison.\n"
     )
+
+
+def test_a_curve_of_one_point_is_seen():
+    cells = {("m", 5): curves.Curve(np.array([2.0]), np.array([0.5]), np.array([0.0]))}
+    look = plots.styles(["m"], [])
+    (line,) = curves.draw("test_accuracy", cells, look).axes[0].lines
+    assert line.get_markevery() is None
+    assert line.get_marker() not in ("", "None")
