@@ -40,7 +40,7 @@ def base() -> ConfigDict:
     # The record: epochs between evaluations (0: only at the end), steps between checkpoints, how
     # many of the last are kept.
     config.evaluate_epochs = 0.0
-    config.checkpoint_steps = 500
+    config.checkpoint_steps = 1000
     config.keep_checkpoints = 2
     # The devices. So many runs are trained together, each on one device ("vmap", "map", "sharded",
     # or "" for the platform's default). With 1 a run is spread over all devices, by "jit",
