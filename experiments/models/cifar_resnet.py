@@ -4,41 +4,23 @@ import jax
 from flax import nnx
 
 from experiments.models import layers
+from experiments.models.layers import residual_conv, residual_norm
 
 STAGES = ((16, 1), (32, 2), (64, 2))  # filters, stride
-
-
-def _conv(channels: int, filters: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
-    """Without a bias, padded alike on both sides, from N(0, sqrt(2 / (size^2 filters)))."""
-    edge = (size // 2, size // 2)
-    return layers.Conv(
-        channels,
-        filters,
-        (size, size),
-        strides=stride,
-        padding=(edge, edge),
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        rngs=rngs,
-    )
-
-
-def _norm(filters: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    return layers.BatchNorm(filters, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 
 class BasicBlock(nnx.Module):
     """Two 3 x 3 convolutions, and a shortcut, 1 x 1 where the shape changes; ReLU comes last."""
 
     def __init__(self, channels: int, filters: int, stride: int, *, rngs: nnx.Rngs):
-        self.conv1 = _conv(channels, filters, 3, stride, rngs)
-        self.norm1 = _norm(filters, rngs)
-        self.conv2 = _conv(filters, filters, 3, 1, rngs)
-        self.norm2 = _norm(filters, rngs)
+        self.conv1 = residual_conv(channels, filters, 3, stride, rngs)
+        self.norm1 = residual_norm(filters, rngs)
+        self.conv2 = residual_conv(filters, filters, 3, 1, rngs)
+        self.norm2 = residual_norm(filters, rngs)
         self.project = stride != 1 or channels != filters
         if self.project:
-            self.shortcut = _conv(channels, filters, 1, stride, rngs)
-            self.shortcut_norm = _norm(filters, rngs)
+            self.shortcut = residual_conv(channels, filters, 1, stride, rngs)
+            self.shortcut_norm = residual_norm(filters, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Features [B, H / stride, W / stride, filters] of x [B, H, W, channels]."""
@@ -70,8 +52,8 @@ class CifarResNet(nnx.Module):
         blocks, rest = divmod(depth - 2, 6)
         if blocks < 1 or rest:
             raise ValueError(f"a ResNet for CIFAR has 6 n + 2 layers, not {depth}.")
-        self.conv = _conv(image_shape[-1], 16, 3, 1, rngs)
-        self.norm = _norm(16, rngs)
+        self.conv = residual_conv(image_shape[-1], 16, 3, 1, rngs)
+        self.norm = residual_norm(16, rngs)
         stages, channels = [], 16
         for filters, stride in STAGES:
             first = BasicBlock(channels, filters, stride, rngs=rngs)

@@ -69,6 +69,26 @@ BatchNorm = functools.partial(
 )
 
 
+def residual_conv(channels: int, filters: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
+    """A ResNet's convolution: no bias, equal padding, from N(0, sqrt(2 / (size^2 filters)))."""
+    edge = (size // 2, size // 2)
+    return Conv(
+        channels,
+        filters,
+        (size, size),
+        strides=stride,
+        padding=(edge, edge),
+        use_bias=False,
+        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        rngs=rngs,
+    )
+
+
+def residual_norm(filters: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """A ResNet's BatchNorm, whose averages move by a tenth."""
+    return BatchNorm(filters, momentum=0.9, epsilon=1e-5, rngs=rngs)
+
+
 def max_pool(
     x: jax.Array,
     window_shape: Sequence[int] = (2, 2),

@@ -4,28 +4,10 @@ import jax
 from flax import nnx
 
 from experiments.models import layers
+from experiments.models.layers import residual_conv, residual_norm
 
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4  # filters at a block's end, in filters of its middle
-
-
-def _conv(channels: int, filters: int, size: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
-    """Without a bias, padded alike on both sides, from N(0, sqrt(2 / (size^2 filters)))."""
-    edge = (size // 2, size // 2)
-    return layers.Conv(
-        channels,
-        filters,
-        (size, size),
-        strides=stride,
-        padding=(edge, edge),
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        rngs=rngs,
-    )
-
-
-def _norm(filters: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    return layers.BatchNorm(filters, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 
 class Bottleneck(nnx.Module):
@@ -33,16 +15,16 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, channels: int, filters: int, stride: int, *, rngs: nnx.Rngs):
         wide = EXPANSION * filters
-        self.conv1 = _conv(channels, filters, 1, 1, rngs)
-        self.norm1 = _norm(filters, rngs)
-        self.conv2 = _conv(filters, filters, 3, stride, rngs)
-        self.norm2 = _norm(filters, rngs)
-        self.conv3 = _conv(filters, wide, 1, 1, rngs)
-        self.norm3 = _norm(wide, rngs)
+        self.conv1 = residual_conv(channels, filters, 1, 1, rngs)
+        self.norm1 = residual_norm(filters, rngs)
+        self.conv2 = residual_conv(filters, filters, 3, stride, rngs)
+        self.norm2 = residual_norm(filters, rngs)
+        self.conv3 = residual_conv(filters, wide, 1, 1, rngs)
+        self.norm3 = residual_norm(wide, rngs)
         self.project = stride != 1 or channels != wide
         if self.project:
-            self.shortcut = _conv(channels, wide, 1, stride, rngs)
-            self.shortcut_norm = _norm(wide, rngs)
+            self.shortcut = residual_conv(channels, wide, 1, stride, rngs)
+            self.shortcut_norm = residual_norm(wide, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Features [B, H / stride, W / stride, 4 filters] of x [B, H, W, channels]."""
@@ -66,8 +48,8 @@ class ResNet50(nnx.Module):
     """
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int, *, rngs: nnx.Rngs):
-        self.conv = _conv(image_shape[-1], 64, 7, 2, rngs)
-        self.norm = _norm(64, rngs)
+        self.conv = residual_conv(image_shape[-1], 64, 7, 2, rngs)
+        self.norm = residual_norm(64, rngs)
         stages, channels = [], 64
         for i, blocks in enumerate(BLOCKS):
             filters = 64 * 2**i

@@ -12,7 +12,7 @@ from flax import nnx
 import regjax as rj
 import regjax.flax as rf
 from experiments import models
-from experiments.models import cifar_resnet
+from experiments.models import cifar_resnet, layers
 
 SHAPE = (32, 32, 3)
 
@@ -92,7 +92,7 @@ def test_a_block_ends_with_the_relu_of_branch_plus_shortcut():
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_strided_convolutions_are_centred_on_every_second_pixel(size):
-    convolution = cifar_resnet._conv(2, 2, size, 2, nnx.Rngs(0))
+    convolution = layers.residual_conv(2, 2, size, 2, nnx.Rngs(0))
     kernel = jnp.zeros((size, size, 2, 2)).at[size // 2, size // 2].set(jnp.eye(2))
     convolution.kernel[...] = kernel
     x = jax.random.normal(jax.random.key(0), (2, 8, 6, 2))
