@@ -107,9 +107,7 @@ class Checkpoints:
         self._check_config(about["belongs_to"])
         leaves = _leaves(like)
         self._check_leaves(about["leaves"], _described(leaves))
-        files = [self._file(step, process) for process in range(about["processes"])]
-        pieces = [piece for file in files for piece in leaf_files.read(file)]
-        values = leaf_files.whole(pieces, {name: leaf.shape for name, leaf in leaves.items()})
+        values = _values(self._folder, step, about)
         placed = [_place(values[name], leaf) for name, leaf in leaves.items()]
         state = jax.tree.unflatten(jax.tree.structure(like), placed)
         return Restored(step, jax.block_until_ready(state), about["data"])
@@ -238,12 +236,17 @@ def arrays(folder: Path, step: int) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint by name, whatever its config; OSError if it is damaged."""
     try:
         about = leaf_files.read_about(orbax_manager.file(folder, step, 0))
-        files = [orbax_manager.file(folder, step, i) for i in range(about["processes"])]
-        pieces = [piece for file in files for piece in leaf_files.read(file)]
-        shapes = {name: _shape(text) for name, text in about["leaves"].items()}
-        return leaf_files.whole(pieces, shapes)
+        return _values(folder, step, about)
     except DamagedError as error:
         raise OSError(f"The checkpoint of step {step} in {folder} is damaged ({error}).") from None
+
+
+def _values(folder: Path, step: int, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint, from the files of all processes that wrote it."""
+    files = [orbax_manager.file(folder, step, i) for i in range(about["processes"])]
+    pieces = [piece for file in files for piece in leaf_files.read(file)]
+    shapes = {name: _shape(text) for name, text in about["leaves"].items()}
+    return leaf_files.whole(pieces, shapes)
 
 
 def _shape(described: str) -> tuple[int, ...]:

@@ -89,7 +89,8 @@ class Settings:
 
     Attributes:
       evaluate_epochs: epochs between evaluations; 0 for only one, at the end.
-      checkpoint_steps: steps between checkpoints; 0 for only one, at the end.
+      checkpoint_steps: steps between checkpoints; what is evaluated, and the end, are saved too. 0
+        for no others.
       keep_checkpoints: how many of the last are kept, besides the best.
       selection: "validation" or "test", by whose accuracy the best is found.
       profile: whether to trace a few steps.
