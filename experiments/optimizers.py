@@ -6,15 +6,15 @@ schedule = "step(epochs=(80, 120), factor=0.1)"
 
 from __future__ import annotations
 
-import ast
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from experiments import calls
 
 EXAMPLE = "'add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)'"
 
@@ -77,7 +77,7 @@ def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> o
     Example:
       `schedule("cosine(warmup=5)", 0.1, steps_per_epoch=391, epochs=200)`
     """
-    name, given = _read(text, "schedule")
+    name, given = calls.read(text, "schedule", "step(epochs=(80, 120), factor=0.1)")
     warmup = given.pop("warmup", 0)
     if not isinstance(warmup, int | float) or not 0 <= warmup <= epochs:
         raise ValueError(f"warmup in {text!r} must be from 0 to {epochs} epochs.")
@@ -121,7 +121,7 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
 
 
 def _call(module: Any, text: str, kind: str, **more: Any) -> optax.GradientTransformation:
-    name, given = _read(text, kind)
+    name, given = calls.read(text, kind, EXAMPLE)
     function = getattr(module, name, None)
     try:
         made = function(**more, **given) if callable(function) else None
@@ -136,31 +136,5 @@ def _call(module: Any, text: str, kind: str, **more: Any) -> optax.GradientTrans
     return made
 
 
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [repr(error)])[0].rstrip(".")
-
-
-def _read(text: str, kind: str) -> tuple[str, dict[str, Any]]:
-    """A name and its keyword arguments, literals all of them."""
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
-        unnamed = bool(call.args) or any(k.arg is None for k in call.keywords)
-        if not isinstance(call.func, ast.Name) or unnamed:
-            raise ValueError(text)
-        given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        if len(given) < len(call.keywords) or not all(map(_is_finite, given.values())):
-            raise ValueError(text)
-        return call.func.id, given
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        example = "step(epochs=(80, 120), factor=0.1)" if kind == "schedule" else EXAMPLE
-        raise ValueError(
-            f"the {kind} {text!r} cannot be read: write a name with keyword arguments, finite "
-            f"numbers, such as {example}."
-        ) from None

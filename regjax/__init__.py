@@ -11,7 +11,7 @@ from regjax import (
     traces,
     weights,
 )
-from regjax.augment import cutout
+from regjax.augment import cutout, random_crop, random_flip
 from regjax.base import Loss, LossState, Point, Result, total
 from regjax.batch import Batch, example_keys
 from regjax.explicit import expected_loss, explicit_augmentation, learned_augmentation
@@ -69,6 +69,8 @@ __all__ = [
     "parse",
     "penalty",
     "puzzlemix",
+    "random_crop",
+    "random_flip",
     "semantic",
     "statistics",
     "total",

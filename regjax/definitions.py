@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import math
 import numbers
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,8 @@ class Definition:
     def is_number(self, argument: str) -> bool:
         """Whether the argument is a leaf of the loss's pytree."""
         annotation = self.arguments[argument].annotation
-        kinds = typing.get_args(annotation) or (annotation,)
+        union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+        kinds = typing.get_args(annotation) if union else (annotation,)
         return any(kind in _NUMBERS for kind in kinds)
 
     def bind(self, given: dict[str, Any]) -> Stage:

@@ -1,11 +1,13 @@
-"""The architectures of the papers, by name."""
+"""The architectures of the papers, by name, with arguments such as `preact_resnet18(width=16)`."""
 
 import functools
+import inspect
 from collections.abc import Callable
 
 from flax import nnx
 
-from experiments.models import cifar_resnet, resnet, thesis
+from experiments import calls
+from experiments.models import cifar_resnet, preact_resnet, resnet, thesis
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "small_cnn": thesis.SmallCNN,
@@ -15,33 +17,62 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
         for depth in (20, 32, 44, 56, 110)
     },
     "resnet50": resnet.ResNet50,
+    "preact_resnet18": preact_resnet.preact_resnet18,
+    "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
+    "wide_resnet28_10": functools.partial(preact_resnet.wide_resnet28, width=10),
 }
 
 
 def create(
-    name: str,
+    text: str,
     image_shape: tuple[int, int, int],
     classes: int,
     rngs: nnx.Rngs,
     *,
     axis_name: str | None = None,
 ) -> nnx.Module:
-    """Build the model `name` for images [H, W, K] and `classes` logits.
+    """Build a model for images [H, W, K] and `classes` logits.
 
     Args:
-      name: one of `MODELS`.
+      text: one of `MODELS`, with keyword arguments of its own.
       image_shape: (height, width, channels).
       classes: number of logits.
       rngs: source of the initial parameters.
       axis_name: in a `pmap` or `shard_map`, the axis over which BatchNorm takes its statistics.
 
     Raises:
-      ValueError: there is no model of that name.
+      ValueError: there is no model of that name, or it does not take these arguments.
+
+    Example:
+      `create("preact_resnet18(width=16)", (32, 32, 3), 10, nnx.Rngs(0))`
     """
+    name, given = calls.read(text, "model", "preact_resnet18(width=16)")
     if name not in MODELS:
         raise ValueError(f"Unknown model {name!r}; known models: {', '.join(MODELS)}.")
-    model = MODELS[name](image_shape, classes, rngs=rngs)
+    _check(name, given)
+    model = MODELS[name](image_shape, classes, rngs=rngs, **given)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, nnx.BatchNorm):
             module.axis_name = axis_name
     return model
+
+
+def _check(name: str, given: dict[str, object]) -> None:
+    """Refuses arguments that the model has not, or of another type than its default's."""
+    parameters = inspect.signature(MODELS[name]).parameters.values()
+    known = {p.name: p.default for p in parameters if p.default is not p.empty}
+    for argument, value in given.items():
+        if argument not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes no arguments"
+            raise ValueError(f"the model {name} {takes}, but was given {argument!r}.")
+        if type(value) is not type(known[argument]) or not _fits(value):
+            raise ValueError(
+                f"the model {name}'s {argument} must be like {known[argument]!r}, not {value!r}."
+            )
+
+
+def _fits(value: object) -> bool:
+    """Whether it can be a width, or a rate of dropout."""
+    if isinstance(value, bool | str):
+        return True
+    return 1 <= value < 2**16 if isinstance(value, int) else isinstance(value, float) and value < 1

@@ -71,6 +71,8 @@ TABLE = {
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
+    "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
+    "random_flip": ["random_flip"],
 }
 # Those for which a network with BatchNorm tells frozen statistics from the batch's own.
 FROZEN = [

@@ -1,0 +1,1 @@
+"""The experiments of "Noisy Feature Mixup" (Lim et al., 2022)."""
