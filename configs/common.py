@@ -51,10 +51,13 @@ def base() -> ConfigDict:
     config.parallelism = ""
     config.fsdp = 1
     config.distributed = ""
-    # What is compared, and the published numbers to stand beside.
+    # What is compared; what the trained networks are tested against, by name an expression of
+    # experiments/perturbations.py; and the published numbers to stand beside.
     config.losses = ConfigDict()
     config.strengths = ConfigDict()
+    config.perturbations = ConfigDict()
     config.published = ConfigDict()
+    config.published_robustness = ConfigDict()
     config.published_source = ""
     config.published_seeds = 0
     config.published_for = ()

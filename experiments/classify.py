@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,11 +27,14 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from experiments import commands, devices, report, tables
-from experiments.comparison import ConfigError, Journal, Run, alone, plan
+from experiments import commands, devices, report, scoring, tables
+from experiments.comparison import ConfigError, Run, plan
 from experiments.interruption import Interruption, StoppedError
+from experiments.journal import Journal, alone
 from experiments.loop import Group, Progress, Scores, Training
+from experiments.perturbation_entries import read_all
 from experiments.problem import Problem
+from experiments.robustness import Perturbation
 
 OWN = ("distributed", "data_dir", "workers")  # entries in which processes may differ
 
@@ -64,20 +67,25 @@ def compare(
     runs = plan(plain)
     with alone(workdir, devices.is_first()), Interruption() as interruption:
         journal = Journal(workdir, plain, writes=devices.is_first())
-        pending = journal.pending(runs)
-        if not devices.agree((pending, {n: v for n, v in plain.items() if n not in OWN})):
+        pending, against = journal.pending(runs), read_all(plain["perturbations"])
+        untested = scoring.missing(journal, runs, against)
+        if not devices.agree((pending, untested, {n: v for n, v in plain.items() if n not in OWN})):
             raise ConfigError(
                 f"All processes must have the same config and see --workdir={workdir} alike, but "
                 "they do not: start them with one command."
             )
-        if pending:
+        if pending or untested:
             problem = Problem(config)
             problem.check(pending)
-            _train(problem, runs, pending, journal, interruption, profile)
+            problem.check_perturbations(runs, against)
+            for _ in _train(problem, runs, pending, journal, interruption, profile):
+                _test(problem, runs, against, journal, interruption)
+            _test(problem, runs, against, journal, interruption)
         if not devices.is_first():
             return {}
         environment = devices.environment() | {"command": commands.line()}
-        paths = tables.write(workdir, journal.of(runs), plain, environment)
+        tested = journal.robustness.records
+        paths = tables.write(workdir, journal.of(runs), plain, environment, tested)
         return paths | {"report": report.write([Path(workdir)], Path(workdir, "report.html"))}
 
 
@@ -88,21 +96,47 @@ def _train(
     journal: Journal,
     interruption: Interruption,
     profile: bool,
-) -> None:
+) -> Iterator[None]:
+    """Trains group after group; what is done with the networks of each is the caller's."""
     total = sum(problem.steps(run) for run in pending)
-    silent = not devices.is_first()
-    look = {"unit": "step", "smoothing": 0.05, "dynamic_ncols": True, "disable": silent}
-    # Not shown before the first steps, so that what is wrong until then is all that is said.
-    with tqdm(total=total, delay=1e-3, **look) as bar:
+    with _bar(total, "step") as bar:
         for name, group in problem.groups(runs, pending):
             bar.set_description(group.name, refresh=False)
             folder = journal.folder / "training" / name
             settings = problem.settings(profile)
             scores, progress = Training(group, folder, settings, interruption, bar).run()
-            journal.append(_records(name, group, scores, progress))
+            journal.runs.append(_records(name, group, scores, progress))
             profile = profile and not (folder / "profile").exists()
-    if profile and not silent:
+            yield
+    if profile and pending and devices.is_first():
         print("No trace was written: --profile needs more than one call of steps.", file=sys.stderr)
+
+
+def _test(
+    problem: Problem,
+    runs: Sequence[Run],
+    against: Mapping[str, Perturbation],
+    journal: Journal,
+    interruption: Interruption,
+) -> None:
+    """Tests the networks that have been trained and not been tested yet."""
+    untested = scoring.missing(journal, runs, against)
+    with _bar(sum(map(len, untested.values())), "test") as bar:
+        for name, perturbations in untested.items():
+            scoring.score(problem, journal, name, perturbations, interruption, bar)
+
+
+def _bar(total: int, unit: str) -> tqdm:
+    # Not shown before the first steps, so that what is wrong until then is all that is said.
+    return tqdm(
+        total=total,
+        unit=unit,
+        delay=1e-3,
+        smoothing=0.05,
+        dynamic_ncols=True,
+        disable=not devices.is_first() or not total,
+        leave=unit == "step",
+    )
 
 
 def _records(name: str, group: Group, scores: Scores, progress: Progress) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ TEXTS = (
     "published_source",
 )
 SERIES = ("train_sizes", "mean", "std", "growing", "published_for")
-SECTIONS = ("losses", "strengths", "published")
+SECTIONS = ("losses", "strengths", "perturbations", "published", "published_robustness")
 
 # The least values of numbers; those that are not FRACTIONAL are whole.
 LEAST = {

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from experiments import devices
 from experiments.checkpoints import Checkpoints
-from experiments.comparison import Run
+from experiments.comparison import ConfigError, Run
 from experiments.interruption import Interruption, StoppedError
 from experiments.monitor import Monitor
+from experiments.robustness import Perturbation
 from experiments.selection import amount
 from experiments.training import NEVER
 
@@ -53,6 +54,9 @@ class Feed(Protocol):
 
     def evaluate(self, states: Any) -> Scores:
         """The scores of every run, each `[R]` or `[R, C]`."""
+
+    def perturbed(self, states: Any, perturbation: Perturbation) -> Scores:
+        """The scores of every run on perturbed test images, each `[R, L]`, one for each level."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +196,24 @@ class Training:
                     self._save(checkpoints, states, scores, monitor)
         self._bar.update((group.steps - self._step) * len(group.runs))
         return scores or group.feed.evaluate(states), self._progress
+
+    def trained(self) -> Any:
+        """The states at the end of the training, out of their checkpoint.
+
+        Raises:
+          ConfigError: there is none, or it is of another config.
+        """
+        where = self._folder / "checkpoints"
+        keep, belongs_to = self._settings.keep_checkpoints, self._group.belongs_to
+        with Checkpoints(where, keep=keep, belongs_to=belongs_to) as checkpoints:
+            restored = checkpoints.restore(self._group.feed.start())
+        if restored is None or restored.step != self._group.steps:
+            raise ConfigError(
+                f"{where} has no whole checkpoint of the end of the training, which the "
+                f"perturbations need: delete the lines of group {self._folder.name!r} in "
+                "runs.jsonl, and it is trained again."
+            )
+        return restored.state
 
     def _restored(self, checkpoints: Checkpoints, states: Any) -> Any:
         restored = checkpoints.restore(states)

@@ -24,7 +24,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import regjax as rj
-from experiments import devices, training
+from experiments import devices, robustness, training
+from experiments.robustness import Perturbation
 from experiments.training import Data, Metrics, Task, TrainState
 
 KINDS = ("jit", "shard_map", "pmap")
@@ -88,6 +89,14 @@ class Parallel:
             functools.partial(training.predict_all, task),
             in_shardings=(None, None, self._sharding(None, AXES)),
             out_shardings=self._sharding(),
+        )
+        self._perturbed = functools.cache(self._new_perturbed)
+        self._perturbed_all = functools.cache(
+            lambda perturbation: jax.jit(
+                functools.partial(robustness.perturbed_all, task, perturbation),
+                in_shardings=(None, None, self._sharding(None, AXES)),
+                out_shardings=self._sharding(),
+            )
         )
 
     runs_multiple = 1
@@ -166,11 +175,36 @@ class Parallel:
         """Logits `[1, K * B, C]` of the examples `index [1, K, B]`."""
         return self._predict_all(self.data, state, self._split(index))[None]
 
+    def perturbed(
+        self, state: TrainState, perturbation: Perturbation, batch: Sequence[jax.Array]
+    ) -> tuple[jax.Array, ...]:
+        """Logits `[L, B, C]` at all levels, of a placed batch's images, labels and indices.
+
+        Followed by the batch's other parts, all whole on each device.
+        """
+        return self._perturbed(perturbation)(state, *batch)
+
+    def perturbed_all(
+        self, state: TrainState, perturbation: Perturbation, index: np.ndarray, data: Data | None
+    ) -> jax.Array:
+        """Logits `[1, L, K * B, C]` of `index [1, K, B]`, as `Sweep.perturbed_all`."""
+        data = self.data if data is None else jax.device_put(data, self._sharding())
+        return self._perturbed_all(perturbation)(data, state, self._split(index))[None]
+
     def _split(self, x: np.ndarray) -> jax.Array:
         """Of `x [1, K, B]`, which all processes have, `[K, B]` split along its examples."""
         return jax.make_array_from_callback(
             x.shape[1:], self._sharding(None, AXES), lambda part: x[0][part]
         )
+
+    def _new_perturbed(self, perturbation: Perturbation) -> Callable[..., tuple[jax.Array, ...]]:
+        def program(
+            state: TrainState, image: jax.Array, label: jax.Array, index: jax.Array, *rest: Any
+        ) -> tuple[jax.Array, ...]:
+            of = (self._task, perturbation, state)
+            return (robustness.perturbed(*of, image, label, index), label, *rest)
+
+        return jax.jit(program, out_shardings=self._sharding())
 
     def _sharding(self, *spec: Any) -> NamedSharding:
         return NamedSharding(self.mesh, P(*spec))

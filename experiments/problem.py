@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,16 +18,18 @@ from ml_collections import ConfigDict
 
 import regjax as rj
 import regjax.flax
-from experiments import models, optimizers, training
+from experiments import models, optimizers, robustness, training
 from experiments.comparison import SHARED, Run
 from experiments.data import sources
 from experiments.data.preprocessing import normalise
 from experiments.data.streams import Streams
 from experiments.entries import ConfigError
-from experiments.feeds import Memory, Stream
 from experiments.loop import Group, Settings
+from experiments.memory_feed import Memory
 from experiments.monitor import slug
 from experiments.parallel import Parallel
+from experiments.robustness import Perturbation
+from experiments.stream_feed import Stream
 from experiments.sweep import Sweep
 
 
@@ -49,7 +51,7 @@ class Problem:
             )
         else:
             dataset = sources.load(config.dataset, config.data_dir or None)
-            self._source = Memory(dataset, config.validation_per_class)
+            self._source = Memory(dataset, config.validation_per_class, config.data_dir or None)
         self._program = functools.cache(self._new_program)
 
     def check(self, runs: Iterable[Run]) -> None:
@@ -74,6 +76,23 @@ class Problem:
                 training.check(task, self._source.shape, rj.parse(text), rows)
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"config.losses.{method}: {error}") from error
+
+    def check_perturbations(
+        self, runs: Iterable[Run], perturbations: Mapping[str, Perturbation]
+    ) -> None:
+        """Traces each on each network, and looks whether what it reads is there."""
+        task, _ = self._program(self._key(next(iter(runs)).train_size))
+        state = jax.eval_shape(functools.partial(training.init, task), np.uint32(0))
+        image = jax.ShapeDtypeStruct((1, *self._source.shape), jnp.uint8)
+        label = jax.ShapeDtypeStruct((1,), jnp.int32)
+        for name, perturbation in perturbations.items():
+            look = functools.partial(robustness.perturbed, task, perturbation)
+            try:
+                jax.eval_shape(look, state, image, label, label)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"config.perturbations[{name!r}]: {error}") from error
+            if isinstance(self._source, Memory):
+                self._source.check(perturbation)
 
     def _check_steps(self, runs: Sequence[Run]) -> None:
         config, steps = self._config, max(map(self.steps, runs), default=0)
@@ -106,7 +125,7 @@ class Problem:
                     continue
                 # Groups of other runs, after the config has grown, are others.
                 sign = zlib.crc32(repr(part).encode())
-                yield slug(f"{method}-{size}-{sign:08x}"), self._group(part)
+                yield slug(f"{method}-{size}-{sign:08x}"), self.group(part)
 
     def settings(self, profile: bool) -> Settings:
         """What else happens during the training."""
@@ -131,7 +150,8 @@ class Problem:
     def _steps_per_epoch(self, size: int) -> float:
         return self._source.steps_per_epoch(size, self._config.batch_size)
 
-    def _group(self, runs: Sequence[Run]) -> Group:
+    def group(self, runs: Sequence[Run]) -> Group:
+        """The group of runs that are trained together."""
         config, size = self._config, runs[0].train_size
         _, program = self._program(self._key(size))
         plain = config.to_dict()

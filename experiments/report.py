@@ -23,7 +23,7 @@ import jinja2
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import by_class, commands, curves, plots, run_folder, tables
+from experiments import by_class, commands, curves, plots, robustness_tables, run_folder, tables
 from experiments.comparison import ConfigError, Run
 from experiments.run_folder import RunFolder
 from experiments.selection import SELECTIONS, Row, amount
@@ -127,6 +127,7 @@ def _section(folder: RunFolder) -> dict[str, Any]:
         "unfinished": _named(folder.unfinished),
         "diverged": _named(folder.diverged),
         "figures": list(_figures(folder)),
+        **_robustness(folder),
         "curves": list(_curves(folder)),
         "classes": list(by_class.tables(folder)),
         "command": setup.pop("command", None),
@@ -134,6 +135,24 @@ def _section(folder: RunFolder) -> dict[str, Any]:
         "losses": config["losses"],
         "config": json.dumps(config, indent=2, ensure_ascii=False),
     }
+
+
+def _robustness(folder: RunFolder) -> dict[str, Any]:
+    """Tables, figures and sentences about what the networks were tested on."""
+    config, paper = folder.config, bool(tables.published(folder.config))
+    found = robustness_tables.gather(config, folder.chosen, folder.robustness, paper)
+    tested, said = tables.robust(found, folder.chosen, folder.records, config)
+    figures = []
+    for size, each in tables.tested_figures(found, folder.chosen, list(config["losses"])):
+        if "robustness" in each:
+            text = "Lines are means, bands standard deviations over the seeds; 0 is without."
+            title = f"Accuracy under perturbations, {amount(size)}"
+            figures.append(_figure(title, each["robustness"], text))
+        if "corruptions" in each:
+            text = "Means over severities and seeds."
+            title = f"Accuracy under corruptions, {amount(size)}"
+            figures.append(_figure(title, each["corruptions"], text))
+    return {"tested": tested, "tested_figures": figures, "tested_remarks": said}
 
 
 def _results(folder: RunFolder) -> list[dict[str, Any]]:

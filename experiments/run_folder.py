@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import regjax as rj
-from experiments.comparison import FIELDS, PLACEHOLDER, ConfigError, Run, parsed
+from experiments.comparison import PLACEHOLDER, ConfigError, Run
+from experiments.journal import ROBUSTNESS, parsed, run_of
 from experiments.selection import SCORES, SELECTIONS, Record, Row, select, summarize
 from experiments.tables import with_versions
 
@@ -37,6 +38,7 @@ class RunFolder:
       planned: all runs of the config.
       records: the finished ones among them, in that order.
       environment: hardware and versions by name, as far as they were recorded.
+      robustness: the scores under perturbations.
     """
 
     name: str
@@ -44,6 +46,7 @@ class RunFolder:
     planned: Sequence[Run]
     records: Sequence[Record]
     environment: Mapping[str, str]
+    robustness: Sequence[Record]
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -58,12 +61,12 @@ class RunFolder:
     @property
     def diverged(self) -> list[Run]:
         """The runs that ended with a number that is not finite."""
-        return [_run(r) for r in self.records if summarize([r])[0].diverged]
+        return [run_of(r) for r in self.records if summarize([r])[0].diverged]
 
     @property
     def unfinished(self) -> list[Run]:
         """The runs that have not ended yet."""
-        finished = {_run(record) for record in self.records}
+        finished = {run_of(record) for record in self.records}
         return [run for run in self.planned if run not in finished]
 
     def metrics(self) -> Iterator[Mapping[str, Any]]:
@@ -82,10 +85,11 @@ def read(name: str | os.PathLike[str]) -> RunFolder:
     folder = Path(name)
     config = _config(folder)
     planned = _plan(config, folder / "config.json")
-    finished = {_run(record): record for record in _lines(folder / "runs.jsonl", _is_record)}
+    finished = {run_of(record): record for record in _lines(folder / "runs.jsonl", _is_record)}
     records = [finished[run] for run in planned if run in finished]
     environment = with_versions(_environment(folder / "results.json"), records)
-    return RunFolder(os.fspath(name), config, planned, records, environment)
+    robustness = [*_lines(folder / "robustness.jsonl", _is_tested)]
+    return RunFolder(os.fspath(name), config, planned, records, environment, robustness)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -129,10 +133,6 @@ def _environment(path: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _run(record: Record) -> Run:
-    return Run(**{name: record[name] for name in FIELDS})
-
-
 def _lines(path: Path, sound: Callable[[Mapping[str, Any]], bool]) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
@@ -149,6 +149,12 @@ def _is_record(line: Mapping[str, Any]) -> bool:
     classes = line.get("class_accuracy") or []  # which older records have not
     names = _names_run(line) and isinstance(line.get("loss"), str) and isinstance(classes, list)
     return names and all(map(_is_number, scores + classes))
+
+
+def _is_tested(line: Mapping[str, Any]) -> bool:
+    series = [line.get(name) for name in ROBUSTNESS]
+    same = all(isinstance(s, list) and len(s) == len(series[0] or ()) for s in series)
+    return _names_run(line) and same and all(_is_number(v) for s in series for v in s or ())
 
 
 def _is_metric(line: Mapping[str, Any]) -> bool:

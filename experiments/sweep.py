@@ -20,7 +20,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import regjax as rj
-from experiments import training
+from experiments import robustness, training
+from experiments.robustness import Perturbation
 from experiments.training import Data, Metrics, Task, TrainState
 
 STRATEGIES = ("vmap", "map", "sharded")
@@ -96,6 +97,12 @@ class Sweep:
             training.train_steps, donate_argnums=1, out_shardings=(runs, whole, whole)
         )
         self._predict_all = program(training.predict_all, out_shardings=whole)
+        self._perturbed_all = functools.cache(
+            lambda perturbation: program(
+                lambda task, *run: robustness.perturbed_all(task, perturbation, *run),
+                out_shardings=whole,
+            )
+        )
 
     batch_multiple = 1
 
@@ -129,3 +136,12 @@ class Sweep:
     def predict_all(self, states: TrainState, index: np.ndarray) -> jax.Array:
         """Logits `[R, K * B, C]` of the examples `index [R, K, B]`."""
         return self._predict_all((self.data,), states, index)
+
+    def perturbed_all(
+        self, states: TrainState, perturbation: Perturbation, index: np.ndarray, data: Data | None
+    ) -> jax.Array:
+        """Logits `[R, L, K * B, C]` of `index [R, K, B]`, at all levels of a perturbation.
+
+        The examples are `data`'s, or where it is None those that are trained on and tested.
+        """
+        return self._perturbed_all(perturbation)((data or self.data,), states, index)

@@ -1,4 +1,4 @@
-"""What a comparison says: a table beside the paper's, two plots, and all of it as JSON.
+"""What a comparison says: tables beside the paper's, plots, and all of it as JSON.
 
 The strengths are chosen in selection.py, the figures drawn in plots.py. A config has the entries of
 configs/digits.py; its published numbers are `{method: {"train size": (mean, std)}}` in percent, for
@@ -8,13 +8,14 @@ the data set and the model that `published_for` names.
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments import plots
+from experiments import plots, robustness_plots, robustness_tables
+from experiments.robustness_tables import Robustness
 from experiments.selection import SELECTIONS, Record, Row, amount, select, summarize
 
 Config = Mapping[str, Any]
@@ -25,17 +26,20 @@ def write(
     records: Sequence[Record],
     config: Config,
     environment: Mapping[str, str],
+    robustness: Sequence[Record] = (),
 ) -> dict[str, Path]:
-    """Writes results.json, table.md and the two plots; each file appears whole or not at all.
+    """Writes results.json, table.md and the plots; each file appears whole or not at all.
 
     Args:
       workdir: an existing folder.
       records: the finished runs, see selection.py.
       config: the comparison's config.
       environment: hardware and versions by name, for the table's footer.
+      robustness: the scores under perturbations, of robustness.jsonl.
 
     Returns:
-      The files' paths: "results", "table", "accuracy_by_size", "accuracy_by_strength".
+      The files' paths: "results", "table", "accuracy_by_size", "accuracy_by_strength"; where
+      networks were tested, "robustness" and "corruptions".
 
     Raises:
       ValueError: if there are no records, or as `selection.select` does.
@@ -43,23 +47,71 @@ def write(
     if not records:
         raise ValueError("There is nothing to report: no run has finished.")
     rows, chosen = summarize(records), select(records, config["selection"])
-    methods, folder = list(config["losses"]), Path(workdir)
+    folder = Path(workdir)
     environment = with_versions(environment, records)
+    found = robustness_tables.gather(config, chosen, robustness, bool(published(config)))
     # The numbers come first, so that no trouble with a figure can lose them.
-    results = replace(folder / "results.json", _results(rows, chosen, config, environment))
-    table = replace(folder / "table.md", markdown(rows, chosen, config, environment).encode())
-    by_size = plots.accuracy_by_size(chosen, methods, published(config))
-    by_strength = plots.accuracy_by_strength(rows, chosen, methods)
-    return {
-        "results": results,
-        "table": table,
-        "accuracy_by_size": _png(folder / "accuracy_by_size.png", by_size),
-        "accuracy_by_strength": _png(folder / "accuracy_by_strength.png", by_strength),
+    results = _results(rows, chosen, config, environment)
+    results["robustness"] = [dataclasses.asdict(tested) for tested in found.tested.values()]
+    text = json.dumps(results, indent=2, allow_nan=False).encode()
+    tested = robust(found, chosen, records, config)
+    table = markdown(rows, chosen, config, environment, tested).encode()
+    paths = {
+        "results": replace(folder / "results.json", text),
+        "table": replace(folder / "table.md", table),
     }
+    for name, figure in _figures(rows, chosen, found, config).items():
+        paths[name] = replace(folder / f"{name}.png", plots.render(figure, "png"))
+    return paths
+
+
+def _figures(
+    rows: Sequence[Row], chosen: Sequence[Row], found: Robustness, config: Config
+) -> dict[str, Figure]:
+    methods = list(config["losses"])
+    figures = {
+        "accuracy_by_size": plots.accuracy_by_size(chosen, methods, published(config)),
+        "accuracy_by_strength": plots.accuracy_by_strength(rows, chosen, methods),
+    }
+    for size, figure in tested_figures(found, chosen, methods):
+        several = len(config["train_sizes"]) > 1
+        figures |= {f"{name}_{size}" if several else name: each for name, each in figure.items()}
+    return figures
+
+
+def tested_figures(
+    found: Robustness, chosen: Sequence[Row], methods: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Figure]]]:
+    """Yields, for every training size at which networks were tested, its figures by name."""
+    for size in sorted({size for size, _, _ in found.tested}):
+        figures, mine = {}, [row for row in chosen if row.train_size == size]
+        names = {name for at, _, name in found.tested if at == size}
+        if names & set(found.named(corruptions=False)):
+            figures["robustness"] = robustness_plots.curves(found, mine, methods)
+        if names & set(found.named(corruptions=True)):
+            figures["corruptions"] = robustness_plots.corruptions(found, mine, methods)
+        yield size, figures
+
+
+def robust(
+    found: Robustness, chosen: Sequence[Row], records: Sequence[Record], config: Config
+) -> tuple[list[robustness_tables.Table], list[str]]:
+    """The tables of what the networks were tested on, and what is to be said of the attacks."""
+    if not found.tested:
+        return [], []
+    sizes = config["train_sizes"]
+    tables = [*robustness_tables.tables(found, list(config["losses"]), sizes)]
+    tables += [robustness_tables.calibration(records, chosen, size) for size in sizes]
+    classes = max((len(r.get("class_accuracy", ())) for r in records), default=0)
+    return tables, [*robustness_tables.gradients(found, classes)] if classes else []
 
 
 def markdown(
-    rows: Sequence[Row], chosen: Sequence[Row], config: Config, environment: Mapping[str, str]
+    rows: Sequence[Row],
+    chosen: Sequence[Row],
+    config: Config,
+    environment: Mapping[str, str],
+    tested: tuple[Sequence[robustness_tables.Table], Sequence[str]] = ((), ()),
 ) -> str:
     """Returns the table: a line per method, a column per training size, the paper's beside it.
 
@@ -68,6 +120,7 @@ def markdown(
       chosen: the chosen ones among them.
       config: the comparison's config.
       environment: hardware and versions by name.
+      tested: tables and sentences of `robust`, which follow.
     """
     cells = {(row.method, row.train_size): row for row in chosen}
     columns = [["method", *(name.replace("|", r"\|") for name in config["losses"])]]
@@ -77,7 +130,8 @@ def markdown(
     lines.insert(1, "|" + " --- |" * len(columns))
     facts = (f"{name}: {value}" for name, value in environment.items() if name != "command")
     footer = "; ".join(facts)
-    parts = [_caption(config), "\n".join(lines), _unfinished(rows, config), footer]
+    parts = [_caption(config), "\n".join(lines), _unfinished(rows, config)]
+    parts += [*(table.markdown() for table in tested[0]), *tested[1], footer]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -163,9 +217,9 @@ def with_versions(environment: Mapping[str, str], records: Sequence[Record]) -> 
 
 def _results(
     rows: Sequence[Row], chosen: Sequence[Row], config: Config, environment: Mapping[str, str]
-) -> bytes:
+) -> dict[str, Any]:
     paper = published(config)
-    results = {
+    return {
         "selection": config["selection"],
         "rows": [dataclasses.asdict(row) for row in chosen],
         "strengths": [dataclasses.asdict(row) for row in rows],
@@ -177,11 +231,6 @@ def _results(
         "published_seeds": config["published_seeds"] if paper else 0,
         "environment": dict(environment),
     }
-    return json.dumps(results, indent=2, allow_nan=False).encode()
-
-
-def _png(path: Path, figure: Figure) -> Path:
-    return replace(path, plots.render(figure, "png"))
 
 
 def replace(path: Path, data: bytes) -> Path:

@@ -296,10 +296,15 @@ def train_steps(
     return state, jax.tree.map(lambda s: s / count, sums), broken
 
 
+def trained(task: Task, state: TrainState) -> rj.Forward:
+    """The network as it is evaluated: averaged parameters, if any, and BatchNorm's averages."""
+    params = state.average if task.decay else state.params
+    return task.forward(params, state.model_state).frozen()
+
+
 def predict(task: Task, state: TrainState, image: jax.Array) -> jax.Array:
     """Logits `[B, C]`, float32, of stored images `[B, H, W, K]`, with BatchNorm's averages."""
-    params = state.average if task.decay else state.params
-    forward = task.forward(params, state.model_state).frozen()
+    forward = trained(task, state)
     return forward(task.prepare(image).astype(task.dtype)).logits.astype(jnp.float32)
 
 

@@ -14,7 +14,7 @@ def normalise(
     """Scales pixels to [0, 1], then to `(x - mean) / std` per channel.
 
     Args:
-      image: uint8 [..., H, W, K].
+      image: uint8 [..., H, W, K], or floats that are in [0, 1] already.
       mean: of the scaled pixels, one for all channels or K; by default 0.
       std: likewise; by default 1.
 
@@ -22,15 +22,17 @@ def normalise(
       float32, the shape of `image`.
 
     Raises:
-      TypeError: if the image is not uint8.
+      TypeError: if the image is of other integers.
       ValueError: if mean or std is neither one number nor K.
 
     Example:
       `normalise(jnp.full((2, 4, 4, 1), 255, jnp.uint8), mean=0.5, std=0.5)` is 1 everywhere.
     """
-    if image.dtype != jnp.uint8:
-        raise TypeError(f"Images to normalise must be uint8, not {image.dtype}.")
-    scaled = image.astype(jnp.float32) / 255
+    floating = jnp.issubdtype(image.dtype, jnp.floating)
+    if image.dtype != jnp.uint8 and not floating:
+        raise TypeError(f"Images to normalise must be uint8 or floating, not {image.dtype}.")
+    scaled = image.astype(jnp.float32)
+    scaled = scaled if floating else scaled / 255
     return (scaled - _per_channel("mean", mean, 0.0, image)) / _per_channel("std", std, 1.0, image)
 
 

@@ -17,6 +17,9 @@ from tensorflow_datasets.core.read_only_builder import builder_from_files
 from experiments.data import digits
 from experiments.data.folders import data_folder, quiet
 
+# What TFDS's "cifar10_corrupted" calls corruptions for which regjax has another name.
+STORED = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}
+
 _NAME = re.compile(r"(\w+)(/[\w.-]+)?(:[\d.]+)?")  # name[/config][:version], as TFDS has it
 
 
@@ -69,6 +72,30 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         return _read(name, folder)
 
 
+def load_test(name: str, data_dir: str | os.PathLike[str] | None = None) -> Split:
+    """Reads the test split alone; arguments and errors as in `load`.
+
+    Example:
+      `load_test("cifar10_corrupted/fog_3")`
+    """
+    folder = data_folder(data_dir)
+    with explained(name, folder):
+        return _read_split(_with_test(name, folder), "test")
+
+
+def check_test(name: str, data_dir: str | os.PathLike[str] | None = None) -> None:
+    """Looks whether `load_test` finds its data set; errors as there."""
+    folder = data_folder(data_dir)
+    with explained(name, folder):
+        _with_test(name, folder)
+
+
+def _with_test(name: str, folder: Path) -> tfds.core.DatasetBuilder:
+    builder = open_builder(name, folder)
+    _check(builder.info, f"The data set in {builder.data_path}", {"test"})
+    return builder
+
+
 @contextmanager
 def explained(name: str, folder: Path) -> Iterator[None]:
     """Holds TFDS's log back, and says in one sentence why a data set cannot be read.
@@ -113,13 +140,13 @@ def open_builder(name: str, folder: Path) -> tfds.core.DatasetBuilder:
 
 def _read(name: str, folder: Path) -> Dataset:
     builder = open_builder(name, folder)
-    _check(builder.info, f"The data set in {builder.data_path}")
+    _check(builder.info, f"The data set in {builder.data_path}", {"train", "test"})
     train, test = (_read_split(builder, split) for split in ("train", "test"))
     return Dataset(name, train, test, builder.info.features["label"].num_classes)
 
 
-def _check(info: tfds.core.DatasetInfo, where: str) -> None:
-    if missing := {"train", "test"} - set(info.splits):
+def _check(info: tfds.core.DatasetInfo, where: str, splits: set[str]) -> None:
+    if missing := splits - set(info.splits):
         raise DataError(f"{where} has no {' and no '.join(sorted(missing))} split.")
     if not is_classification(info.features) or None in info.features["image"].shape:
         raise DataError(

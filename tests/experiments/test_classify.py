@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from experiments import classify
-from experiments.comparison import Journal
+from experiments.journal import Journal
 
 
 @pytest.fixture(scope="module", autouse=True)

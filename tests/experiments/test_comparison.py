@@ -8,7 +8,8 @@ import math
 import pytest
 
 from configs import digits
-from experiments.comparison import ConfigError, Journal, Run, alone, plan
+from experiments.comparison import ConfigError, Run, plan
+from experiments.journal import Journal, alone
 from experiments.selection import SCORES
 
 
@@ -95,7 +96,7 @@ def test_a_half_written_line_is_dropped_and_its_run_repeated(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     journal = Journal(tmp_path, config())
     assert journal.pending(runs) == runs[2:]
-    journal.append([record(runs[2])])
+    journal.runs.append([record(runs[2])])
     assert Journal(tmp_path, config()).pending(runs) == runs[3:]
 
 
@@ -112,7 +113,7 @@ def test_runs_of_another_config_are_refused_and_more_seeds_are_not(tmp_path):
     Journal(tmp_path, config()).append([record(plan(config())[0])])
     with pytest.raises(ConfigError, match=r"epochs: 2, now 3\): choose another --workdir"):
         Journal(tmp_path, config(epochs=3))
-    assert len(Journal(tmp_path, config(seeds=9)).records) == 1
+    assert len(Journal(tmp_path, config(seeds=9)).runs.records) == 1
     assert json.loads((tmp_path / "config.json").read_text())["seeds"] == 9
 
 
@@ -133,9 +134,9 @@ def test_the_journal_is_strict_json(tmp_path):
 
     bad = record(plan(config())[0], math.nan) | {"train_loss": math.inf}
     journal = Journal(tmp_path, config())
-    journal.append([bad])
+    journal.runs.append([bad])
     line = json.loads((tmp_path / "runs.jsonl").read_text(), parse_constant=refuse)
-    assert journal.records == [line]
+    assert journal.runs.records == [line]
     assert line["train_loss"] is line["test_accuracy"] is None
     assert line["test_nll"] == 0.3
 
@@ -156,11 +157,11 @@ def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
 def test_a_line_that_was_cut_off_goes_and_the_others_stay_untouched(tmp_path):
     journal = Journal(tmp_path, config())
     (first, *_) = plan(config())
-    journal.append([dataclasses.asdict(first) | dict.fromkeys(SCORES, 0.5)])
+    journal.runs.append([dataclasses.asdict(first) | dict.fromkeys(SCORES, 0.5)])
     path = tmp_path / "runs.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"method": "x')
-    assert len(Journal(tmp_path, config()).records) == 1
+    assert len(Journal(tmp_path, config()).runs.records) == 1
     assert path.read_bytes() == whole
 
 
@@ -172,4 +173,4 @@ def test_a_full_disk_is_one_sentence_that_names_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(journal, "_write", full)
     with pytest.raises(OSError, match=r"runs.jsonl cannot be written \(No space left on device\)"):
-        journal.append([])
+        journal.runs.append([])

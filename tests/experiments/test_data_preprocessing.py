@@ -33,8 +33,14 @@ def test_one_number_for_all_channels():
 
 
 def test_floats_are_not_scaled_twice():
-    with pytest.raises(TypeError, match="must be uint8, not float32"):
-        normalise(jnp.zeros((1, 2, 2, 1)))
+    scaled = jnp.asarray(IMAGE / 255, jnp.float32)
+    expected = normalise(jnp.asarray(IMAGE), MEAN, STD)
+    np.testing.assert_allclose(normalise(scaled, MEAN, STD), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_other_integers_are_refused():
+    with pytest.raises(TypeError, match="must be uint8 or floating, not int32"):
+        normalise(jnp.zeros((1, 2, 2, 1), jnp.int32))
 
 
 def test_a_wrong_number_of_channels():

@@ -15,8 +15,9 @@ import pytest
 import tiny_imagenet
 
 from experiments.checkpoints import Checkpoints
-from experiments.comparison import Journal, plan
+from experiments.comparison import plan
 from experiments.data import digits
+from experiments.journal import Journal
 from experiments.problem import Problem
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,167 @@
+"""The kinds of perturbations that networks are tested against: noise, corruptions, attacks.
+
+Each is a function from a network and a batch of pixels to what the network sees at a level. What is
+random is drawn for each test image by its index, the same for every network.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import regjax as rj
+
+CORRUPTIONS = (*rj.corruptions.NAMES, *rj.corruptions.EXTRA)
+ATTACKS = ("fgsm", "pgd", "mim", "cw_l2")
+
+# From a level to the prepared images.
+At = Callable[[jax.Array], jax.Array]
+
+
+class View(NamedTuple):
+    """A trained network, seen from the pixels.
+
+    Attributes:
+      forward: frozen.
+      prepare: pixels in [0, 1] to the network's input, `experiments.data.preprocessing.normalise`.
+      dtype: of the network's input.
+      key: the root of all draws.
+    """
+
+    forward: rj.Forward
+    prepare: Callable[..., jax.Array]
+    dtype: Any
+    key: jax.Array
+
+    def logits(self, image: jax.Array) -> jax.Array:
+        """`[B, C]` of prepared images, float32."""
+        return self.forward(image.astype(self.dtype)).logits.astype(jnp.float32)
+
+    def of_pixels(self) -> rj.Forward:
+        """The network as a function of the pixels."""
+        return self.forward.after(lambda pixels: self.prepare(pixels).astype(self.dtype))
+
+
+class Kind(NamedTuple):
+    """A kind of perturbation.
+
+    Attributes:
+      function: `(view, batch, **options) -> At`, for a batch of pixels in [0, 1].
+      level: what its levels are called.
+      range: the least and the largest level.
+    """
+
+    function: Callable[..., At]
+    level: str
+    range: tuple[float, float]
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def kind(level: str, low: float, high: float) -> Callable[[Callable[..., At]], Callable[..., At]]:
+    """Puts a function into `KINDS`, under its name."""
+
+    def register(function: Callable[..., At]) -> Callable[..., At]:
+        KINDS[function.__name__] = Kind(function, level, (low, high))
+        return function
+
+    return register
+
+
+def _noise(function: Callable[..., jax.Array], view: View, batch: rj.Batch, protocol: str) -> At:
+    draw = functools.partial(function, keys=rj.example_keys(view.key, batch), protocol=protocol)
+    if protocol == "pixel":
+        return lambda level: view.prepare(draw(batch.image, level))
+    return lambda level: draw(view.prepare(batch.image), level)
+
+
+@kind("sigma", 0, 1e3)
+def white_noise(view: View, batch: rj.Batch, *, protocol: str = "paper") -> At:
+    """Gaussian noise on prepared images ("paper") or on pixels, clipped ("pixel")."""
+    return _noise(rj.corruptions.white_noise, view, batch, protocol)
+
+
+@kind("amount", 0, 1)
+def salt_and_pepper(view: View, batch: rj.Batch, *, protocol: str = "paper") -> At:
+    """A share of the pixels set to the extremes, by "paper" in the red channel only."""
+    return _noise(rj.corruptions.salt_and_pepper, view, batch, protocol)
+
+
+@kind("amount", 0, 1)
+def switched_off_pixels(view: View, batch: rj.Batch) -> At:
+    """A share of the pixels set to 0, black."""
+    keys = rj.example_keys(view.key, batch)
+    return lambda level: view.prepare(rj.corruptions.switched_off_pixels(batch.image, level, keys))
+
+
+@kind("severity", 1, 5)
+def corruption(view: View, batch: rj.Batch, *, name: str, std: tuple[float, ...] = ()) -> At:
+    """One of CIFAR-C's; images are normalised by another `std` where one is given.
+
+    Grey images are corrupted as three equal channels, whose mean is taken.
+    """
+    keys, channels = rj.example_keys(view.key, batch), batch.image.shape[-1]
+    image = jnp.repeat(batch.image, 3, -1) if channels == 1 else batch.image
+
+    def at(level: jax.Array) -> jax.Array:
+        corrupted = rj.corruptions.corrupt(name, image, level.astype(jnp.int32), keys)
+        corrupted = jnp.mean(corrupted, -1, keepdims=True) if channels == 1 else corrupted
+        return _normalising(view, std)(corrupted)
+
+    return at
+
+
+@kind("severity", 1, 5)
+def stored_corruption(view: View, batch: rj.Batch, *, name: str, std: tuple[float, ...] = ()) -> At:
+    """As `corruption`, but the batch is of TFDS's "cifar10_corrupted": corrupted already."""
+    del name
+    return lambda level: _normalising(view, std)(batch.image)
+
+
+def _normalising(view: View, std: tuple[float, ...]) -> Callable[[jax.Array], jax.Array]:
+    return functools.partial(view.prepare, std=std) if std else view.prepare
+
+
+@kind("epsilon", 0, 1e3)
+def fgsm(view: View, batch: rj.Batch) -> At:
+    """Fast gradient sign method, in pixels."""
+    network = view.of_pixels()
+    return lambda level: view.prepare(rj.attacks.fgsm(network, batch, epsilon=level))
+
+
+@kind("epsilon", 0, 1e3)
+def pgd(
+    view: View, batch: rj.Batch, *, steps: int = 20, norm: str = "linf", restarts: int = 1
+) -> At:
+    """Projected gradient descent from random starts, in pixels."""
+    options: dict[str, Any] = {"steps": steps, "norm": norm, "restarts": restarts}
+    attack = functools.partial(rj.attacks.pgd, view.of_pixels(), batch, view.key, **options)
+    return lambda level: view.prepare(attack(epsilon=level))
+
+
+@kind("epsilon", 0, 1e3)
+def mim(view: View, batch: rj.Batch, *, steps: int = 20) -> At:
+    """Momentum iterative method, in pixels."""
+    attack = functools.partial(rj.attacks.mim, view.of_pixels(), batch, steps=steps)
+    return lambda level: view.prepare(attack(epsilon=level))
+
+
+@kind("distance", 0, 1e3)
+def cw_l2(view: View, batch: rj.Batch, *, steps: int = 100, search_steps: int = 5) -> At:
+    """Carlini and Wagner's: images whose smallest misleading change is within the distance."""
+    changed, success = rj.attacks.cw_l2(
+        view.of_pixels(), batch, steps=steps, search_steps=search_steps
+    )
+    change = (changed - batch.image).reshape(len(changed), -1)
+    distance = jnp.sqrt(jnp.sum(change**2, -1))
+
+    def at(level: jax.Array) -> jax.Array:
+        near = (success & (distance <= level))[:, None, None, None]
+        return view.prepare(jnp.where(near, changed, batch.image))
+
+    return at
