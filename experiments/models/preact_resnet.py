@@ -4,6 +4,7 @@ PreActResNet-18, which Noisy Feature Mixup trains on CIFAR-10 and, twice as wide
 Wide ResNets ("Wide Residual Networks", Zagoruyko & Komodakis, 2016), which are of the same blocks.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -78,11 +79,13 @@ class PreActResNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.conv = residual_conv(image_shape[-1], stem, 3, 1, rngs)
-        more = {"dropout": dropout, "activated_skip": as_in_program, "rngs": rngs}
+        block = functools.partial(
+            PreActBlock, dropout=dropout, activated_skip=as_in_program, rngs=rngs
+        )
         stages, channels = [], stem
         for i, width in enumerate(filters):
-            first = PreActBlock(channels, width, 1 if i == 0 else 2, **more)
-            others = [PreActBlock(width, width, 1, **more) for _ in range(blocks - 1)]
+            first = block(channels, width, 1 if i == 0 else 2)
+            others = [block(width, width, 1) for _ in range(blocks - 1)]
             stages.append(nnx.Sequential(first, *others))
             channels = width
         self.stages = nnx.List(stages)
