@@ -18,7 +18,7 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +83,14 @@ TRANSFORMS = {
     "isda, rank 16": "isda(strength=0.5, covariance='low_rank', rank=16)",
 }
 QUICK_TRANSFORMS = ("mixup", "double_backprop", "isda")
+# Mixing in the layers of a pre-activation ResNet, as Noisy Feature Mixup's paper trains it.
+EVERY_STAGE = ("input", "stages.0", "stages.1", "stages.2")
+IN_STAGES = {
+    "manifold_mixup": f"{PLAIN} | manifold_mixup(alpha=1.0, layers={EVERY_STAGE})",
+    "noisy_feature_mixup": (
+        f"{PLAIN} | noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={EVERY_STAGE})"
+    ),
+}
 TRAINING_TABLES = {
     **training_benchmark.TABLES,
     **communication_benchmark.TABLES,
@@ -92,19 +100,20 @@ SWEPT = "cross_entropy | double_backprop(weight=0.1)"
 
 
 class Setting(NamedTuple):
-    """Shapes and repetitions: images `[batch, *shape]`, `runs` models in a sweep."""
+    """Shapes and repetitions: images `[batch, *shape]`, `runs` models in a sweep, the network."""
 
     shape: tuple[int, int, int]
     batch: int
     steps: int
     rounds: int
     runs: int = 1
+    model: str = "small_cnn"
 
 
 def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
-    """The thesis's small network and random images of the setting's shape, ten classes."""
+    """The setting's network and random images of its shape, ten classes."""
     data = random_data(4 * setting.batch, setting.shape)
-    return random_task("small_cnn", setting.shape), data
+    return random_task(setting.model, setting.shape), data
 
 
 class Step:
@@ -126,8 +135,10 @@ class Step:
         passes = isda_benchmark.most_pieces(setting.batch, task.classes)
         self.flops = flops(step, self._state, loss, batch, seed, passes=passes)
         advance = functools.partial(training.train_steps, task)
+        began = time.perf_counter()
         lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
         self._compiled = lowered.compile()
+        self.compilation = time.perf_counter() - began
         self._data, self._count, self._steps = data, count, setting.steps
         memory: Any = self._compiled.memory_analysis()
         self.bytes = memory.temp_size_in_bytes
@@ -140,27 +151,37 @@ class Step:
         return (time.perf_counter() - start) / self._steps
 
 
-def transform_costs(setting: Setting, names: Iterable[str]) -> list[dict[str, Any]]:
-    """A row for the plain step and each of the named transforms."""
+def transform_costs(setting: Setting, losses: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row for the plain step and each of the losses."""
     plain = Step(PLAIN, setting)
     rows = []
-    for name in tqdm(names, desc="transforms"):
-        step = Step(TRANSFORMS[name], setting)
+    for name, loss in tqdm(losses.items(), desc=f"transforms, {setting.model}"):
+        step = Step(loss, setting)
         seconds, ratio = paired(plain.seconds, step.seconds, setting.rounds)
         rows.append(
             {
                 "transform": name,
-                "loss": TRANSFORMS[name],
+                "loss": loss,
                 "flops": step.flops / plain.flops,
                 "memory": step.bytes / plain.bytes,
                 "megabytes": step.bytes / 1e6,
                 "time": ratio,
+                "compilation": step.compilation,
                 "plain_ms": 1e3 * seconds,
             }
         )
     first = {"flops": 1.0, "memory": 1.0, "megabytes": plain.bytes / 1e6, "time": 1.0}
     seconds = statistics.median(row["plain_ms"] for row in rows)
-    return [{"transform": "plain", "loss": PLAIN, **first, "plain_ms": seconds}, *rows]
+    first |= {"compilation": plain.compilation, "plain_ms": seconds}
+    return [{"transform": "plain", "loss": PLAIN, **first}, *rows]
+
+
+def resnet(quick: bool) -> Setting:
+    """PreActResNet-18 on CIFAR's shape, on CPUs a quarter as wide."""
+    if quick:
+        return Setting((8, 8, 3), 8, 2, 3, model="preact_resnet18(width=4)")
+    width = 16 if jax.default_backend() == "cpu" else 64
+    return Setting((32, 32, 3), 128, 5, 5, model=f"preact_resnet18(width={width})")
 
 
 def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
@@ -214,10 +235,18 @@ def run(quick: bool) -> dict[str, Any]:
     transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
     sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
     names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
+    losses = {name: TRANSFORMS[name] for name in names}
     cases = isda_benchmark.QUICK_CASES if quick else isda_benchmark.CASES
     return {
         "environment": devices.environment(),
-        "transforms": {"setting": transforms._asdict(), "rows": transform_costs(transforms, names)},
+        "transforms": {
+            "setting": transforms._asdict(),
+            "rows": transform_costs(transforms, losses),
+        },
+        "resnet": {
+            "setting": resnet(quick)._asdict(),
+            "rows": transform_costs(resnet(quick), IN_STAGES),
+        },
         "isda": {"rows": isda_benchmark.costs(cases, rounds=3 if quick else 15)},
         "sweeps": {
             "setting": sweeps._asdict(),
@@ -243,11 +272,14 @@ def run_training(quick: bool) -> dict[str, Any]:
 def main() -> None:
     """Prints the tables and writes the JSON."""
     result = run(QUICK.value) | run_training(QUICK.value)
-    costs, sweeps = result["transforms"], result["sweeps"]
-    print(f"\nA training step of the small network, {_describe(costs['setting'])}, as multiples")
-    print("of the plain step (memory: temporaries):\n")
-    formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
-    print(table(costs["rows"], formats | {"time": ".2f", "plain_ms": ".1f"}))
+    sweeps = result["sweeps"]
+    for costs in (result["transforms"], result["resnet"]):
+        setting = costs["setting"]
+        print(f"\nA training step of {setting['model']}, {_describe(setting)}, as multiples of")
+        print("the plain step (memory: temporaries; compilation: of the whole loop, in s):\n")
+        formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
+        formats |= {"time": ".2f", "compilation": ".1f", "plain_ms": ".1f"}
+        print(table(costs["rows"], formats))
     print(
         "\nISDA's loss, its gradients and the update of its statistics (memory: all arrays at the"
     )

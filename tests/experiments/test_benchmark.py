@@ -27,6 +27,9 @@ class Network(nnx.Module):
 
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
     monkeypatch.setattr(benchmark, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
+    monkeypatch.setattr(
+        benchmark, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"}
+    )
     monkeypatch.setattr(benchmark_parts.models, "create", Network)
     result = benchmark.run(quick=True)
     plain, double, isda = result["transforms"]["rows"]
@@ -39,6 +42,8 @@ def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch)
     assert double["flops"] == pytest.approx(expected)
     assert isda["loss"] == "isda(strength=0.5)"
     assert double["time"] > 0
+    assert [row["transform"] for row in result["resnet"]["rows"]] == ["plain", "noise"]
+    assert all(row["compilation"] > 0 for row in result["resnet"]["rows"])
     kinds = [row["covariance"] for row in result["isda"]["rows"]]
     assert kinds == ["full", "diagonal", "shared", "low_rank"]
     rows = result["sweeps"]["rows"]
@@ -48,9 +53,18 @@ def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch)
     json.dumps(result, allow_nan=False)
 
 
-@pytest.mark.parametrize("expression", benchmark.TRANSFORMS.values())
-def test_all_transforms_can_be_traced(expression):
-    task, data = benchmark.random_problem(benchmark.Setting((32, 32, 3), 4, 1, 1))
+@pytest.mark.parametrize(
+    ("expression", "model"),
+    [
+        *((expression, "small_cnn") for expression in benchmark.TRANSFORMS.values()),
+        *(
+            (expression, benchmark.resnet(True).model)
+            for expression in benchmark.IN_STAGES.values()
+        ),
+    ],
+)
+def test_all_transforms_can_be_traced(expression, model):
+    task, data = benchmark.random_problem(benchmark.Setting((32, 32, 3), 4, 1, 1, model=model))
     loss = rj.parse(expression)
 
     def step(index):
