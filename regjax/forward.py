@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -106,6 +107,36 @@ class Forward:
     def frozen(self) -> Forward:
         """The same network with BatchNorm's running averages in place of the batch's own."""
         return self.replace(is_frozen=True)
+
+    def after(self, prepare: Callable[[jax.Array], jax.Array]) -> Forward:
+        """The network whose input is `x`, and which sees `prepare(x)`.
+
+        With a normalisation for `prepare`, what is said of the input is said of pixels: the bounds
+        and sizes of attacks, the scale of noise. The layer `"input"` is then `x`; all other layers,
+        the parameters and the head stay. Equal functions are not compiled again, and partial
+        functions (`functools.partial`) are equal where their hashable parts are.
+
+        Args:
+          prepare: `[B, ...] -> [B, ...]`, differentiable, of each example by itself.
+
+        Returns:
+          A `Forward`.
+
+        Raises:
+          ValueError: `with_tap` reached `"input"` before, which would now be another array.
+
+        Example:
+          >>> import jax.numpy as jnp, regjax as rj
+          >>> forward = rj.from_function(lambda params, x: x @ params, jnp.eye(2))
+          >>> forward.after(lambda x: (x - 0.5) / 0.25)(jnp.ones((1, 2))).logits
+          Array([[2., 2.]], dtype=float32)
+        """
+        if any("input" in _layers_of(tap) for tap in self.taps):
+            raise ValueError(
+                "after() changes what the layer 'input' is, and a tap reaches it already: call "
+                "after() first, and with_tap() on what it returns."
+            )
+        return self.replace(apply=_After(self.apply, _comparable(prepare)))
 
     def with_tap(self, tap: Tap, *, layers: tuple[str, ...]) -> Forward:
         """The same network with `tap(layer, h) -> h` in the named layers.
@@ -234,3 +265,37 @@ class _Apply:
         extra = {"key": key, "tap": checked_tap}
         out = self.fn(params, x, **{name: extra[name] for name in self.takes})
         return Outputs(*split_output(out), state)
+
+
+@dataclasses.dataclass(frozen=True)
+class _After:
+    """`Forward.apply` behind a function of the input; equal for equal functions."""
+
+    apply: Callable[..., Outputs]
+    prepare: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, params: Any, state: Any, x: jax.Array, *rest: Any) -> Outputs:
+        return self.apply(params, state, self.prepare(x), *rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Partial:
+    """`functools.partial`, which is equal to itself only, as a value."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    keywords: tuple[tuple[str, Any], ...]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.function(*self.args, x, **dict(self.keywords))
+
+
+def _comparable(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not isinstance(function, functools.partial):
+        return function
+    value = _Partial(function.func, function.args, tuple(sorted(function.keywords.items())))
+    try:
+        hash(value)
+    except TypeError:  # arrays and lists have no hash
+        return function
+    return value

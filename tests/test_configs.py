@@ -28,17 +28,25 @@ CONFIGS = sorted(
     if path.stem not in SHARED
 )
 TABLES = ("table2", "table3", "table4")
-IMAGENET = "configs/isda/imagenet"
-IN_MEMORY = [name for name in CONFIGS if name != IMAGENET]  # it takes its steps in test_imagenet.py
+IMAGENET = ("configs/isda/imagenet", "configs/nfm/table3")
+IN_MEMORY = [name for name in CONFIGS if name not in IMAGENET]
+NFM = ("configs/nfm/table1", "configs/nfm/table2", "configs/nfm/figure5", "configs/nfm/figure6")
 THESIS = ["db", "jac", "fob", "NI", "baseline", "hsfob", "hsfob-db1", "hsfob-db2"]
 MIXING = ["mixup", "CutMix", "manifold mixup", "noisy mixup", "NFM", "baseline"]
 MIXING += ["ISDA", "ISDA, diagonal"]
+SCHEMES = ["baseline", "noise", "label smoothing", "mixup", "CutMix", "PuzzleMix"]
+SCHEMES += ["manifold mixup", "noisy mixup", "NFM"]
 
 
 def methods(name: str) -> list[str]:
     """What the rows of a config's table are called."""
-    others = {"configs/digits_mixing": MIXING, IMAGENET: ["baseline", "ISDA"]}
-    return others.get(name, THESIS)
+    others = {
+        "configs/digits_mixing": MIXING,
+        "configs/isda/imagenet": ["baseline", "ISDA"],
+        "configs/nfm/table2": [name for name in SCHEMES if name != "label smoothing"],
+        "configs/nfm/table3": ["baseline", "manifold mixup", "NFM", "NFM, alpha 1"],
+    }
+    return others.get(name, SCHEMES if name in NFM else THESIS)
 
 
 TYPES = {
@@ -86,10 +94,11 @@ every_config = pytest.mark.parametrize(
     ("name", "arg"),
     [
         *itertools.product(CONFIGS, ("", "smoke")),
-        *((name, "quick") for name in CONFIGS if name.endswith(TABLES)),
+        *((f"configs/thesis/{name}", "quick") for name in TABLES),
     ],
 )
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+SHAPES |= {"cifar100": SHAPES["cifar10"], "cifar10_jpeg": SHAPES["cifar10"]}
 
 
 def get(name, arg=""):
@@ -121,7 +130,8 @@ def test_exactly_the_methods_with_a_strength_have_strengths(name, arg):
     config = get(name, arg)
     assert list(config.losses) == methods(name)
     varied = {method for method, loss in config.losses.items() if "{strength}" in loss}
-    assert set(config.strengths) == varied == set(methods(name)) - {"baseline"}
+    unvaried = set(methods(name)) if "/nfm/" in name else {"baseline"}
+    assert set(config.strengths) == varied == set(methods(name)) - unvaried
     for values in config.strengths.values():
         assert list(values) == sorted(set(values))
         assert all(isinstance(value, float) and value > 0 for value in values)
@@ -133,7 +143,8 @@ def test_losses_hold_known_stages_and_one_weight_each(name, arg):
         first, *rest = (re.match(r"\w+", stage.strip())[0] for stage in loss.split("|"))
         assert first in ("cross_entropy", "isda")
         assert {first, *rest} <= set(REGISTRY)
-        assert loss.count("{strength}") == len(rest) + (first == "isda")
+        weights = 0 if "/nfm/" in name else len(rest) + (first == "isda")
+        assert loss.count("{strength}") == weights
         assert set(loss.format(strength=0.5)).isdisjoint("{}")
 
 
@@ -174,9 +185,16 @@ def random_data(monkeypatch):
     monkeypatch.setattr(problem, "Streams", Opened)
 
 
+def narrow(config):
+    """The same network, of few filters: its compilation and its step are the test's time."""
+    if config.model in ("preact_resnet18", "wide_resnet18"):
+        config.model = f"{config.model}(width=2)"
+    return config
+
+
 @pytest.mark.parametrize("name", [*CONFIGS, "configs/thesis/table2:quick"])
 def test_every_loss_fits_the_network(name, random_data):
-    config = get(*name.split(":"))
+    config = narrow(get(*name.split(":")))
     if config.data == "memory":
         config.train_sizes, config.seeds, config.validation_per_class = (5,), 1, 1
     runs = {run.method: run for run in plan(config.to_dict())}
@@ -186,7 +204,7 @@ def test_every_loss_fits_the_network(name, random_data):
 
 @pytest.mark.parametrize(("name", "arg"), list(itertools.product(IN_MEMORY, ("", "smoke"))))
 def test_every_config_takes_a_step(name, arg, random_data, tmp_path):
-    config = get(name, arg)
+    config = narrow(get(name, arg))
     config.train_sizes, config.batch_size, config.validation_per_class = (2,), 20, 1
     config.epochs, config.strategy = 1, "map"
     runs = [run for run in plan(config.to_dict()) if run.method == "baseline"][:2]

@@ -193,7 +193,7 @@ def _quick_compilation() -> Iterator[None]:
 
 def test_every_stage_is_in_the_table() -> None:
     modules = [
-        importlib.import_module(m.name) for m in pkgutil.iter_modules(rj.__path__, "regjax.")
+        importlib.import_module(m.name) for m in pkgutil.walk_packages(rj.__path__, "regjax.")
     ]
     stages = {
         name

@@ -11,7 +11,7 @@ import pytest
 
 import regjax as rj
 
-MODULES = ["regjax", *(m.name for m in pkgutil.iter_modules(rj.__path__, "regjax."))]
+MODULES = ["regjax", *(m.name for m in pkgutil.walk_packages(rj.__path__, "regjax."))]
 
 
 def public(module: types.ModuleType) -> list[str]:

@@ -161,3 +161,40 @@ def test_a_layer_that_is_tapped_must_be_called_once() -> None:
         tapped = forward.with_tap(lambda _, h: h, layers=(layer,))
         with pytest.raises(ValueError, match=f"'{layer}' was to be tapped once.* {times} times"):
             tapped(X)
+
+
+def shifted(by: float, x: jax.Array, scale: float = 1.0) -> jax.Array:
+    return (x - by) / scale
+
+
+def test_after_a_function_the_input_is_what_it_is_given() -> None:
+    network = tanh_forward().after(functools.partial(shifted, 0.5, scale=2.0))
+    prepared = (X - 0.5) / 2
+    assert_close(network(X), tanh_forward()(prepared))
+    assert_close(network.frozen().after(lambda x: 4 * x)(X / 4), network(X))
+    doubled = network.replace(params=jax.tree.map(lambda a: 2 * a, network.params))
+    assert_close(
+        doubled(X), tanh_forward().replace(params=doubled.params).after(lambda x: prepared)(X)
+    )
+    assert_same(doubled.head.kernel, 2 * network.head.kernel)
+    seen = {}
+    network(X, tap=lambda layer, h: seen.setdefault(layer, h))
+    assert_same(seen["input"], X)
+    zeroed = network.with_tap(lambda _, h: 0 * h + 0.5, layers=("input",))
+    assert_close(zeroed(X), tanh_forward()(0 * X))
+    with pytest.raises(ValueError, match=r"'input'.*call after\(\) first"):
+        zeroed.after(lambda x: x)
+    keyed = forward().after(lambda x: 2 * x)
+    assert_same(keyed(X, KEY), forward()(2 * X, KEY))
+
+
+def test_after_equal_functions_nothing_is_compiled_again() -> None:
+    step = jax.jit(lambda forward: forward(X).logits)
+    for seed in range(3):
+        network = rj.from_function(tanh_network, tanh_params(seed), layers=("hidden",))
+        step(network.after(functools.partial(shifted, 0.5, scale=2.0)))
+    assert step._cache_size() == 1
+    other = step(network.after(functools.partial(shifted, 0.5, scale=3.0)))
+    assert_close(other, network((X - 0.5) / 3).logits)
+    arrays = network.after(functools.partial(shifted, jnp.full((1, 1, 1, 1), 0.5)))
+    assert_close(step(arrays), network(X - 0.5).logits)

@@ -1,0 +1,15 @@
+"""Adversarial examples: the smallest change, or the worst one in a ball, that misleads a network.
+
+All are pure functions of a `Forward` and a `Batch`, with numbers that may be traced: one compiled
+program serves every epsilon. BatchNorm uses its running averages and dropout is off, so examples
+are independent. Bounds and distances are in units of `batch.image`; a network that was trained on
+normalised images is attacked in pixels by `forward.after(normalise)`.
+
+What is maximised is the cross entropy in a form whose gradient does not vanish where the network is
+sure (`threat.log_odds`), and what counts is the margin: positive just where the class is wrong.
+"""
+
+from regjax.attacks.ascent import fgsm, mim, pgd
+from regjax.attacks.carlini_wagner import cw_l2
+
+__all__ = ["cw_l2", "fgsm", "mim", "pgd"]

@@ -1,0 +1,171 @@
+"""The attack of Carlini and Wagner: the smallest change in the Euclidean norm that misleads."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from regjax.attacks.threat import Target, aim, scalar
+from regjax.batch import Batch
+from regjax.forward import Forward
+from regjax.norms import check_count
+from regjax.stages import Number
+
+# How far from the middle a pixel at a bound starts: at the bound the derivative of tanh is 0, and
+# next to it Adam takes hundreds of steps to leave.
+_INSIDE = 0.999
+
+
+class _Found(NamedTuple):
+    image: jax.Array  # [B, ...], the nearest misleading one, the clean one where there is none
+    distance: jax.Array  # [B], infinite where there is none
+
+
+class _Search(NamedTuple):
+    """Per example `[B]`: the constant to try, the largest that failed, the least that did not."""
+
+    constant: jax.Array
+    failed: jax.Array
+    worked: jax.Array
+
+
+def cw_l2(
+    forward: Forward,
+    batch: Batch,
+    *,
+    confidence: Number = 0.0,
+    steps: int = 300,
+    search_steps: int = 9,
+    learning_rate: Number = 0.1,
+    initial_constant: Number = 1e-3,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """The L2 attack of Carlini and Wagner: the nearest image that is classified wrong.
+
+    Minimises `||x' - x||^2 + c max(z_y - max_{j != y} z_j, -confidence)` over `w` with
+    `x' = low + (high - low) (tanh(w) + 1) / 2`, the norm in units of `high - low`, by Adam, started
+    anew for each of several constants c. See "Towards Evaluating the Robustness of Neural Networks"
+    (Carlini and Wagner, 2017), sections V and VI.
+
+    Each example has a constant of its own: ten times as large while none worked, a tenth while all
+    did, in between the geometric mean of the largest that failed and the least that worked, so that
+    the scale of the logits does not matter. It worked if an image of the later half of its steps
+    misleads; earlier ones may overshoot whatever the constant. Adam's rate falls to 0 as half a
+    cosine, so that the last steps settle; the paper takes 10,000 of a constant rate.
+
+    The nearest image of all steps is kept that is classified wrong, and by a margin of at least
+    `confidence`. An image that is so already is returned as it is.
+
+    Costs about `2 steps search_steps` forward passes in FLOPs.
+
+    Args:
+      forward: the network (positional, as is `batch`).
+      batch: images within `[low, high]`; the class attacked is the label's most probable one.
+      confidence: the least margin between the logits of the wrong class and of the true one.
+      steps: Adam's, for each constant, static.
+      search_steps: how many constants are tried, static.
+      learning_rate: Adam's, in units of `w`.
+      initial_constant: the first c.
+      low: the least value of a pixel, static under `jax.jit`.
+      high: the largest, static under `jax.jit`.
+
+    Returns:
+      Images `[B, ...]`, in float32 at least, and whether each is misleading, `[B]` booleans. Where
+      no misleading image was found it is the example's own.
+
+    Raises:
+      TypeError: steps are no integers; the images or labels are not floating.
+      ValueError: steps are less than 1, the shapes do not fit, or `low >= high`; outside of a trace
+        also where images leave the bounds, to which they are clipped in a trace.
+
+    Example:
+      >>> import jax.numpy as jnp, regjax as rj
+      >>> forward = rj.from_function(lambda params, x: x @ params, jnp.eye(2))
+      >>> batch = rj.Batch(jnp.array([[0.6, 0.4]]), jnp.array([[1.0, 0.0]]))
+      >>> image, success = rj.attacks.cw_l2(forward, batch, steps=200)
+      >>> print(image.round(2), success)
+      [[0.5 0.5]] [ True]
+    """
+    check_count("steps", steps)
+    check_count("search_steps", search_steps)
+    target = aim("cw_l2", forward, batch, low, high)
+    image = target.batch.image
+    problem = _Problem(target, scalar("confidence", confidence, image))
+    rate = scalar("learning_rate", learning_rate, image)
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    start = problem.start()
+
+    def attack(constant: jax.Array, found: _Found) -> tuple[_Found, jax.Array]:
+        def step(number: jax.Array, carry: Any) -> Any:
+            w, state, found, worked = carry
+            gradient, (x, margins) = jax.grad(problem.objective, has_aux=True)(w, constant)
+            updates, state = optimizer.update(gradient, state)
+            worked |= problem.misleads(margins) & (2 * number >= steps)
+            found = problem.nearest(found, x, margins)
+            return optax.apply_updates(w, updates), state, found, worked
+
+        carry = start, optimizer.init(start), found, jnp.zeros_like(found.distance, bool)
+        return lax.fori_loop(0, steps, step, carry)[2:]
+
+    def search(_: int, carry: tuple[_Search, _Found]) -> tuple[_Search, _Found]:
+        progress, found = carry
+        found, worked = attack(progress.constant, found)
+        return _next(progress, worked), found
+
+    clean = target.margins(image)
+    nothing = jnp.full_like(clean, jnp.inf)
+    first = jnp.full_like(clean, scalar("initial_constant", initial_constant, image))
+    found = problem.nearest(_Found(image, nothing), image, clean)
+    progress = _Search(first, jnp.zeros_like(clean), nothing)
+    _, found = lax.fori_loop(0, search_steps, search, (progress, found))
+    return found.image, jnp.isfinite(found.distance)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """What is minimised, as a function of `w`, and what counts as found."""
+
+    target: Target
+    confidence: jax.Array
+
+    def start(self) -> jax.Array:
+        image, low, high = self.target.batch.image, self.target.low, self.target.high
+        return jnp.arctanh(_INSIDE * (2 * (image - low) / (high - low) - 1))
+
+    def objective(
+        self, w: jax.Array, constant: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        low, high = self.target.low, self.target.high
+        x = jnp.clip(low + (high - low) * (jnp.tanh(w) + 1) / 2, low, high)
+        margins = self.target.margins(x)
+        value = self._square(x) / (high - low) ** 2
+        return jnp.sum(value + constant * jnp.maximum(-margins, -self.confidence)), (x, margins)
+
+    def misleads(self, margins: jax.Array) -> jax.Array:
+        return (margins > 0) & (margins >= self.confidence)
+
+    def nearest(self, found: _Found, x: jax.Array, margins: jax.Array) -> _Found:
+        """What was found, or `x` where it misleads and is nearer."""
+        distance = jnp.sqrt(self._square(x))
+        nearer = self.misleads(margins) & (distance < found.distance)
+        rows = nearer.reshape(-1, *[1] * (x.ndim - 1))
+        return _Found(jnp.where(rows, x, found.image), jnp.where(nearer, distance, found.distance))
+
+    def _square(self, x: jax.Array) -> jax.Array:
+        """The squared distance of the image from `x`, `[B]`."""
+        return jnp.sum((x - self.target.batch.image) ** 2, axis=tuple(range(1, x.ndim)))
+
+
+def _next(search: _Search, worked: jax.Array) -> _Search:
+    """What to try next, given whether the constant worked."""
+    failed = jnp.where(worked, search.failed, search.constant)
+    least = jnp.where(worked, search.constant, search.worked)
+    between = jnp.sqrt(failed) * jnp.sqrt(least)
+    constant = jnp.where(jnp.isinf(least), 10 * failed, jnp.where(failed == 0, least / 10, between))
+    return _Search(constant, failed, least)

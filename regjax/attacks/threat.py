@@ -1,0 +1,153 @@
+"""What an attack is aimed at: the network, the images' bounds, and the losses to raise."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from regjax.batch import Batch
+from regjax.checks import check_batch, check_logits, check_one_label
+from regjax.forward import Forward
+from regjax.norms import wide
+from regjax.stages import Number
+
+
+def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """`max_{j != y} z_j - z_y`, which is positive just where the example is classified wrong.
+
+    Args:
+      logits: `[B, C]`, at least two classes.
+      label: Probabilities `[B, C]`; the true class y is the most probable one, the first of ties.
+
+    Returns:
+      `[B]`, in units of the logits.
+
+    Example:
+      >>> margin(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([[1.0, 0.0, 0.0]])).tolist()
+      [-1.0]
+    """
+    true = _true(label)
+    return jnp.max(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
+
+
+def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """`log sum_{j != y} exp z_j - z_y = log((1 - p_y) / p_y)`, of which cross entropy is softplus.
+
+    So the two rise together, and their gradients have one direction. But where the network is sure
+    cross entropy's is 0 in floating point, and this one is not.
+
+    Args:
+      logits: as in `margin`.
+      label: as in `margin`.
+
+    Returns:
+      `[B]`, nats.
+
+    Example:
+      >>> log_odds(jnp.array([[1e4, 0.0]]), jnp.array([[1.0, 0.0]])).tolist()
+      [-10000.0]
+    """
+    true = _true(label)
+    return jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What is attacked: a network, examples independent of each other, and the images' bounds.
+
+    Attributes:
+      forward: the network, frozen.
+      batch: its image clipped to the bounds, in float32 at least.
+      low: the least value of a pixel.
+      high: the largest.
+    """
+
+    forward: Forward
+    batch: Batch
+    low: float
+    high: float
+
+    def margins(self, image: jax.Array) -> jax.Array:
+        """`margin` of the network at `image`, `[B]`."""
+        return margin(self._logits(image), self.batch.label)
+
+    def ascent(self, image: jax.Array, by_margin: Any) -> tuple[jax.Array, jax.Array]:
+        """The margins at `image`, `[B]`, and what raises a loss there, `[B, ...]`.
+
+        The gradient is that of `log_odds`, or of the margin where the boolean `by_margin` says so.
+        """
+        label = self.batch.label
+
+        def loss(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits = self._logits(image)
+            margins = margin(logits, label)
+            return jnp.sum(jnp.where(by_margin, margins, log_odds(logits, label))), margins
+
+        gradient, margins = jax.grad(loss, has_aux=True)(image)
+        return margins, gradient
+
+    def _logits(self, image: jax.Array) -> jax.Array:
+        logits = self.forward(image).logits
+        check_logits(logits, self.batch)
+        return wide(logits)
+
+
+def aim(name: str, forward: Forward, batch: Batch, low: float, high: float) -> Target:
+    """A `Target` for the attack called `name`.
+
+    Raises:
+      TypeError: the images or labels are not floating.
+      ValueError: the shapes do not fit, there is one class only, `low` is not below `high`; outside
+        of a trace also where an image that counts leaves the bounds.
+    """
+    check_batch(batch)
+    check_one_label(batch, name)
+    if batch.label.shape[-1] < 2:
+        raise ValueError(f"{name} needs at least two classes, but labels are {batch.label.shape}.")
+    if not low < high:
+        raise ValueError(f"{name} needs low < high, got low={low} and high={high}.")
+    _check_bounds(name, batch, low, high)
+    image = wide(batch.image)
+    clipped = batch.replace(image=jnp.clip(image, low, high), label=wide(batch.label))
+    return Target(forward.frozen(), clipped, low, high)
+
+
+def scalar(name: str, value: Number, like: jax.Array) -> jax.Array:
+    """The number as an array of the image's dtype; refuses, at trace time, more than one."""
+    array = jnp.asarray(value, like.dtype)
+    if array.ndim:
+        raise ValueError(
+            f"{name} must be one number, got shape {list(array.shape)}: jax.vmap or jax.lax.map "
+            "over it attacks with several."
+        )
+    return array
+
+
+def _true(label: jax.Array) -> jax.Array:
+    return jax.nn.one_hot(jnp.argmax(label, axis=-1), label.shape[-1], dtype=jnp.bool_)
+
+
+def _of(true: jax.Array, logits: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.where(true, logits, 0), axis=-1)
+
+
+def _check_bounds(name: str, batch: Batch, low: float, high: float) -> None:
+    """Refuses images that leave the bounds, where there are numbers to look at."""
+    image, weight = batch.image, batch.weight
+    if isinstance(image, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
+        return
+    if not getattr(image, "is_fully_addressable", True):
+        return
+    seen = np.asarray(image)  # of NumPy, since the caller may be traced though the batch is not
+    if weight is not None:
+        seen = seen[np.asarray(weight) != 0]
+    if np.any((seen < low) | (seen > high)):
+        raise ValueError(
+            f"{name} keeps images within [{low}, {high}], but these reach from {seen.min():.4g} "
+            f"to {seen.max():.4g}: give low= and high=, or pixels and the network behind its "
+            "normalisation, forward.after(normalise)."
+        )
