@@ -1,6 +1,9 @@
 """Regularizers for image classifiers in JAX: every one a function from loss to loss."""
 
 from regjax import (
+    attacks,
+    corruptions,
+    expansion,
     gradient,
     losses,
     metrics,
@@ -37,13 +40,16 @@ __all__ = [
     "Outputs",
     "Point",
     "Result",
+    "attacks",
     "base",
+    "corruptions",
     "cross_entropy",
     "cutmix",
     "cutout",
     "disturb_label",
     "double_backprop",
     "example_keys",
+    "expansion",
     "expected_loss",
     "explicit_augmentation",
     "feature_noise",

@@ -1,0 +1,131 @@
+"""Images as they come at test time: white noise and the like, and the corruptions of CIFAR-10-C.
+
+Everything is a pure function of images and keys, under `jit` and `vmap`; levels and severities may
+be traced, so that one compiled program serves all of them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from regjax.corruptions.blurs import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur
+from regjax.corruptions.digital import elastic_transform, pixelate
+from regjax.corruptions.jpeg import jpeg_compression
+from regjax.corruptions.levels import SEVERITIES, truncated
+from regjax.corruptions.liquid import spatter
+from regjax.corruptions.pixel_noise import (
+    check_images,
+    salt_and_pepper,
+    switched_off_pixels,
+    white_noise,
+)
+from regjax.corruptions.sensor import (
+    brightness,
+    contrast,
+    gaussian_noise,
+    impulse_noise,
+    saturate,
+    shot_noise,
+    speckle_noise,
+)
+from regjax.corruptions.weather import fog, frost, snow
+
+__all__ = [
+    "EXTRA",
+    "NAMES",
+    "corrupt",
+    "salt_and_pepper",
+    "switched_off_pixels",
+    "white_noise",
+]
+
+# image [H, W, 3], severity [], key -> [H, W, 3]
+Corruption = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+_BENCHMARK: tuple[Corruption, ...] = (
+    gaussian_noise,
+    shot_noise,
+    impulse_noise,
+    defocus_blur,
+    glass_blur,
+    motion_blur,
+    zoom_blur,
+    snow,
+    frost,
+    fog,
+    brightness,
+    contrast,
+    elastic_transform,
+    pixelate,
+    jpeg_compression,
+)
+_FURTHER: tuple[Corruption, ...] = (speckle_noise, gaussian_blur, spatter, saturate)
+_ALL = {function.__name__: function for function in (*_BENCHMARK, *_FURTHER)}
+
+#: The fifteen corruptions whose mean error is reported, in the paper's order.
+NAMES = tuple(function.__name__ for function in _BENCHMARK)
+#: The four that the paper sets aside for validation.
+EXTRA = tuple(function.__name__ for function in _FURTHER)
+
+
+def corrupt(
+    name: str,
+    image: jax.Array,
+    severity: int | jax.Array,
+    keys: jax.Array,
+    *,
+    quantised: bool = True,
+) -> jax.Array:
+    """Corrupts images as those of CIFAR-10-C are.
+
+    See "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
+    (Hendrycks & Dietterich, 2019), section 4, with the parameters of the authors' program for
+    CIFAR, in pixels, whatever the size of the image. That program decides where paper and program
+    differ. `sensor`, `blurs`, `weather`, `liquid`, `digital` and `jpeg`, beside this file, say what each one
+    does. One departs: `frost` draws its ice, since the published photographs cannot be shipped.
+
+    Args:
+      name: out of `NAMES` and `EXTRA`; static.
+      image: `[B, H, W, 3]`, in [0, 1], as a rule 255ths.
+      severity: `[]` integer, 1 to 5; one that is traced is taken to the nearest of these.
+      keys: `[B]`, one for each example, such as `regjax.example_keys` makes.
+      quantised: whether results are whole 255ths, truncated as in the published images; static.
+
+    Returns:
+      `[B, H, W, 3]` float32, in [0, 1].
+
+    Raises:
+      TypeError: the images are not floating, or the severity is no integer.
+      ValueError: an unknown name, images or keys of another shape, or a severity that is not one
+        number from 1 to 5.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> image, keys = jnp.full((2, 8, 8, 3), 0.5), jax.random.split(jax.random.key(0), 2)
+      >>> (corrupt("brightness", image, 3, keys)[0, 0, 0] * 255).tolist()
+      [165.0, 165.0, 165.0]
+    """
+    if name not in _ALL:
+        raise ValueError(f"no corruption is named {name!r}: they are {', '.join(_ALL)}.")
+    check_images(image, keys)
+    if image.shape[-1] != 3:
+        raise ValueError(f"images must be [B, H, W, 3], but these are {list(image.shape)}.")
+    corrupted = jax.vmap(_ALL[name], (0, None, 0))(
+        image.astype(jnp.float32), _checked(severity), keys
+    )
+    return truncated(corrupted) if quantised else jnp.clip(corrupted, 0, 1)
+
+
+def _checked(severity: int | jax.Array) -> jax.Array:
+    if not isinstance(severity, jax.core.Tracer):
+        try:
+            number = operator.index(severity)
+        except TypeError:
+            raise TypeError(f"the severity must be an integer, not {severity!r}.") from None
+        if not 1 <= number <= SEVERITIES:
+            raise ValueError(f"the severity must be from 1 to {SEVERITIES}, not {number}.")
+    return jnp.clip(jnp.asarray(severity), 1, SEVERITIES)

@@ -1,0 +1,60 @@
+"""The five severities of a corruption, and the 256 levels of a stored pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SEVERITIES = 5
+
+
+def at_severity(table: Sequence[Any], severity: jax.Array) -> jax.Array:
+    """The entry of a table for a severity that may be traced.
+
+    Args:
+      table: five numbers, tuples or arrays of one shape.
+      severity: `[]`, 1 to 5.
+
+    Returns:
+      One of them, float32.
+
+    Raises:
+      ValueError: the table does not have five entries.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> at_severity((0.5, 1.0, 1.5, 2.0, 2.5), jnp.array(3)).item()
+      1.5
+    """
+    entries = np.stack([np.asarray(entry) for entry in table])
+    if len(entries) != SEVERITIES:
+        raise ValueError(f"the table must have {SEVERITIES} entries, not {len(entries)}.")
+    return jnp.asarray(entries, jnp.float32)[jnp.asarray(severity) - 1]
+
+
+def truncated(image: jax.Array) -> jax.Array:
+    """Pixels as conversion to 8 bits stores them: clipped to [0, 1], then down to a 255th.
+
+    A thousandth of a level is forgiven, so that rounding errors do not cost a whole one.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> (truncated(jnp.array([-0.5, 7.9 / 255, 1.0])) * 255).round().tolist()
+      [0.0, 7.0, 255.0]
+    """
+    return jnp.floor(jnp.clip(image, 0, 1) * 255 + 1e-3) / 255
+
+
+def rounded(image: jax.Array) -> jax.Array:
+    """Pixels to the nearest 255th, halves up, clipped to [0, 1].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> (rounded(jnp.array([-0.5, 7.9 / 255, 1.0])) * 255).round().tolist()
+      [0.0, 8.0, 255.0]
+    """
+    return jnp.floor(jnp.clip(image, 0, 1) * 255 + 0.5) / 255

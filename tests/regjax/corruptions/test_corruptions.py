@@ -1,0 +1,112 @@
+"""What all nineteen corruptions keep to; each one's own test is beside its file."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pictures import SEVERITIES, compiled, corrupted, keys, pictures, pixels
+from support import assert_same
+
+from regjax.corruptions import EXTRA, NAMES, corrupt
+
+ALL = (*NAMES, *EXTRA)
+FIXED = {
+    "defocus_blur",
+    "zoom_blur",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg_compression",
+    "gaussian_blur",
+    "saturate",
+}
+# By the published parameters, and whatever the picture; in some of the others one parameter rises
+# with the severity while another falls, and pixelate depends on how its grid meets the edges.
+NOT_MILDER = FIXED - {"saturate", "pixelate"} | {
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "motion_blur",
+    "snow",
+    "fog",
+    "speckle_noise",
+}
+# Those that compile fast one operation at a time.
+FAST = ("impulse_noise", "zoom_blur", "contrast", "pixelate", "gaussian_blur", "saturate")
+
+
+def test_the_papers_order() -> None:
+    assert len(NAMES) == 15
+    assert len(set(ALL)) == 19
+    assert NAMES[:3] == ("gaussian_noise", "shot_noise", "impulse_noise")
+    assert NAMES[-2:] == ("pixelate", "jpeg_compression")
+    assert EXTRA == ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_every_corruption_keeps_to(name: str) -> None:
+    image, key, run = pixels(), keys(), compiled(name)
+    results = [np.asarray(run(image, severity, key)) for severity in SEVERITIES]
+    order = jnp.array([2, 0, 3, 1])
+    permuted = run(image[order], 4, key[order])
+    again = run(image, 4, keys(seed=1))
+    assert run._cache_size() == 1  # type: ignore[attr-defined]
+    for result in results:
+        assert (result.shape, result.dtype) == (image.shape, np.float32)
+        assert ((result >= 0) & (result <= 1)).all()
+    assert_same(permuted, results[3][np.asarray(order)])
+    assert (name in FIXED) == bool((np.asarray(again) == results[3]).all())
+    distances = np.array([np.abs(result - np.asarray(image)).mean() for result in results])
+    assert (distances > 0).all()
+    if name in NOT_MILDER:
+        assert (np.diff(distances) > -1e-4).all(), distances
+        assert distances[-1] > 1.2 * distances[0]
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_without_jit_it_is_the_same(name: str) -> None:
+    result = corrupt(name, pixels(), 3, keys(), quantised=False)
+    np.testing.assert_allclose(result, corrupted(name, 3), atol=2e-6)
+
+
+def test_severities_side_by_side() -> None:
+    """With the one that takes another course from severity 4 on."""
+    image, key = pixels(), keys()
+    together = jax.jit(jax.vmap(lambda s: corrupt("spatter", image, s, key, quantised=False)))
+    for severity, result in zip(SEVERITIES, together(jnp.array(SEVERITIES)), strict=True):
+        np.testing.assert_allclose(result, corrupted("spatter", severity), atol=2e-6)
+
+
+def test_results_are_truncated_to_255ths() -> None:
+    """By less than a level: what is a whole level stays."""
+    whole = np.asarray(corrupt("contrast", pixels(), 2, keys())) * 255
+    fine = corrupted("contrast", 2) * 255
+    np.testing.assert_allclose(whole, np.rint(whole), atol=1e-4)
+    assert (whole <= fine + 2e-3).all()
+    assert (whole > fine - 1).all()
+    noisy = np.rint(np.asarray(corrupt("impulse_noise", pixels(), 1, keys())) * 255)
+    assert 0.97 < (noisy == pictures()).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"name": "gausian_noise"}, ValueError, "'gausian_noise'.*gaussian_noise, shot.*saturate"),
+        ({"image": jnp.ones((8, 8, 3))}, ValueError, r"\[B, H, W, K\].*\[8, 8, 3\]"),
+        ({"image": jnp.ones((2, 8, 8, 1))}, ValueError, r"\[B, H, W, 3\].*\[2, 8, 8, 1\]"),
+        ({"image": jnp.ones((2, 8, 8, 3), jnp.uint8)}, TypeError, "floating.*uint8"),
+        ({"keys": jax.random.split(jax.random.key(0), 3)}, ValueError, r"\[2\].*\[3\]"),
+        ({"severity": 0}, ValueError, "from 1 to 5, not 0"),
+        ({"severity": jnp.array(6)}, ValueError, "from 1 to 5, not 6"),
+        ({"severity": 2.5}, TypeError, "integer, not 2.5"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    change: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    key = jax.random.split(jax.random.key(0), 2)
+    given = {"name": "fog", "image": jnp.ones((2, 8, 8, 3)), "severity": 1, "keys": key} | change
+    with pytest.raises(error, match=says):
+        corrupt(**given)

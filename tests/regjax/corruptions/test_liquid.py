@@ -1,0 +1,58 @@
+"""Spatter: what the drops do to the image, and their shading against OpenCV's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pictures import LIQUID, compiled, from_hex, keys, pixels
+from support import assert_same
+
+from regjax.corruptions import liquid
+
+# What OpenCV 5.0 makes of LIQUID: equalizeHist of the blurred distance, filter2D, blur.
+LIGHT = """
+    00000055aafff4e9944a000b27444444 00000055aafff4e9944a000b27444444
+    00000055aafff8f0a65916212c210b00 00000055aafffbf8ca956b7670491600
+    0000004499eeffffeed1c0cba965331c 4f4f444f81cbf9fffffff8f0bf8e7971
+    8881764965aff9fff8edd7c8afa9bfc6 8881763e5aa4f9fbe9c2937382b0dff4
+    3933331655aafff8c985452d3f668e9f 0b0b000055aafff4b05b11000b2c455b
+    1616000055aafff49f4a00001c414c55 2121000055aafff49f4a00001c4a5566
+"""
+
+shading = jax.jit(liquid.shading)
+
+
+def on_shade(value: float, severity: int) -> np.ndarray:
+    image = jnp.full(pixels().shape, value, jnp.float32)
+    return np.asarray(compiled("spatter")(image, severity, keys()), np.float64)
+
+
+def test_shading_is_opencvs() -> None:
+    expected = from_hex(LIQUID).astype(float) * from_hex(LIGHT)
+    result = shading(jnp.asarray(from_hex(LIQUID), jnp.float32))
+    np.testing.assert_allclose(result, expected / expected.max(), atol=1e-6)
+
+
+def test_without_drops_there_is_no_shade() -> None:
+    assert_same(shading(jnp.zeros((12, 16))), np.zeros((12, 16), np.float32))
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3])
+def test_water_is_added(severity: int) -> None:
+    water = on_shade(0, severity)
+    np.testing.assert_allclose(on_shade(0.25, severity) - 0.25, water, atol=1e-6)
+    np.testing.assert_allclose(water * 238, water[..., 1:2] * [175, 238, 238], atol=1e-4)
+    np.testing.assert_allclose(water[..., 1].max((1, 2)), 0.5 * 238 / 255, atol=1e-6)
+    covered = (water > 0).any(-1).mean()
+    assert 0.005 < covered < 0.6
+
+
+@pytest.mark.parametrize("severity", [4, 5])
+def test_mud_covers(severity: int) -> None:
+    mud = on_shade(0, severity)
+    cover = mud[..., 0] / (63 / 255)
+    assert ((cover == 0) | ((cover > 0.8 - 1e-5) & (cover < 1 + 1e-5))).all()
+    assert 0.005 < (cover > 0).mean() < 0.3
+    np.testing.assert_allclose(mud * 63, mud[..., :1] * [63, 42, 20], atol=1e-4)
+    left = 1 - cover[..., None]
+    np.testing.assert_allclose(on_shade(1, severity), left + mud, atol=1e-6)
