@@ -4,7 +4,8 @@
 
 Every combination of the config's losses, training sizes, strengths and seeds is trained once;
 `--config.NAME=VALUE` changes an entry. The work folder gets `config.json`, `runs.jsonl` (a line for
-each finished run), `results.json`, `table.md`, the plots and `report.html`; under `training/`, for
+each finished run), `robustness.jsonl` (a line for each and what it was tested against),
+`results.json`, `table.md`, the plots and `report.html`; under `training/`, for
 each group of runs that are trained together, `metrics.jsonl`, TensorBoard's files and checkpoints.
 Killed or stopped (Ctrl-C, SIGTERM) and started again with the same command, a comparison goes on
 from its newest checkpoint and ends as if nothing had happened.
@@ -84,8 +85,8 @@ def compare(
         if not devices.is_first():
             return {}
         environment = devices.environment() | {"command": commands.line()}
-        tested = journal.robustness.records
-        paths = tables.write(workdir, journal.of(runs), plain, environment, tested)
+        records, tested = journal.of(runs), journal.tested(runs)
+        paths = tables.write(workdir, records, plain, environment, tested)
         return paths | {"report": report.write([Path(workdir)], Path(workdir, "report.html"))}
 
 
@@ -143,6 +144,7 @@ def _records(name: str, group: Group, scores: Scores, progress: Progress) -> lis
     """What the journal keeps of each run of a group."""
     versions = devices.environment()["versions"]
     rest = {"steps": group.steps, "versions": versions, "group": name}
+    rest |= {"together": len(group.runs)}
     return [
         dataclasses.asdict(run)
         | {name: values[i].tolist() for name, values in scores.items()}

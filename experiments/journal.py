@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,17 @@ class Journal:
         finished = self._finished()
         return [finished[run] for run in runs if run in finished]
 
+    def tested(self, runs: Sequence[Run]) -> list[dict[str, Any]]:
+        """The records of those of the runs that were tested, in the order of the tests."""
+        planned = {*runs}
+        return [record for record in self.robustness.records if run_of(record) in planned]
+
     def _finished(self) -> dict[Run, dict[str, Any]]:
-        return {run_of(record): record for record in self.runs.records}
+        # A group that lost a line is taken up again as a whole, as its checkpoints have it.
+        records = self.runs.records
+        places = {(r["group"], r["place"]) for r in records if "together" in r}
+        whole = Counter(group for group, _ in places)
+        return {run_of(r): r for r in records if whole[r.get("group")] == r.get("together", 0)}
 
 
 def run_of(record: Mapping[str, Any]) -> Run:

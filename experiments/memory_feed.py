@@ -47,20 +47,26 @@ class Memory:
         return train, held_out
 
     def check(self, perturbation: Perturbation) -> None:
-        """Looks whether the data sets are there that a perturbation reads."""
-        if perturbation.kind == "stored_corruption":
-            for level in perturbation.levels:
-                name = _stored_name(perturbation.about, int(level))
-                sources.check_test(name, self._data_dir)
+        """Looks whether the data sets are there that a perturbation reads, and whether they fit.
+
+        Raises:
+          OSError: one is missing; says how to prepare it.
+          ValueError: one is damaged, or of other images or classes.
+        """
+        if perturbation.kind != "stored_corruption":
+            return
+        for level in perturbation.levels:
+            name = _stored_name(perturbation.about, int(level))
+            shape, classes = sources.describe_test(name, self._data_dir)
+            if (shape, classes) != (self.shape, self.classes):
+                raise sources.DataError(
+                    f"{name} has images {list(shape)} of {classes} classes, but the networks are "
+                    f"for {list(self.shape)} of {self.classes}."
+                )
 
     def stored(self, name: str, severity: int) -> training.Data:
         """The test images of TFDS's "cifar10_corrupted" for a corruption and a severity."""
         split = sources.load_test(_stored_name(name, severity), self._data_dir)
-        if split.image.shape[1:] != self.shape or split.label.max() >= self.classes:
-            raise sources.DataError(
-                f"cifar10_corrupted has images {list(split.image.shape[1:])} of 10 classes, but "
-                f"the networks are for {list(self.shape)} of {self.classes}."
-            )
         return training.Data(*split)  # type: ignore[arg-type]
 
     def labels(self, index: np.ndarray) -> np.ndarray:

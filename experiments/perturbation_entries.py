@@ -95,7 +95,7 @@ def _levels(name: str, given: dict[str, Any]) -> tuple[float, ...]:
     if not levels or not whole or not all(is_number(v) and low <= v <= high for v in levels):
         raise ValueError(
             f"{name} needs {level}=, {'whole ' if level == 'severity' else ''}numbers from {low:g} "
-            f"to {high:g}, such as {level}=(1, 2), not {value!r}."
+            f"to {high:g}, such as {level}=({min(1, high / 2):g}, {min(2, high):g}), not {value!r}."
         )
     if len(set(levels)) < len(levels):
         raise ValueError(f"{name} names a {level} twice: {levels}.")

@@ -139,7 +139,7 @@ def _section(folder: RunFolder) -> dict[str, Any]:
 
 def _robustness(folder: RunFolder) -> dict[str, Any]:
     """Tables, figures and sentences about what the networks were tested on."""
-    config, paper = folder.config, bool(tables.published(folder.config))
+    config, paper = folder.config, tables.published(folder.config)
     found = robustness_tables.gather(config, folder.chosen, folder.robustness, paper)
     tested, said = tables.robust(found, folder.chosen, folder.records, config)
     figures = []

@@ -62,7 +62,7 @@ def _curve(
         std = np.insert(std, 0, row.std or 0.0)
     axes.plot(levels, mean, **style, label=plots.label(row.method))
     axes.fill_between(levels, mean - std, mean + std, color=style["color"], alpha=0.08, linewidth=0)
-    paper = found.published.get((row.method, name))
+    paper = found.published.get((row.train_size, row.method, name))
     if paper:
         hollow = style | {"linestyle": "none", "markerfacecolor": "white", "alpha": 0.7}
         axes.plot(perturbation.levels, np.array(paper, float), **hollow)

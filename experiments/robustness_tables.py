@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.perturbation_entries import read_all
+from experiments.plots import Paper
 from experiments.robustness import Perturbation
 from experiments.selection import Record, Row, amount
 
@@ -29,7 +30,8 @@ class Tested:
       n: the number of networks.
       mean: of the accuracy at each level, in percent.
       std: its sample standard deviation at each level; None if n is 1.
-      ece: the mean expected calibration error at each level, in percent.
+      ece: the mean expected calibration error at each level, in percent; None where a network's
+        answers are not finite.
     """
 
     method: str
@@ -38,7 +40,7 @@ class Tested:
     n: int
     mean: tuple[float, ...]
     std: tuple[float, ...] | None
-    ece: tuple[float, ...]
+    ece: tuple[float | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +50,12 @@ class Robustness:
     Attributes:
       perturbations: by name, in the config's order.
       tested: by training size, method and name; what has not been tested yet is missing.
-      published: numbers in percent by method and name, for each level one or None.
+      published: numbers in percent likewise, for each level one or None.
     """
 
     perturbations: Mapping[str, Perturbation]
     tested: Mapping[tuple[int, str, str], Tested]
-    published: Mapping[tuple[str, str], Sequence[float | None]]
+    published: Mapping[tuple[int, str, str], Sequence[float | None]]
 
     def named(self, corruptions: bool) -> dict[str, Perturbation]:
         """The perturbations that are corruptions of CIFAR-C, or those that are not."""
@@ -65,7 +67,7 @@ class Robustness:
 
 
 def gather(
-    config: Config, chosen: Sequence[Row], records: Sequence[Record], published: bool
+    config: Config, chosen: Sequence[Row], records: Sequence[Record], paper: Paper
 ) -> Robustness:
     """The scores of the chosen rows, by perturbation.
 
@@ -73,7 +75,8 @@ def gather(
       config: the comparison's config; older ones have no perturbations.
       chosen: a row of each method and training size.
       records: of robustness.jsonl.
-      published: whether the published numbers are for what was trained.
+      paper: the published numbers on clean images, for what was trained: those under perturbations
+        are of the same networks.
     """
     perturbations = read_all(config.get("perturbations", {}))
     tested = {}
@@ -85,12 +88,13 @@ def gather(
             if each:
                 key = (row.train_size, row.method, name)
                 tested[key] = _tested(row, name, list(each.values()))
-    theirs = config.get("published_robustness", {}) if published else {}
-    return Robustness(
-        perturbations,
-        tested,
-        {(method, name): v for method, rows in theirs.items() for name, v in rows.items()},
-    )
+    theirs = config.get("published_robustness", {})
+    published = {
+        (size, method, name): values
+        for method, size in paper
+        for name, values in theirs.get(method, {}).items()
+    }
+    return Robustness(perturbations, tested, published)
 
 
 _NAMES = ("method", "train_size", "strength", "loss")
@@ -107,8 +111,12 @@ def _tested(row: Row, name: str, runs: Sequence[Record]) -> Tested:
         n=len(runs),
         mean=tuple(map(statistics.fmean, accuracy)),
         std=tuple(map(statistics.stdev, accuracy)) if several else None,
-        ece=tuple(statistics.fmean(100 * run["ece"][i] for run in runs) for i in levels),
+        ece=tuple(_mean([run["ece"][i] for run in runs]) for i in levels),
     )
+
+
+def _mean(errors: Sequence[float | None]) -> float | None:
+    return None if None in errors else 100 * statistics.fmean(e for e in errors if e is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +160,7 @@ def _levels(
     where: str,
 ) -> Table:
     rows = {method: found.tested.get((size, method, name)) for method in methods}
-    paper = {method: found.published.get((method, name)) for method in methods}
+    paper = {method: found.published.get((size, method, name)) for method in methods}
     columns, cells = ["method"], {method: list[str]() for method in methods}
     for i, level in enumerate(perturbation.levels):
         columns.append(f"{perturbation.level} {level:.4g}")
@@ -244,7 +252,11 @@ def gradients(found: Robustness, classes: int) -> Iterator[str]:
             continue
         largest = max(perturbation.levels)
         i = perturbation.levels.index(largest)
-        left = {t.method: t.mean[i] for t in found.tested.values() if t.name == name}
+        mine = [tested for tested in found.tested.values() if tested.name == name]
+        several = len({tested.train_size for tested in mine}) > 1
+        left = {
+            t.method + (f" ({amount(t.train_size)})" if several else ""): t.mean[i] for t in mine
+        }
         if largest < CHECKED or not left:
             continue
         yield _verdict(name, largest, chance, left)

@@ -88,7 +88,8 @@ def read(name: str | os.PathLike[str]) -> RunFolder:
     finished = {run_of(record): record for record in _lines(folder / "runs.jsonl", _is_record)}
     records = [finished[run] for run in planned if run in finished]
     environment = with_versions(_environment(folder / "results.json"), records)
-    robustness = [*_lines(folder / "robustness.jsonl", _is_tested)]
+    lines, known = _lines(folder / "robustness.jsonl", _is_tested), {*planned}
+    robustness = [line for line in lines if run_of(line) in known]
     return RunFolder(os.fspath(name), config, planned, records, environment, robustness)
 
 
@@ -154,7 +155,8 @@ def _is_record(line: Mapping[str, Any]) -> bool:
 def _is_tested(line: Mapping[str, Any]) -> bool:
     series = [line.get(name) for name in ROBUSTNESS]
     same = all(isinstance(s, list) and len(s) == len(series[0] or ()) for s in series)
-    return _names_run(line) and same and all(_is_number(v) for s in series for v in s or ())
+    names = _names_run(line) and all(isinstance(line.get(name), str) for name in ("loss", "text"))
+    return names and same and all(_is_number(v) for s in series for v in s or ())
 
 
 def _is_metric(line: Mapping[str, Any]) -> bool:

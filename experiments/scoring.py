@@ -29,7 +29,8 @@ def missing(
     scored = {(run_of(record), record["text"]) for record in journal.robustness.records}
     groups: dict[str, list[Perturbation]] = {}
     for record in journal.of(list(runs)):
-        each = [p for p in perturbations.values() if (run_of(record), p.text) not in scored]
+        run = run_of(record)
+        each = dict.fromkeys(p for p in perturbations.values() if (run, p.text) not in scored)
         if record.get("diverged") or not each:
             continue
         if "group" not in record:
@@ -77,6 +78,7 @@ def score(
                 [
                     dataclasses.asdict(run) | about | {n: v[i].tolist() for n, v in found.items()}
                     for i, run in enumerate(runs)
+                    if not records[i].get("diverged")
                 ]
             )
             bar.update()

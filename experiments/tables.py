@@ -49,7 +49,7 @@ def write(
     rows, chosen = summarize(records), select(records, config["selection"])
     folder = Path(workdir)
     environment = with_versions(environment, records)
-    found = robustness_tables.gather(config, chosen, robustness, bool(published(config)))
+    found = robustness_tables.gather(config, chosen, robustness, published(config))
     # The numbers come first, so that no trouble with a figure can lose them.
     results = _results(rows, chosen, config, environment)
     results["robustness"] = [dataclasses.asdict(tested) for tested in found.tested.values()]

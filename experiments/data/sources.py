@@ -83,11 +83,18 @@ def load_test(name: str, data_dir: str | os.PathLike[str] | None = None) -> Spli
         return _read_split(_with_test(name, folder), "test")
 
 
-def check_test(name: str, data_dir: str | os.PathLike[str] | None = None) -> None:
-    """Looks whether `load_test` finds its data set; errors as there."""
+def describe_test(
+    name: str, data_dir: str | os.PathLike[str] | None = None
+) -> tuple[tuple[int, ...], int]:
+    """The shape of the images that `load_test` reads, and the number of classes; errors as there.
+
+    Example:
+      `describe_test("digits") == ((8, 8, 1), 10)`
+    """
     folder = data_folder(data_dir)
     with explained(name, folder):
-        _with_test(name, folder)
+        features = _with_test(name, folder).info.features
+    return tuple(features["image"].shape), features["label"].num_classes
 
 
 def _with_test(name: str, folder: Path) -> tfds.core.DatasetBuilder:

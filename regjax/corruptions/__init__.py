@@ -85,8 +85,9 @@ def corrupt(
     See "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
     (Hendrycks & Dietterich, 2019), section 4, with the parameters of the authors' program for
     CIFAR, in pixels, whatever the size of the image. That program decides where paper and program
-    differ. `sensor`, `blurs`, `weather`, `liquid`, `digital` and `jpeg`, beside this file, say what each one
-    does. One departs: `frost` draws its ice, since the published photographs cannot be shipped.
+    differ. `sensor`, `blurs`, `weather`, `liquid`, `digital` and `jpeg`, beside this file, say what
+    each one does. One departs: `frost` draws its ice, since the published photographs cannot be
+    shipped.
 
     Args:
       name: out of `NAMES` and `EXTRA`; static.

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from experiments import classify
-from experiments.journal import Journal
+from experiments.journal import Lines
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +77,7 @@ def test_a_finished_comparison_trains_nothing_again(finished, monkeypatch):
 
 
 def test_an_interrupted_comparison_goes_on_to_the_same_result(finished, tmp_path, monkeypatch):
-    append, calls = Journal.append, []
+    append, calls = Lines.append, []
 
     def interrupted(self, records):
         append(self, records)
@@ -85,7 +85,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_result(finished, tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", interrupted)
+        patch.setattr(Lines, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
             classify.compare(config(), tmp_path)
     classify.compare(config(), tmp_path)

@@ -83,7 +83,7 @@ def test_a_config_that_cannot_run_is_refused_in_one_sentence(changes, message):
 
 def test_finished_runs_are_not_pending(tmp_path):
     runs = plan(config())
-    Journal(tmp_path, config()).append([record(run) for run in runs[:3]])
+    Journal(tmp_path, config()).runs.append([record(run) for run in runs[:3]])
     journal = Journal(tmp_path, config())
     assert journal.pending(runs) == runs[3:]
     assert [r["seed"] for r in journal.of(runs)] == [run.seed for run in runs[:3]]
@@ -91,7 +91,7 @@ def test_finished_runs_are_not_pending(tmp_path):
 
 def test_a_half_written_line_is_dropped_and_its_run_repeated(tmp_path):
     runs = plan(config())
-    Journal(tmp_path, config()).append([record(run) for run in runs[:3]])
+    Journal(tmp_path, config()).runs.append([record(run) for run in runs[:3]])
     path = tmp_path / "runs.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
     journal = Journal(tmp_path, config())
@@ -102,7 +102,7 @@ def test_a_half_written_line_is_dropped_and_its_run_repeated(tmp_path):
 
 @pytest.mark.parametrize("line", ["{]", "", "3", "{}", '{"method": "db", "seed": 0}'])
 def test_a_damaged_line_is_named(tmp_path, line):
-    Journal(tmp_path, config()).append([record(run) for run in plan(config())[:2]])
+    Journal(tmp_path, config()).runs.append([record(run) for run in plan(config())[:2]])
     path = tmp_path / "runs.jsonl"
     path.write_text(f"{line}\n" + path.read_text())
     with pytest.raises(ConfigError, match=r"line 1 of .*runs\.jsonl is damaged: delete that line"):
@@ -110,7 +110,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
 
 
 def test_runs_of_another_config_are_refused_and_more_seeds_are_not(tmp_path):
-    Journal(tmp_path, config()).append([record(plan(config())[0])])
+    Journal(tmp_path, config()).runs.append([record(plan(config())[0])])
     with pytest.raises(ConfigError, match=r"epochs: 2, now 3\): choose another --workdir"):
         Journal(tmp_path, config(epochs=3))
     assert len(Journal(tmp_path, config(seeds=9)).runs.records) == 1
@@ -119,7 +119,7 @@ def test_runs_of_another_config_are_refused_and_more_seeds_are_not(tmp_path):
 
 @pytest.mark.parametrize("damage", [None, "", "{", "[]"])
 def test_runs_whose_config_is_lost_are_not_mixed_with_others(tmp_path, damage):
-    Journal(tmp_path, config()).append([record(plan(config())[0])])
+    Journal(tmp_path, config()).runs.append([record(plan(config())[0])])
     (tmp_path / "config.json").unlink()
     if damage is not None:
         (tmp_path / "config.json").write_text(damage)
@@ -171,6 +171,6 @@ def test_a_full_disk_is_one_sentence_that_names_the_file(tmp_path, monkeypatch):
     def full(lines):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal, "_write", full)
+    monkeypatch.setattr(journal.runs, "_write", full)
     with pytest.raises(OSError, match=r"runs.jsonl cannot be written \(No space left on device\)"):
         journal.runs.append([])

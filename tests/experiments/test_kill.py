@@ -302,7 +302,7 @@ def recorded(folder: Path, strength: float) -> list[dict[str, Any]]:
 def finished(folder: Path) -> list[dict[str, Any]]:
     """The finished runs, without their place in a group of runs."""
     lines = (folder / "runs.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "group": "", "place": 0} for line in lines]
+    return [{**json.loads(line), "group": "", "place": 0, "together": 0} for line in lines]
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_its_last_good_checkpoint(
