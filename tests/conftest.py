@@ -4,6 +4,7 @@ Warnings are turned into errors in pyproject.toml. `NNX_GRAPH_MODE` and `NNX_GRA
 by Flax when it is imported; the tests marked `nnx` are the ones that they can change.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -23,6 +24,10 @@ import pytest
 from regjax.stages import REGISTRY
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Tracing makes millions of objects without cycles: to look for some takes a sixth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)
