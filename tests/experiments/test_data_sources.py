@@ -11,11 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_corrupted
 from array_record.python import array_record_module
 from PIL import Image
 
 from experiments.data import digits
-from experiments.data.sources import DataError, MissingDataError, load
+from experiments.data.sources import (
+    STORED,
+    DataError,
+    MissingDataError,
+    describe_test,
+    load,
+    load_test,
+)
+from regjax import corruptions
 
 _SIBLING = Path(__file__).parents[2].parent / "shared" / "tfds"
 TFDS_DIR = Path(os.environ.get("REGJAX_TFDS_DIR", _SIBLING))
@@ -174,3 +183,44 @@ def test_data_that_does_not_fit(copy, tmp_path, file, old, new, message):
     _edit(copy / file, old, new)
     with pytest.raises(DataError, match=message):
         load("digits", tmp_path)
+
+
+# The test split alone.
+
+
+def test_the_test_split_alone_is_that_of_the_whole(prepared_digits):
+    image, label = load_test("digits", prepared_digits)
+    whole = load("digits", prepared_digits)
+    np.testing.assert_array_equal(image, whole.test.image)
+    np.testing.assert_array_equal(label, whole.test.label)
+    assert describe_test("digits", prepared_digits) == ((8, 8, 1), 10)
+
+
+def test_a_data_set_of_nothing_but_a_test_split(tmp_path):
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (7, 4, 6, 3)).astype(np.uint8)
+    label = generator.integers(0, 5, 7).astype(np.int32)
+    tiny_corrupted.prepare(tmp_path, "fog_3", image, label, 5)
+    split = load_test("cifar10_corrupted/fog_3", tmp_path)
+    np.testing.assert_array_equal(split.image, image)
+    np.testing.assert_array_equal(split.label, label)
+    assert describe_test("cifar10_corrupted/fog_3", tmp_path) == ((4, 6, 3), 5)
+    with pytest.raises(DataError, match="has no train split"):
+        load("cifar10_corrupted/fog_3", tmp_path)
+    with pytest.raises(MissingDataError, match=r"'cifar10_corrupted/fog_4' in .* has no config or"):
+        load_test("cifar10_corrupted/fog_4", tmp_path)
+
+
+@pytest.mark.parametrize("read", [load_test, describe_test])
+def test_without_a_test_split_that_is_said(copy, tmp_path, read):
+    _edit(copy / "dataset_info.json", '"test"', '"extra"')
+    with pytest.raises(DataError, match="has no test split"):
+        read("digits", tmp_path)
+
+
+def test_stored_corruptions_are_those_of_the_library_by_the_names_of_tfds():
+    from tensorflow_datasets.image_classification import cifar10_corrupted
+
+    names = [STORED.get(name, name) for name in (*corruptions.NAMES, *corruptions.EXTRA)]
+    configs = {config.name for config in cifar10_corrupted.Cifar10Corrupted.BUILDER_CONFIGS}
+    assert configs == {f"{name}_{severity}" for name in names for severity in range(1, 6)}

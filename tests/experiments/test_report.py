@@ -540,3 +540,95 @@ def test_a_curve_of_one_point_is_seen():
     (line,) = curves.draw("test_accuracy", cells, look).axes[0].lines
     assert line.get_markevery() is None
     assert line.get_marker() not in ("", "None")
+
+
+# Perturbations.
+
+WHITE, HALF = "white_noise(sigma=(0.1, 0.3))", "pgd(epsilon=(0.1, 0.5))"
+
+
+def scored(run, text, *accuracy, **others):
+    fields = {name: getattr(run, name) for name in ("method", "loss", "train_size", "strength")}
+    series = {name: [0.1] * len(accuracy) for name in ("levels", "nll", "ece")}
+    return fields | {"seed": run.seed, "text": text, "accuracy": accuracy} | series | others
+
+
+def make_robust(folder, perturbations, *lines, end="", **changes):
+    """A folder whose db at strength 1.0, which is chosen, and baseline were tested."""
+    paper = {"db": {"white <i>": [83.0, None]}}
+    config = make_config(perturbations=perturbations, published_robustness=paper, **changes)
+    make(folder, config, class_accuracy=[0.9] * 10)
+    planned = run_folder.read(folder).planned
+    records = [line(run) for run in planned if run.strength != 0.1 for line in lines]
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "robustness.jsonl").write_text(text + end)
+    return folder
+
+
+def white(run):
+    return scored(run, WHITE, 0.8 + 0.02 * run.seed, {"db": 0.5}.get(run.method, 0.3))
+
+
+def fog(run):
+    return scored(run, "corruption(name='fog', severity=(1, 2))", 0.9, 0.7)
+
+
+def half(run):
+    return scored(run, HALF, 0.9, 0.0 if run.method == "db" else 0.4)
+
+
+def test_what_perturbations_leave_stands_on_the_page(tmp_path):
+    texts = {"white <i>": WHITE, "fog": "corruption(name='fog', severity=(1, 2))", "PGD": HALF}
+    folder = make_robust(tmp_path / "a", texts, white, fog, half, end='{"method": "d')
+    page = page_of(tmp_path, folder)
+    assert "Robustness and calibration" in page.headings
+    first, attack, corruptions, calibration = page.tables[2:6]
+    std = f"{statistics.stdev([80.0, 82.0]):.2f}"
+    assert first == [
+        ["method", "sigma 0.1", "paper", "sigma 0.3"],
+        ["db", f"81.00 ± {std} (n=2)", "83.0 (-2.0)", "50.00 ± 0.00"],
+        ["baseline", f"81.00 ± {std} (n=2)", "-", "30.00 ± 0.00"],
+    ]
+    assert [row[2].partition(" ")[0] for row in attack[1:]] == ["0.00", "40.00"]
+    assert corruptions[0] == ["corruption", "db", "baseline"]
+    assert corruptions[1:] == [["fog", "80.00", "80.00"], ["mean", "80.00", "80.00"]]
+    assert calibration[1] == ["db", "0.300 ± 0.000 (n=2)", "2.000 ± 0.000 (n=2)"]
+    assert "Accuracy (%) under white <i>" in page.text
+    assert page.text.count("**") == 0
+    assert "leaves 40.0 % to baseline: the attack does not see" in page.text
+    figures = page.images()
+    assert {"white <i>", "PGD", "sigma"} <= set(
+        figures["Accuracy under perturbations, 5 per class"]
+    )
+    assert {"fog", "mean"} <= set(figures["Accuracy under corruptions, 5 per class"])
+
+
+def test_an_untested_folder_has_no_such_heading(tmp_path):
+    folder = make_robust(tmp_path / "a", {"white <i>": WHITE})
+    for page in (page_of(tmp_path, folder), page_of(tmp_path, make(tmp_path / "b"))):
+        assert "Robustness and calibration" not in page.headings
+
+
+def test_scores_of_runs_that_are_not_the_configs_do_not_count(tmp_path):
+    folder = make_robust(tmp_path / "a", {"white <i>": WHITE}, white)
+    config = json.loads((folder / "config.json").read_text()) | {"seeds": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert page_of(tmp_path, folder).tables[2][1][1] == "80.00 (n=1)"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": None},
+        {"loss": 3},
+        {"seed": "0"},
+        {"accuracy": [0.5]},
+        {"accuracy": 0.5},
+        {"levels": None},
+        {"ece": ["a", 0.1]},
+    ],
+)
+def test_a_damaged_line_about_perturbations_is_named(tmp_path, changes):
+    folder = make_robust(tmp_path / "a", {"white <i>": WHITE}, lambda run: white(run) | changes)
+    with pytest.raises(ConfigError, match=r"line 1 of .*robustness\.jsonl is damaged: delete that"):
+        page_of(tmp_path, folder)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
+import tiny_corrupted
 import tiny_imagenet
 
 from experiments.checkpoints import Checkpoints
@@ -19,6 +21,7 @@ from experiments.comparison import plan
 from experiments.data import digits
 from experiments.journal import Journal
 from experiments.problem import Problem
+from experiments.selection import SCORES
 
 ROOT = Path(__file__).parents[2]
 SHARD = "digits-train.array_record-00000-of-00001"
@@ -38,6 +41,7 @@ def get_config():
     return config
 """
 ALONE = "--config.runs_at_once=1"
+NOISE = '--config.perturbations={"x": "white_noise(sigma=(0.1, 0.2))"}'
 STREAM = [
     "--config.data=stream",
     "--config.train_sizes=(0,)",
@@ -85,6 +89,11 @@ def entry(name: str, value: str, says: str, *more: str) -> Row:
 
 def loss(text: str, *says: str, more: Sequence[str] = ()) -> Row:
     return Row(f"loss {text}", [f"--config.losses.x={text}", *more], ["config.losses.x", *says])
+
+
+def perturbation(text: str, *says: str, more: Sequence[str] = ()) -> Row:
+    option = "--config.perturbations=" + repr({"x": text})
+    return Row(f"perturbation {text}", [option, *more], ["config.perturbations['x']: ", *says])
 
 
 def strengths(value: str, *says: str) -> Row:
@@ -154,6 +163,18 @@ def checkpoint(**changes: object) -> Callable[[Place], None]:
             checkpoints.save(1, {"kernel": jnp.zeros(3)}, {})
 
     return save
+
+
+def lost(place: Place) -> list[str]:
+    """A run that is recorded as finished, and whose checkpoint is not there."""
+    config = place.config()
+    config.data_dir = str(place.shared / "data")
+    runs = plan(config.to_dict())
+    name, group = next(Problem(config).groups(runs, runs))
+    scores = dict.fromkeys(SCORES, 0.5) | {"group": name, "place": 0, "together": 1}
+    journal = Journal(place.work, config.to_dict())
+    journal.runs.append([vars(runs[0]) | scores | {"steps": group.steps, "diverged": None}])
+    return [NOISE]
 
 
 def report(name: str, options: Callable[[Place], Sequence[str]], *says: str) -> Row:
@@ -273,6 +294,39 @@ TABLE = [
     ),
     strengths('{"x": 0.1}', "must be a tuple of finite numbers"),
     Row("strengths unused", ['--config.strengths={"x": (1.0,)}'], ["config.losses.x has no {stre"]),
+    # What trained networks are tested against.
+    entry("perturbations", "white_noise(sigma=1)", "Failed to parse"),
+    perturbation("white_noise(0.1)", "the perturbation 'white_noise(0.1)' cannot be read: write a"),
+    perturbation("red_noise(sigma=1)", "unknown perturbation 'red_noise'; known are: white_noise"),
+    perturbation("white_noise", "white_noise needs sigma=, numbers from 0 to 1000, such as"),
+    perturbation("salt_and_pepper(amount=(0.1, 2))", "numbers from 0 to 1, such as amount=(0.5, 1"),
+    perturbation("white_noise(sigma=(0.1, 0.1))", "white_noise names a sigma twice: (0.1, 0.1)."),
+    perturbation("white_noise(sigma=1, seed=3)", "has no 'seed'; it takes: sigma, protocol, exam"),
+    perturbation("white_noise(sigma=1, protocol='both')", "protocol must be 'paper' or 'pixel'"),
+    perturbation("corruption(name='frog')", "corruption needs name=, one of: gaussian_noise, "),
+    perturbation("corruption(name='fog', severity=0)", "whole numbers from 1 to 5, such as sever"),
+    perturbation("corruption(name='fog', std=(1, 1))", "std has 2 numbers, but the image 1 chan"),
+    perturbation("pgd(epsilon=0.1, steps=0)", "pgd's steps must be a whole number of at least 1"),
+    perturbation("white_noise(sigma=1, examples=5)", "all test images are tested", more=STREAM),
+    Row(
+        "perturbation stored and missing",
+        ['--config.perturbations={"x": "stored_corruption(name=\'fog\', severity=3)"}'],
+        ["No data set 'cifar10_corrupted/fog_3' in", "prepare it with `"],
+    ),
+    Row(
+        "perturbation stored and of other images",
+        ['--config.perturbations={"x": "stored_corruption(name=\'fog\', severity=2)"}'],
+        ["fog_2 has images [4, 4, 3] of 10 classes, but the networks are for [8, 8, 1] of 10."],
+    ),
+    entry(
+        "published_robustness", '{"x": {"y": (1.0, 2.0)}}', "but for 'y' it is (1.0, 2.0)", NOISE
+    ),
+    entry("published_robustness", '{"x": {"x": (1.0,)}}', "as many numbers (or None) as it", NOISE),
+    Row(
+        "perturbation of a network that is lost",
+        lost,
+        ["no whole checkpoint of the end of the training", "and it is trained again."],
+    ),
     # Processes.
     entry("distributed", "here", "but must be 'auto' or 'HOST:PORT,INDEX,COUNT'"),
     entry("distributed", "localhost:99999,0,1", "but must be 'auto' or"),
@@ -377,6 +431,8 @@ def outcomes(tmp_path_factory) -> dict[str, Outcome]:
     (shared / "config.py").write_text(CONFIG)
     digits.prepare(shared / "data")
     tiny_imagenet.prepare(shared / "data")
+    image, label = np.zeros((3, 4, 4, 3), np.uint8), np.arange(3)
+    tiny_corrupted.prepare(shared / "data", "fog_2", image, label, 10)
     places = [Place(folders / str(number), shared) for number in range(len(TABLE))]
     commands = [_command(row, place) for row, place in zip(TABLE, places, strict=True)]
     before = [_record(place.folder) for place in places]
