@@ -196,11 +196,18 @@ def test_it_is_what_the_stage_does(add: float, multiply: float) -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     forward, batch = float32_problem()
-    run = functools.partial(noisy_feature_mixup_expansion, forward, batch)
+
+    def run(layer: str, *, batch: rj.Batch = batch, **options: Any) -> NoisyFeatureMixupTerms:
+        return noisy_feature_mixup_expansion(forward, batch, layer, **options)
+
     with pytest.raises(ValueError, match=r"unknown layers \['last'\].*\['input', 'hidden'\]"):
         run("last")
     with pytest.raises(ValueError, match=r"partner must be \[B\] with B = 4, got \[3\]"):
         run("input", partner=jnp.arange(3))
+    with pytest.raises(ValueError, match=r"logits are .*\[4, 3\], but Batch.label is .*\[4, 1\]"):
+        run("input", batch=batch.replace(label=jnp.ones((SIZE, 1))))
+    with pytest.raises(ValueError, match=r"same B, but they are .*\[4, 2\] and .*\[1, 3\]"):
+        run("input", batch=batch.replace(label=jnp.ones((1, CLASSES))))
     with pytest.raises(TypeError, match="give noisy_feature_mixup_expansion a key"):
         run("input", probes=1)
     with pytest.raises(ValueError, match="probes must be at least 1, got 0"):

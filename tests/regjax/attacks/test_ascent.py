@@ -324,3 +324,6 @@ def test_mistakes() -> None:
         attacks.fgsm(forward, batch.replace(label=jnp.ones((24, 1))), epsilon=0.1)
     with pytest.raises(ValueError, match=r"within \[0.0, 1.0\], but these reach from -1 to"):
         attacks.fgsm(forward, batch.replace(image=batch.image.at[0, 0].set(-1)), epsilon=0.1)
+    above = batch.replace(image=batch.image.at[0, 0].set(jnp.nextafter(1.0, 2.0)))
+    with pytest.raises(ValueError, match=r"to 1.0000001: "):
+        attacks.fgsm(forward, above, epsilon=0.1)

@@ -59,6 +59,14 @@ def test_what_is_projected_is_in_ball_and_box(ball: type, scale: float) -> None:
 
 
 @pytest.mark.parametrize("ball", [LInf, L2])
+def test_a_ball_without_end_is_the_box(ball: type) -> None:
+    image = jnp.asarray(images(8, saturated=0.4), jnp.float32)
+    point = image + jnp.asarray(np.random.default_rng(1).normal(size=image.shape), jnp.float32)
+    projected = ball(image, jnp.float32(jnp.inf), 0.0, 1.0).project(point)
+    np.testing.assert_allclose(projected, np.clip(point, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("ball", [LInf, L2])
 def test_starts_are_uniform_in_the_ball(ball: type) -> None:
     count, epsilon = 4000, 0.3
     image = jnp.full((count, *SHAPE), 0.5)

@@ -79,6 +79,18 @@ def test_severities_side_by_side() -> None:
         np.testing.assert_allclose(result, corrupted("spatter", severity), atol=2e-6)
 
 
+@pytest.mark.parametrize("name", ["saturate", "pixelate", "glass_blur"])
+def test_where_float64_is_on_it_is_the_same(name: str, x64: None) -> None:
+    image, key = jnp.asarray(pictures() / 255, jnp.float32), keys()
+    result = corrupt(name, image, 3, key, quantised=False)
+    assert result.dtype == jnp.float32
+    with jax.enable_x64(False):
+        expected = corrupted(name, 3)
+    off = np.abs(np.asarray(result) - expected)
+    assert off.max() < 1.01 / 255  # where a value is just at a level
+    assert (off < 2e-6).mean() > 0.99
+
+
 def test_results_are_truncated_to_255ths() -> None:
     """By less than a level: what is a whole level stays."""
     whole = np.asarray(corrupt("contrast", pixels(), 2, keys())) * 255
@@ -101,6 +113,7 @@ def test_results_are_truncated_to_255ths() -> None:
         ({"severity": 0}, ValueError, "from 1 to 5, not 0"),
         ({"severity": jnp.array(6)}, ValueError, "from 1 to 5, not 6"),
         ({"severity": 2.5}, TypeError, "integer, not 2.5"),
+        ({"severity": jnp.array([1, 2])}, ValueError, r"severity must be one number.*\[2\]"),
     ],
 )
 def test_wrong_input_is_one_sentence(

@@ -60,14 +60,31 @@ def test_salt_and_pepper_of_the_paper_hits_red_alone(amount: float) -> None:
     red, original = (np.asarray(x)[..., 0].reshape(COUNT, SIZE) for x in (noisy, image))
     lowest, highest = original.min(1, keepdims=True), original.max(1, keepdims=True)
     count = math.ceil(amount * SIZE / 2)
+    salt = np.where((red == highest).any(1, keepdims=True), highest, red.max(1, keepdims=True))
     # Or one more: the pixel that is the maximum, where it is not drawn itself.
-    assert set((red == highest).sum(1)) <= {count, count + 1}
-    assert ((red == original) | (red == lowest) | (red == highest)).all()
+    assert set((red == salt).sum(1)) <= {count, count + 1}
+    assert ((red == original) | (red == lowest) | (red == salt)).all()
     assert ((red == lowest).sum(1) <= count + 1).all()
     # Those of the minimum that the maximum has not overwritten: hypergeometric.
     left = ((red == lowest) & (original != lowest)).sum(1)
     expected = count * (1 - count / SIZE) * (1 - 1 / SIZE)
     assert abs(left.mean() - expected) < 4 * left.std() / np.sqrt(COUNT) + 1e-9
+
+
+def test_salt_of_the_paper_is_the_largest_value_that_the_pepper_has_left() -> None:
+    """As in the authors' program: where pepper hides the one largest value, salt is the next."""
+    rng = np.random.default_rng(2)
+    image = jnp.asarray(np.sort(rng.uniform(0.1, 0.9, (COUNT, 9, 7, 3)), axis=1), jnp.float32)
+    noisy = np.asarray(compiled["salt_and_pepper paper"](image, 1.0, keys()))
+    red, original = (np.sort(np.asarray(x)[..., 0].reshape(COUNT, SIZE)) for x in (noisy, image))
+    count = math.ceil(SIZE / 2)
+    rank = np.array([np.searchsorted(*pair) for pair in zip(original, red[:, -1], strict=True)])
+    hidden = count / SIZE
+    for down in range(3):  # the chance that the pepper hides just so many of the largest
+        share = (rank == SIZE - 1 - down).mean()
+        chance = hidden**down * (1 - hidden)
+        assert abs(share - chance) < 4 * np.sqrt(chance * (1 - chance) / COUNT)
+    assert (red == red[:, -1:]).sum(1).min() == count
 
 
 def test_salt_and_pepper_of_the_paper_is_uniform_over_the_pixels() -> None:
@@ -127,3 +144,11 @@ def test_wrong_input_is_one_sentence(
     for noise, level in ((white_noise, "sigma"), (salt_and_pepper, "amount")):
         with pytest.raises(error, match=says):
             noise(**given, **{level: 0.1})
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_several_levels_are_refused(name: str) -> None:
+    """Three would pass for one a channel."""
+    level = "sigma" if name.startswith("white_noise") else "amount"
+    with pytest.raises(ValueError, match=rf"{level} must be one number, got shape \[3\]: jax.vmap"):
+        NOISES[name](images(), jnp.array([0.1, 0.2, 0.3]), keys())
