@@ -3,10 +3,10 @@
     python -m experiments.classify --config=configs/nfm/figure5.py --workdir=runs/nfm_table1
 
 "Noisy Feature Mixup" (Lim et al., 2022): the networks of Table 1, attacked by PGD. In the folder of
-`configs/nfm/table1.py`, as here, those are taken that have been trained, and tested only; the tables
-of that folder are then about the attacks, until Table 1's command brings its own back, in seconds.
-The other half of the figure is `configs/nfm/figure5.py:cifar100` in the folder of Table 2. The figure
-is not printed as numbers: what it shows is that Noisy Feature Mixup loses accuracy most slowly.
+`configs/nfm/table1.py`, as here, those are taken that have been trained, and tested only. Tables
+in it are then about the attacks, until Table 1's command brings its own back, in seconds. The other
+half of the figure is `configs/nfm/figure5.py:cifar100` in the folder of Table 2. The figure is not
+printed as numbers: what it shows is that Noisy Feature Mixup loses accuracy most slowly.
 
 "PGD, half of the range" may change every pixel by 0.5: what it leaves above chance is accuracy that
 the attack does not see how to take, and the report says so. `:quick` and `:smoke` as in Table 1;
