@@ -76,7 +76,8 @@ def random_crop(
       A `Loss`.
 
     Raises:
-      ValueError: at trace time, the images are not `[B, H, W, K]`, or `fill` does not fit K.
+      ValueError: at trace time, the images are not `[B, H, W, K]`, or `fill` is no tuple that
+        fits K.
 
     Example:
       >>> import regjax as rj
@@ -84,10 +85,11 @@ def random_crop(
       cross_entropy | random_crop(padding=4.0)
     """
     size, image = image_size(batch, "random_crop"), batch.image
-    if image.ndim != 4 or len(fill) not in (1, image.shape[-1]):
+    fits = isinstance(fill, tuple) and len(fill) in (1, image.shape[-1])
+    if image.ndim != 4 or not fits:
         raise ValueError(
-            f"random_crop needs images [B, H, W, K] and one number in fill, or K, but the images "
-            f"are {list(image.shape)} and fill is {fill}."
+            "random_crop needs images [B, H, W, K] and a tuple of one number in fill, or of K, but "
+            f"the images are {list(image.shape)} and fill is {fill}."
         )
     margin = jnp.floor(jnp.asarray(padding, jnp.float32))
     outside = jnp.asarray(fill, image.dtype)[None, None]

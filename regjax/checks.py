@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from regjax.batch import Batch
 
@@ -72,6 +73,16 @@ def check_term(name: str, value: Any, batch: Batch, *, scalar: bool) -> jax.Arra
     if value.shape != (size,) and not (scalar and value.shape == ()):
         raise ValueError(f"{name} must return {expected}, but it returned {_describe(value)}.")
     return value
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """Refuses, at trace time, several numbers where one is meant."""
+    shape = np.shape(value)
+    if shape:
+        raise ValueError(
+            f"{name} must be one number, got shape {list(shape)}: jax.vmap or jax.lax.map over it "
+            "takes several."
+        )
 
 
 def _describe(array: Any) -> str:

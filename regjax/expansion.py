@@ -42,7 +42,7 @@ import jax
 import jax.numpy as jnp
 
 from regjax.batch import Batch, example_keys, weighted_mean
-from regjax.checks import check_one_label
+from regjax.checks import check_batch, check_logits, check_one_label
 from regjax.forward import Forward
 from regjax.losses import log_probabilities
 from regjax.noise import tapped
@@ -122,8 +122,9 @@ def noisy_feature_mixup_expansion(
       The terms, for strengths of 1, each the mean over the batch: scalars, nats.
 
     Raises:
-      TypeError: `probes` without `key`, or not a whole number.
-      ValueError: the layer is unknown, its output is not `[B, ...]`, or fewer than one probe.
+      TypeError: `probes` without `key`, or not a whole number; images or labels are not floating.
+      ValueError: the layer is unknown, its output is not `[B, ...]`, the labels or the partners do
+        not fit, or fewer than one probe.
 
     Example:
       >>> import jax, jax.numpy as jnp, regjax as rj
@@ -133,13 +134,16 @@ def noisy_feature_mixup_expansion(
       >>> print(terms.add_jacobian, terms.add_hessian)  # tr(diag(p) - p p') / 2
       0.25 0.0
     """
+    check_batch(batch)
     check_one_label(batch, "noisy_feature_mixup_expansion")
     if probes is not None:
         check_count("probes", probes)
         if key is None:
             raise TypeError("probes are drawn at random: give noisy_feature_mixup_expansion a key.")
     h, after = split_at(forward, batch, layer)
-    log_p, label = log_probabilities(after(h)), batch.label
+    logits, label = after(h), batch.label
+    check_logits(logits, batch)
+    log_p = log_probabilities(logits)
     p = jnp.exp(log_p)
 
     def along(v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -98,8 +98,9 @@ def pgd(
       key: draws the starts.
       epsilon: the radius of the ball: the largest change of a pixel, or the Euclidean norm of all.
       steps: how many a restart, static.
-      step_size: in units of epsilon's norm; None stands for `2.5 epsilon / steps`, with which any
-        point of the ball can be reached.
+      step_size: in units of epsilon's norm; None stands for `2.5 epsilon / steps`, enough to cross
+        the ball. In L2 such steps slide along its surface and end a few per cent short of a linear
+        network's best margin; larger ones come nearer.
       norm: `"linf"` or `"l2"`, static.
       restarts: how many, static.
       random_start: whether to start from a draw, and not from the image; static.

@@ -84,7 +84,7 @@ class L2:
         square = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, square)
         kept = jnp.clip(jnp.sqrt(square) * move, self.low - self.image, self.high - self.image)
         norm = jnp.sqrt(_sum(kept**2))  # above epsilon by rounding only
-        kept = kept * jnp.minimum(1, self.epsilon / jnp.maximum(norm, self.epsilon + (norm == 0)))
+        kept = kept * jnp.where(norm > self.epsilon, self.epsilon / _nonzero(norm), 1)
         return jnp.clip(self.image + kept, self.low, self.high)
 
 

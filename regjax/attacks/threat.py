@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from regjax.batch import Batch
-from regjax.checks import check_batch, check_logits, check_one_label
+from regjax.checks import check_batch, check_logits, check_one_label, check_scalar
 from regjax.forward import Forward
 from regjax.norms import wide
 from regjax.stages import Number
@@ -118,13 +118,8 @@ def aim(name: str, forward: Forward, batch: Batch, low: float, high: float) -> T
 
 def scalar(name: str, value: Number, like: jax.Array) -> jax.Array:
     """The number as an array of the image's dtype; refuses, at trace time, more than one."""
-    array = jnp.asarray(value, like.dtype)
-    if array.ndim:
-        raise ValueError(
-            f"{name} must be one number, got shape {list(array.shape)}: jax.vmap or jax.lax.map "
-            "over it attacks with several."
-        )
-    return array
+    check_scalar(name, value)
+    return jnp.asarray(value, like.dtype)
 
 
 def _true(label: jax.Array) -> jax.Array:
@@ -147,7 +142,7 @@ def _check_bounds(name: str, batch: Batch, low: float, high: float) -> None:
         seen = seen[np.asarray(weight) != 0]
     if np.any((seen < low) | (seen > high)):
         raise ValueError(
-            f"{name} keeps images within [{low}, {high}], but these reach from {seen.min():.4g} "
-            f"to {seen.max():.4g}: give low= and high=, or pixels and the network behind its "
+            f"{name} keeps images within [{low}, {high}], but these reach from {seen.min():.8g} "
+            f"to {seen.max():.8g}: give low= and high=, or pixels and the network behind its "
             "normalisation, forward.after(normalise)."
         )

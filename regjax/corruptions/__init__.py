@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from regjax.checks import check_scalar
 from regjax.corruptions.blurs import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur
 from regjax.corruptions.digital import elastic_transform, pixelate
 from regjax.corruptions.jpeg import jpeg_compression
@@ -118,10 +119,12 @@ def corrupt(
     corrupted = jax.vmap(_ALL[name], (0, None, 0))(
         image.astype(jnp.float32), _checked(severity), keys
     )
+    corrupted = corrupted.astype(jnp.float32)  # where float64 is on, constants have made it that
     return truncated(corrupted) if quantised else jnp.clip(corrupted, 0, 1)
 
 
 def _checked(severity: int | jax.Array) -> jax.Array:
+    check_scalar("the severity", severity)
     if not isinstance(severity, jax.core.Tracer):
         try:
             number = operator.index(severity)

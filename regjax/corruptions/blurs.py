@@ -150,7 +150,8 @@ def _shaken(image: jax.Array, key: jax.Array) -> jax.Array:
     height, width, _ = image.shape
     row, column = jnp.indices((height, width))
     inner = (row >= 2) & (column >= 2)
-    up, left = (inner & drawn for drawn in jax.random.bernoulli(key, shape=(2, height, width)))
+    u = jax.random.uniform(key, (2, height, width), jnp.float32)
+    up, left = (inner & drawn for drawn in u < 0.5)
     up, left = up[..., None], left[..., None]
     above = jnp.roll(image, 1, 0)
     same_row, row_above = (jnp.where(left, jnp.roll(x, 1, 1), x) for x in (image, above))

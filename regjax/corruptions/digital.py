@@ -19,7 +19,8 @@ from regjax.corruptions.resampling import coarsening, reflect, resample, smoothi
 def pixelate(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
     """Shrinks by a box filter to 0.95, 0.9, 0.85, 0.75 or 0.65 of the size, and back.
 
-    Along the width and then along the height, rounding to 255ths after each as Pillow does.
+    Along the width and then along the height, rounding to 255ths after each as Pillow does, which
+    takes the height first where the image is far taller than wide.
     """
 
     def matrix(length: int) -> jax.Array:

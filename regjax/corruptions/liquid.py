@@ -89,7 +89,7 @@ def shading(liquid: jax.Array) -> jax.Array:
       >>> shading(jnp.zeros((8, 8)).at[2:6, 2:6].set(200)).max().item()
       1.0
     """
-    distance = jnp.minimum(edge_distance(canny(liquid)), 20)
+    distance = edge_distance(canny(liquid))
     height = _equalised(jnp.floor(_mean_of_nine(distance)))
     light = jnp.zeros_like(height)
     for i, row in enumerate(((-2, -1, 0), (-1, 1, 1), (0, 1, 2))):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from regjax.checks import check_scalar
 from regjax.draws import normal
 from regjax.stages import Number
 
@@ -34,7 +35,7 @@ def white_noise(image: jax.Array, sigma: Number, keys: jax.Array, *, protocol: s
 
     Raises:
       TypeError: the images are not floating.
-      ValueError: images or keys of another shape, or an unknown protocol.
+      ValueError: images or keys of another shape, several levels, or an unknown protocol.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -43,6 +44,7 @@ def white_noise(image: jax.Array, sigma: Number, keys: jax.Array, *, protocol: s
       1.0
     """
     check_images(image, keys)
+    check_scalar("sigma", sigma)
     noisy = image + (sigma * normal(keys, image.shape[1:])).astype(image.dtype)
     return jnp.clip(noisy, 0, 1) if _is_pixel(protocol) else noisy
 
@@ -54,8 +56,9 @@ def salt_and_pepper(
 
     See "Noisy Feature Mixup" (Lim et al., 2022), tables 1 to 3. `protocol="paper"` is what the
     authors' program does: of the first channel (red) alone, `n = ceil(amount H W / 2)` pixels are
-    set to that channel's minimum in this image, then n drawn anew to its maximum. Each n are
-    distinct, but the second may hit the first, so that slightly fewer than 2n change. `"pixel"`
+    set to that channel's minimum in this image, then n drawn anew to the maximum of what that
+    leaves. Each n are distinct, but the second may hit the first, so that slightly fewer than 2n
+    change. `"pixel"`
     replaces each pixel with probability `amount`, all its channels together, by 0 or 1 with equal
     chances.
 
@@ -70,7 +73,7 @@ def salt_and_pepper(
 
     Raises:
       TypeError: the images are not floating.
-      ValueError: images or keys of another shape, or an unknown protocol.
+      ValueError: images or keys of another shape, several levels, or an unknown protocol.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -79,6 +82,7 @@ def salt_and_pepper(
       [0.0, 0.5, 1.0]
     """
     check_images(image, keys)
+    check_scalar("amount", amount)
     change = _by_chance if _is_pixel(protocol) else _in_red
     return jax.vmap(change, (0, None, 0))(image, amount, keys)
 
@@ -101,7 +105,7 @@ def switched_off_pixels(image: jax.Array, amount: Number, keys: jax.Array) -> ja
 
     Raises:
       TypeError: the images are not floating.
-      ValueError: images or keys of another shape.
+      ValueError: images or keys of another shape, or several levels.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -110,6 +114,7 @@ def switched_off_pixels(image: jax.Array, amount: Number, keys: jax.Array) -> ja
       [150, 150]
     """
     check_images(image, keys)
+    check_scalar("amount", amount)
     count = jnp.round(amount * image[0, :, :, 0].size)
 
     def switch_off(image: jax.Array, key: jax.Array) -> jax.Array:
@@ -150,7 +155,8 @@ def _in_red(image: jax.Array, amount: Number, key: jax.Array) -> jax.Array:
     red = image[..., 0]
     count = jnp.ceil(amount * red.size / 2)
     low, high = (_distinct(part, image, count) for part in (to_lowest, to_highest))
-    red = jnp.where(high, jnp.max(red), jnp.where(low, jnp.min(red), red))
+    red = jnp.where(low, jnp.min(red), red)
+    red = jnp.where(high, jnp.max(red), red)
     return image.at[..., 0].set(red)
 
 

@@ -95,13 +95,14 @@ def coarsening(length: int, small: int) -> np.ndarray:
       >>> coarsening(4, 2).tolist()[:2]
       [[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]]
     """
-    scale = length / small
-    first = (np.arange(small) * scale + 0.5).astype(int)
-    last = ((np.arange(small) + 1) * scale + 0.5).astype(int)
-    pixel = np.arange(length)
-    under = (first[:, None] <= pixel) & (pixel < last[:, None])
+    scale, pixel = length / small, np.arange(length)[None]
+    middle = (np.arange(small)[:, None] + 0.5) * scale
+    # A centre may lie on an edge but for rounding: where it goes, Pillow's arithmetic decides.
+    first, last = ((middle + half + 0.5).astype(int) for half in (-scale / 2, scale / 2))
+    offset = (pixel - middle + 0.5) / scale
+    under = (first <= pixel) & (pixel < last) & (offset > -0.5) & (offset <= 0.5)
     means = under / under.sum(1, keepdims=True)
-    return means[((pixel + 0.5) / scale).astype(int)]
+    return means[((pixel[0] + 0.5) * (small / length)).astype(int)]
 
 
 def resample(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:

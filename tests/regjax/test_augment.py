@@ -132,7 +132,7 @@ def test_a_flip_turns_whole_images_as_often_as_asked() -> None:
 def test_what_does_not_fit_the_images_is_refused() -> None:
     with pytest.raises(ValueError, match=r"images are \[2, 4, 4, 3\] and fill is \(0, 1\)"):
         augmented("random_crop(padding=1, fill=(0, 1))", jnp.ones((2, 4, 4, 3)))
-    with pytest.raises(ValueError, match=r"one number in fill.* and fill is 0.5"):
+    with pytest.raises(ValueError, match=r"a tuple of one number in fill.* fill is 0.5"):
         augmented("random_crop(padding=1, fill=0.5)", jnp.ones((2, 4, 4, 3)))
     with pytest.raises(ValueError, match=r"random_flip needs images \[B, H, W, ...\]"):
         augmented("random_flip", jnp.ones((2, 4)))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pictures import LIQUID, compiled, from_hex, keys, pixels
+from scipy import ndimage, stats
 from support import assert_same
 
 from regjax.corruptions import liquid
@@ -35,6 +36,30 @@ def test_shading_is_opencvs() -> None:
 
 def test_without_drops_there_is_no_shade() -> None:
     assert_same(shading(jnp.zeros((12, 16))), np.zeros((12, 16), np.float32))
+
+
+def test_as_much_is_wet_as_the_noise_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where smoothed noise is large, with neither shades nor the smoothing of the mud."""
+    monkeypatch.setattr(liquid, "shading", lambda height: (height > 0).astype(jnp.float32))
+    monkeypatch.setattr(liquid, "_smoothing", lambda length, sigma: jnp.eye(length))
+    spatter = jax.jit(jax.vmap(liquid.spatter, (None, None, 0)))
+    table = (
+        (0.62, 0.1, 0.7, 0.7),
+        (0.65, 0.1, 0.8, 0.7),
+        (0.65, 0.3, 1.0, 0.69),
+        (0.65, 0.1, 0.7, 0.69),
+        (0.65, 0.1, 0.5, 0.68),
+    )
+    impulse = np.zeros((21, 21))
+    impulse[10, 10] = 1
+    for severity, (mean, deviation, sigma, least) in enumerate(table, 1):
+        spread = deviation * np.linalg.norm(ndimage.gaussian_filter(impulse, sigma))
+        chance = stats.norm(mean, spread).sf(least)
+        many = jax.random.split(jax.random.key(severity), 64)
+        wet = (np.asarray(spatter(jnp.zeros((64, 64, 3)), severity, many)) > 0)[:, 5:-5, 5:-5, 1]
+        share = wet.mean((1, 2))
+        assert abs(share.mean() - chance) < 4 * share.std() / 8
+        assert share.std() / 8 < 0.03 * chance
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3])

@@ -25,9 +25,19 @@ fog = jax.jit(jax.vmap(weather.fog, (None, None, 0)))
 frost = jax.jit(jax.vmap(weather.frost, (None, None, 0)))
 
 
+SNOW = (  # mean, deviation, size and least value of the flakes, smear, colour kept
+    (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+    (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+    (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+    (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+    (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+)
+
+
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_snow_is_whitening_and_flakes(severity: int) -> None:
-    mean, deviation, size, least, _, _, kept = weather._SNOW[severity - 1]
+    mean, deviation, size, least, _, _, kept = SNOW[severity - 1]
+    assert weather._SNOW[severity - 1] == SNOW[severity - 1]  # means do not show sizes and smears
     colour = np.array([0.2, 0.5, 0.3])
     grey = 0.299 * 0.2 + 0.587 * 0.5 + 0.114 * 0.3
     whitened = kept * colour + (1 - kept) * np.maximum(colour, 1.5 * grey + 0.5)
@@ -82,6 +92,19 @@ def by_loops(size: int, decay: float, rng: np.random.Generator) -> np.ndarray:
         step, noise = half, noise / decay**2
     land -= land.min()
     return land / land.max()
+
+
+def test_the_noise_in_the_fog_falls_with_its_decay() -> None:
+    """What a centre of four corners is off their mean, on the finest grid and on the next."""
+
+    def noise(cloud: np.ndarray) -> np.ndarray:
+        pairs = cloud[:, ::2, ::2] + np.roll(cloud[:, ::2, ::2], -1, 1)
+        return cloud[:, 1::2, 1::2] - (pairs + np.roll(pairs, -1, 2)) / 4
+
+    for severity, decay in zip(SEVERITIES, (3, 3, 2.5, 2, 1.75), strict=True):
+        clouds = np.asarray(fog(shade((0, 1, 0)), severity, keys(3)), np.float64)[..., 0]
+        ratio = noise(clouds[:, ::2, ::2]).std() / noise(clouds).std()
+        assert ratio == pytest.approx(decay**2, rel=0.05)
 
 
 @pytest.mark.parametrize("decay", [3.0, 1.75])
