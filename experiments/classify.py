@@ -14,7 +14,6 @@ from its newest checkpoint and ends as if nothing had happened.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import signal
 import sys
@@ -155,7 +154,6 @@ def _records(name: str, group: Group, scores: Scores, progress: Progress) -> lis
 
 def main() -> None:
     """Runs the comparison of the flags; bad input ends it with one sentence and exit code 2."""
-    logging.getLogger("jax").setLevel(logging.WARNING)  # not every backend that is missing
     try:
         devices.start(CONFIG.value.get("distributed", ""))
         paths = compare(CONFIG.value, WORKDIR.value, PROFILE.value)

@@ -40,6 +40,7 @@ def run(main: Callable[..., None], *, arguments: bool = False) -> None:
       main: gets what is not a flag as its arguments.
       arguments: whether there may be any.
     """
+    logging.getLogger("jax").setLevel(logging.WARNING)  # not every backend that is missing
     parse = functools.partial(_parse, arguments=arguments)
     app.run(lambda argv: main(*argv[1:]), flags_parser=parse)
 

@@ -62,7 +62,8 @@ def check(config: Mapping[str, Any]) -> None:
                 raise ConfigError(
                     f"config.published_robustness.{method} must be, for a name in "
                     "config.perturbations, as many numbers (or None) as it has levels, but for "
-                    f"{name!r} it is {values!r}."
+                    f"{name!r} it is {values!r}; where none fit, "
+                    "--config.published_robustness={} leaves them out."
                 )
 
 
@@ -95,7 +96,7 @@ def _levels(name: str, given: dict[str, Any]) -> tuple[float, ...]:
     if not levels or not whole or not all(is_number(v) and low <= v <= high for v in levels):
         raise ValueError(
             f"{name} needs {level}=, {'whole ' if level == 'severity' else ''}numbers from {low:g} "
-            f"to {high:g}, such as {level}=({min(1, high / 2):g}, {min(2, high):g}), not {value!r}."
+            f"to {high:g}, such as {level}={'(1, 2)' if low else '(0.1, 0.2)'}, not {value!r}."
         )
     if len(set(levels)) < len(levels):
         raise ValueError(f"{name} names a {level} twice: {levels}.")

@@ -117,6 +117,7 @@ def _section(folder: RunFolder) -> dict[str, Any]:
     setup = {name: config[name] for name in TRAINING if name in config} | dict(folder.environment)
     return {
         "name": folder.name,
+        "varied": any(row.strength is not None for row in folder.rows),
         "selection": SELECTIONS[config["selection"]],
         "published": bool(tables.published(config)),
         "published_source": config.get("published_source"),

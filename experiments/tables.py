@@ -38,8 +38,8 @@ def write(
       robustness: the scores under perturbations, of robustness.jsonl.
 
     Returns:
-      The files' paths: "results", "table", "accuracy_by_size", "accuracy_by_strength"; where
-      networks were tested, "robustness" and "corruptions".
+      The files' paths: "results", "table", "accuracy_by_size"; where a method has strengths,
+      "accuracy_by_strength"; where networks were tested, "robustness" and "corruptions".
 
     Raises:
       ValueError: if there are no records, or as `selection.select` does.
@@ -69,10 +69,9 @@ def _figures(
     rows: Sequence[Row], chosen: Sequence[Row], found: Robustness, config: Config
 ) -> dict[str, Figure]:
     methods = list(config["losses"])
-    figures = {
-        "accuracy_by_size": plots.accuracy_by_size(chosen, methods, published(config)),
-        "accuracy_by_strength": plots.accuracy_by_strength(rows, chosen, methods),
-    }
+    figures = {"accuracy_by_size": plots.accuracy_by_size(chosen, methods, published(config))}
+    if any(row.strength is not None for row in rows):
+        figures["accuracy_by_strength"] = plots.accuracy_by_strength(rows, chosen, methods)
     for size, figure in tested_figures(found, chosen, methods):
         several = len(config["train_sizes"]) > 1
         figures |= {f"{name}_{size}" if several else name: each for name, each in figure.items()}
@@ -187,11 +186,12 @@ def _caption(config: Config) -> str:
     text = (
         f"Test accuracy (%) on {config['dataset']} with {config['model']}: mean ± sample standard "
         f"deviation over n seeds, the best in bold. {config['epochs']} epochs, batches of "
-        f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}. "
-        f'"At": the strength, chosen for {SELECTIONS[config["selection"]]}'
+        f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}."
     )
-    held_out = f" ({config['validation_per_class']} per class, not trained on)"
-    text += f"{held_out if config['selection'] == 'validation' else ''}."
+    if any(config["strengths"].get(method) for method in config["losses"]):
+        text += f' "At": the strength, chosen for {SELECTIONS[config["selection"]]}'
+        held_out = f" ({config['validation_per_class']} per class, not trained on)"
+        text += f"{held_out if config['selection'] == 'validation' else ''}."
     if not published(config):
         return text
     return (

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from configs.nfm import common, table1, table2
 
-EPSILONS = tuple(round(pixels / 255, 6) for pixels in (0.5, 1, 2, 4, 8))
+# From 0 on, what is left of the same images without an attack.
+EPSILONS = tuple(round(pixels / 255, 6) for pixels in (0, 0.5, 1, 2, 4, 8))
 
 
 def get_config(arg: str = "") -> ConfigDict:

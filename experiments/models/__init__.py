@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from flax import nnx
 
@@ -20,6 +21,12 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "preact_resnet18": preact_resnet.preact_resnet18,
     "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
     "wide_resnet28_10": functools.partial(preact_resnet.wide_resnet28, width=10),
+}
+# What arguments can be, by the type of their default: switches, widths, rates of dropout.
+KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda value: True),
+    int: ("a whole number from 1 to 65535", lambda value: 1 <= value < 2**16),
+    float: ("a rate from 0.0 to below 1.0", lambda value: 0 <= value < 1),
 }
 
 
@@ -58,21 +65,13 @@ def create(
 
 
 def _check(name: str, given: dict[str, object]) -> None:
-    """Refuses arguments that the model has not, or of another type than its default's."""
+    """Refuses arguments that the model has not, or that are not of their default's kind."""
     parameters = inspect.signature(MODELS[name]).parameters.values()
     known = {p.name: p.default for p in parameters if p.default is not p.empty}
     for argument, value in given.items():
         if argument not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no arguments"
             raise ValueError(f"the model {name} {takes}, but was given {argument!r}.")
-        if type(value) is not type(known[argument]) or not _fits(value):
-            raise ValueError(
-                f"the model {name}'s {argument} must be like {known[argument]!r}, not {value!r}."
-            )
-
-
-def _fits(value: object) -> bool:
-    """Whether it can be a width, or a rate of dropout."""
-    if isinstance(value, bool | str):
-        return True
-    return 1 <= value < 2**16 if isinstance(value, int) else isinstance(value, float) and value < 1
+        words, fits = KINDS[type(known[argument])]
+        if type(value) is not type(known[argument]) or not fits(value):
+            raise ValueError(f"the model {name}'s {argument} must be {words}, not {value!r}.")

@@ -99,8 +99,8 @@ def pgd(
       epsilon: the radius of the ball: the largest change of a pixel, or the Euclidean norm of all.
       steps: how many a restart, static.
       step_size: in units of epsilon's norm; None stands for `2.5 epsilon / steps`, enough to cross
-        the ball. In L2 such steps slide along its surface and end a few per cent short of a linear
-        network's best margin; larger ones come nearer.
+        the ball, and in L2 for at least `epsilon / 2`, without which the steps end short of even a
+        linear network's best, since they slide along the surface.
       norm: `"linf"` or `"l2"`, static.
       restarts: how many, static.
       random_start: whether to start from a draw, and not from the image; static.
@@ -132,9 +132,8 @@ def pgd(
     target = aim("pgd", forward, batch, low, high)
     image = target.batch.image
     ball = _BALLS[norm](image, scalar("epsilon", epsilon, image), low, high)
-    length = (
-        2.5 * ball.epsilon / steps if step_size is None else scalar("step_size", step_size, image)
-    )
+    share = max(2.5 / steps, 0.5 if norm == "l2" else 0.0)
+    length = share * ball.epsilon if step_size is None else scalar("step_size", step_size, image)
 
     def restart(number: jax.Array, best: _Best) -> _Best:
         keys = example_keys(jax.random.fold_in(key, number), target.batch)

@@ -117,8 +117,10 @@ def aim(name: str, forward: Forward, batch: Batch, low: float, high: float) -> T
 
 
 def scalar(name: str, value: Number, like: jax.Array) -> jax.Array:
-    """The number as an array of the image's dtype; refuses, at trace time, more than one."""
+    """The number as an array of the image's dtype; refuses several, and a negative one."""
     check_scalar(name, value)
+    if not isinstance(value, jax.core.Tracer) and not value >= 0:
+        raise ValueError(f"{name} must not be negative, but it is {value}.")
     return jnp.asarray(value, like.dtype)
 
 

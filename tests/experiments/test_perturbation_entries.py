@@ -85,7 +85,7 @@ def test_every_corruption_can_be_named():
         ),
         (
             "white_noise",
-            "white_noise needs sigma=, numbers from 0 to 1000, such as sigma=\\(1, 2\\), not None",
+            "white_noise needs sigma=, numbers from 0 to 1000, such as sigma=\\(0.1, 0.2\\), not None",
         ),
         ("white_noise(sigma=())", "needs sigma=, .* not \\(\\)"),
         ("white_noise(sigma=(0.1, -0.1))", "needs sigma=, .* not \\(0.1, -0.1\\)"),
@@ -93,7 +93,7 @@ def test_every_corruption_can_be_named():
         ("white_noise(sigma=(True,))", "needs sigma="),
         (
             "salt_and_pepper(amount=(0.1, 1.5))",
-            "needs amount=, numbers from 0 to 1, such as amount=\\(0.5, 1\\), not \\(0.1, 1.5\\)",
+            "needs amount=, numbers from 0 to 1, such as amount=\\(0.1, 0.2\\), not \\(0.1, 1.5\\)",
         ),
         (
             "corruption(name='fog', severity=(1, 2.0))",

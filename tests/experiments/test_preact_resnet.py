@@ -125,9 +125,15 @@ def test_dropout_is_between_the_convolutions_in_training_only():
     ("text", "message"),
     [
         ("preact_resnet18(widt=8)", "takes width, as_in_program, but was given 'widt'"),
-        ("preact_resnet18(width=0.5)", "width must be like 64, not 0.5"),
-        ("preact_resnet18(width=0)", "width must be like 64, not 0"),
-        ("wide_resnet28_10(dropout=1.5)", "dropout must be like 0.0, not 1.5"),
+        ("preact_resnet18(width=0.5)", "width must be a whole number from 1 to 65535, not 0.5"),
+        ("wide_resnet18(width=0)", "width must be a whole number from 1 to 65535, not 0"),
+        ("wide_resnet28_10(width=True)", "width must be a whole number .* not True"),
+        ("preact_resnet18(as_in_program=1)", "as_in_program must be True or False, not 1"),
+        ("wide_resnet28_10(dropout=1.0)", "dropout must be a rate from 0.0 to below 1.0, not 1.0"),
+        (
+            "wide_resnet28_10(dropout=-0.5)",
+            "dropout must be a rate from 0.0 to below 1.0, not -0.5",
+        ),
         ("preact_resnet18(64)", "cannot be read: write a name with keyword arguments"),
         ("resnet50(width=2)", "takes no arguments"),
     ],

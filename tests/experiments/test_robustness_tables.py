@@ -343,7 +343,7 @@ def test_write_has_the_tables_the_figures_and_the_numbers(tmp_path):
 
 def test_where_nothing_was_tested_nothing_is_said_of_it(tmp_path):
     paths = tables.write(tmp_path, RUNS, make_config(), {}, [])
-    assert set(paths) == {"results", "table", "accuracy_by_size", "accuracy_by_strength"}
+    assert set(paths) == {"results", "table", "accuracy_by_size"}
     assert "under" not in paths["table"].read_text()
     config = make_config()
     for name in ("perturbations", "published_robustness"):

@@ -211,6 +211,15 @@ def test_caption_says_the_rule_and_the_training(selection, words):
         assert word in caption
 
 
+def test_where_no_strength_is_chosen_nothing_is_said_of_strengths(tmp_path):
+    config = make_config(selection="test")
+    del config.losses["db"]
+    records = runs([0.9, 0.8], method="baseline", strength=None)
+    paths = tables.write(tmp_path, records, config, ENVIRONMENT)
+    assert set(paths) == {"results", "table", "accuracy_by_size"}
+    assert "strength" not in paths["table"].read_text(encoding="utf-8")
+
+
 def test_nothing_published_no_paper_column():
     config = make_config()
     config.published = ConfigDict()

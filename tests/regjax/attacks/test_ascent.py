@@ -86,7 +86,7 @@ def linf(forward: rj.Forward, batch: rj.Batch, epsilon: Any, high: float = 1.0) 
 
 
 def l2(forward: rj.Forward, batch: rj.Batch, epsilon: Any, high: float = 1.0) -> jax.Array:
-    options = {"norm": "l2", "steps": 25, "step_size": 2 * epsilon, "restarts": 2}
+    options = {"norm": "l2", "steps": 25, "restarts": 2}
     return attacks.pgd(forward, batch, KEY, epsilon=epsilon, high=high, **options)
 
 
@@ -308,6 +308,8 @@ def test_mistakes() -> None:
             pgd(**{"steps": 2, name: 0})
     with pytest.raises(TypeError, match=r"steps must be a Python integer, got 2.5"):
         pgd(steps=2.5)
+    with pytest.raises(ValueError, match="epsilon must not be negative, but it is -0.1"):
+        pgd(steps=2, epsilon=-0.1)
     with pytest.raises(ValueError, match=r"3 restarts without a random start"):
         pgd(steps=2, restarts=3, random_start=False)
     with pytest.raises(ValueError, match=r"low < high, got low=1.0 and high=0.0"):
