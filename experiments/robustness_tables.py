@@ -199,7 +199,10 @@ def _corruptions(found: Robustness, methods: Sequence[str], size: int, where: st
         lines.append((name, [_number(mean, best) for mean in means]))
     images = {p.examples for p in found.named(corruptions=True).values()} - {0}
     few = f", {min(images)} test images" if images else ""
-    title = f"Accuracy (%) under CIFAR-C's corruptions, mean over severities and seeds{few}{where}:"
+    n = {t.n for (at, _, name), t in found.tested.items() if at == size and name in rows}
+    seeds = " to ".join(str(each) for each in sorted({min(n, default=0), max(n, default=0)}))
+    over = f"mean over severities and {seeds} seed{'s' * (seeds != '1')}"
+    title = f"Accuracy (%) under CIFAR-C's corruptions, {over}{few}{where}:"
     return Table(title, ["corruption", *methods], lines)
 
 

@@ -85,7 +85,8 @@ def test_every_corruption_can_be_named():
         ),
         (
             "white_noise",
-            "white_noise needs sigma=, numbers from 0 to 1000, such as sigma=\\(0.1, 0.2\\), not None",
+            r"white_noise needs sigma=, numbers from 0 to 1000, such as sigma=\(0.1, 0.2\), not "
+            "None",
         ),
         ("white_noise(sigma=())", "needs sigma=, .* not \\(\\)"),
         ("white_noise(sigma=(0.1, -0.1))", "needs sigma=, .* not \\(0.1, -0.1\\)"),

@@ -166,7 +166,9 @@ def test_corruptions_are_one_table_of_means_over_severities_and_of_all():
         ("snow", [f"{snow[0]:.2f}", f"**{snow[1]:.2f}**"]),
         ("mean", [f"{means[0]:.2f}", f"**{means[1]:.2f}**"]),
     ]
-    assert "mean over severities and seeds:" in corruptions.title
+    assert "mean over severities and 2 seeds:" in corruptions.title
+    fewer = [r for r in TESTED if (r["method"], r["seed"]) != ("plain", 1)]
+    assert "severities and 1 to 2 seeds:" in tables_of(config, fewer)[-1].title
     found, _ = found_of(config)
     assert corruption_means(found, ["plain"], 0)["mean"] == [pytest.approx(means[1])]
 
