@@ -70,7 +70,9 @@ def gather(
     curves: dict[str, dict[Cell, Curve]] = {}
     for name, cell in sorted(runs, key=_order):
         every = [np.array(list(points.values())) for points in runs[name, cell].values()]
-        curves.setdefault(name, {})[cell] = average(every)
+        curve = average(every)
+        if curve.mean.size:
+            curves.setdefault(name, {})[cell] = curve
     return curves
 
 

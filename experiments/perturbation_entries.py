@@ -33,13 +33,11 @@ def read(text: Any) -> Perturbation:
     name, given = calls.read(text, "perturbation", EXAMPLE)
     if name not in KINDS:
         raise ValueError(f"unknown perturbation {name!r}; known are: {', '.join(KINDS)}.")
-    return Perturbation(
-        text=text,
-        kind=name,
-        levels=_levels(name, given),
-        examples=_examples(name, given),
-        options=tuple(sorted(_options(name, given).items())),
-    )
+    levels, examples = _levels(name, given), _examples(name, given)
+    options = _options(name, given)
+    if name == "pgd" and options.get("norm", "linf") == "linf" and max(levels) > 1:
+        raise ValueError(f"pgd's epsilon is of pixels from 0 to 1, such as 8 / 255, not {levels}.")
+    return Perturbation(text, name, levels, tuple(sorted(options.items())), examples)
 
 
 def check(config: Mapping[str, Any]) -> None:

@@ -127,7 +127,7 @@ def _normalising(view: View, std: tuple[float, ...]) -> Callable[[jax.Array], ja
     return functools.partial(view.prepare, std=std) if std else view.prepare
 
 
-@kind("epsilon", 0, 1e3)
+@kind("epsilon", 0, 1)
 def fgsm(view: View, batch: rj.Batch) -> At:
     """Fast gradient sign method, in pixels."""
     network = view.of_pixels()
@@ -144,7 +144,7 @@ def pgd(
     return lambda level: view.prepare(attack(epsilon=level))
 
 
-@kind("epsilon", 0, 1e3)
+@kind("epsilon", 0, 1)
 def mim(view: View, batch: rj.Batch, *, steps: int = 20) -> At:
     """Momentum iterative method, in pixels."""
     attack = functools.partial(rj.attacks.mim, view.of_pixels(), batch, steps=steps)

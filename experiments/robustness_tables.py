@@ -16,6 +16,7 @@ from experiments.selection import Record, Row, amount
 Config = Mapping[str, Any]
 MEAN = "mean"
 ITERATIVE = ("pgd", "mim")  # the attacks that must mislead every network, given room
+ALLOWED = 1.25  # times chance, which few images need not meet
 CHECKED = 0.5  # of the pixels' range: an attack may do nearly anything
 
 
@@ -267,7 +268,7 @@ def gradients(found: Robustness, classes: int) -> Iterator[str]:
 
 def _verdict(name: str, epsilon: float, chance: float, left: Mapping[str, float]) -> str:
     test = f"Masked gradients: {name} with epsilon {epsilon:g} (chance is {chance:.3g} %) leaves"
-    above = {method: mean for method, mean in left.items() if mean > chance}
+    above = {method: mean for method, mean in left.items() if mean > ALLOWED * chance}
     if not above:
         return f"{test} at most {max(left.values()):.1f} % to any method: no sign of them."
     named = ", ".join(f"{mean:.1f} % to {method}" for method, mean in above.items())

@@ -308,7 +308,7 @@ def test_mistakes() -> None:
             pgd(**{"steps": 2, name: 0})
     with pytest.raises(TypeError, match=r"steps must be a Python integer, got 2.5"):
         pgd(steps=2.5)
-    with pytest.raises(ValueError, match="epsilon must not be negative, but it is -0.1"):
+    with pytest.raises(ValueError, match=r"epsilon must not be negative, but it is -0\.1"):
         pgd(steps=2, epsilon=-0.1)
     with pytest.raises(ValueError, match=r"3 restarts without a random start"):
         pgd(steps=2, restarts=3, random_start=False)
