@@ -70,10 +70,13 @@ def gather(
     curves: dict[str, dict[Cell, Curve]] = {}
     for name, cell in sorted(runs, key=_order):
         every = [np.array(list(points.values())) for points in runs[name, cell].values()]
-        curve = average(every)
-        if curve.mean.size:
-            curves.setdefault(name, {})[cell] = curve
-    return curves
+        curves.setdefault(name, {})[cell] = average(every)
+    # No images were held out where none has an accuracy; a loss without a value has diverged.
+    return {name: cells for name, cells in curves.items() if not _is_missing(name, cells)}
+
+
+def _is_missing(name: str, cells: Mapping[Cell, Curve]) -> bool:
+    return is_accuracy(name) and not any(curve.mean.size for curve in cells.values())
 
 
 def average(runs: Sequence[np.ndarray]) -> Curve:
