@@ -8,7 +8,7 @@ from configs import common
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 # Of a pre-activation ResNet the last stage is not eligible.
-LAYERS = ("input", "stages.0", "stages.1", "stages.2")
+LAYERS: tuple[str, ...] = ("input", "stages.0", "stages.1", "stages.2")
 
 # Levels of Tables 1 and 2; both ways of adding noise, of which the paper's tables have the first.
 NOISES = {

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from configs import common
 from configs.nfm import common as nfm
 
-LAYERS = ("input", "stages.0", "stages.1", "stages.2")
+LAYERS: tuple[str, ...] = ("input", "stages.0", "stages.1", "stages.2")
 NFM = "cross_entropy | noisy_feature_mixup(alpha={}, add=0.1, multiply=0.1, layers={})"
 # Clean; white noise of 0.1, 0.25, 0.5; salt and pepper of 0.06, 0.1, 0.15.
 ROWS = {
