@@ -196,6 +196,8 @@ def narrow(config):
 # The networks of Table 1, which are only tested on something else.
 TESTED_ONLY = ("configs/nfm/figure5", "configs/nfm/figure6")
 TRAINED = [name for name in CONFIGS if name not in TESTED_ONLY]
+# Table 2 has the schemes of Table 1; ResNet-50 takes long to trace.
+FEW = {"configs/nfm/table2": ("NFM",), "configs/nfm/table3": ("NFM",)}
 
 
 @pytest.mark.parametrize("name", [*TESTED_ONLY, "configs/nfm/table1", "configs/nfm/table2"])
@@ -214,7 +216,7 @@ def test_every_loss_fits_the_network(name, random_data):
         config.train_sizes, config.seeds, config.validation_per_class = (5,), 1, 1
     runs = {run.method: run for run in plan(config.to_dict())}
     assert list(runs) == methods(name.split(":")[0])
-    problem.Problem(config).check(runs.values())
+    problem.Problem(config).check([runs[method] for method in FEW.get(name, runs)])
 
 
 @pytest.mark.parametrize(("name", "arg"), list(itertools.product(IN_MEMORY, ("", "smoke"))))

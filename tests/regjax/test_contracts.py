@@ -417,7 +417,9 @@ def test_derivatives_to_order_two_in_float64(text: str) -> None:
         fixed = {} if text.startswith("cross_entropy") else {"hidden": params["hidden"]}
         moved = {name: value for name, value in params.items() if name not in fixed}
         assert {x.dtype for x in jax.tree.leaves(terms(params))} == {jnp.dtype(jnp.float64)}
-        check_grads(lambda p: terms(fixed | p), (moved,), order=2, modes=("fwd", "rev"), eps=1e-5)
+        # All wrappers at once take most of a minute to compile in every mixture of modes.
+        modes = ("rev",) if SMOOTH in text else ("fwd", "rev")
+        check_grads(lambda p: terms(fixed | p), (moved,), order=2, modes=modes, eps=1e-5)
 
 
 @EVERY
