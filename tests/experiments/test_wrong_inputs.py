@@ -299,7 +299,7 @@ TABLE = [
     perturbation("white_noise(0.1)", "the perturbation 'white_noise(0.1)' cannot be read: write a"),
     perturbation("red_noise(sigma=1)", "unknown perturbation 'red_noise'; known are: white_noise"),
     perturbation("white_noise", "white_noise needs sigma=, numbers from 0 to 1000, such as"),
-    perturbation("salt_and_pepper(amount=(0.1, 2))", "numbers from 0 to 1, such as amount=(0.5, 1"),
+    perturbation("salt_and_pepper(amount=(0.1, 2))", "numbers from 0 to 1, such as amount=(0.1, 0"),
     perturbation("white_noise(sigma=(0.1, 0.1))", "white_noise names a sigma twice: (0.1, 0.1)."),
     perturbation("white_noise(sigma=1, seed=3)", "has no 'seed'; it takes: sigma, protocol, exam"),
     perturbation("white_noise(sigma=1, protocol='both')", "protocol must be 'paper' or 'pixel'"),
