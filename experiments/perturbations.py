@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import regjax as rj
 
 CORRUPTIONS = (*rj.corruptions.NAMES, *rj.corruptions.EXTRA)
-ATTACKS = ("fgsm", "pgd", "mim", "cw_l2")
 
 # From a level to the prepared images.
 At = Callable[[jax.Array], jax.Array]

@@ -76,7 +76,15 @@ def check_term(name: str, value: Any, batch: Batch, *, scalar: bool) -> jax.Arra
 
 
 def check_scalar(name: str, value: Any) -> None:
-    """Refuses, at trace time, several numbers where one is meant."""
+    """Refuses, at trace time, several numbers where one is meant.
+
+    Args:
+      name: of the number, for the error.
+      value: a number, or an array `[]`.
+
+    Raises:
+      ValueError: it is an array of another shape.
+    """
     shape = np.shape(value)
     if shape:
         raise ValueError(

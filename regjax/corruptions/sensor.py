@@ -56,7 +56,7 @@ def brightness(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Arr
 
 
 def contrast(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Draws each channel to its mean over the image."""
+    """Draws each channel to its mean over the image: `mean + factor (x - mean)`."""
     factor = at_severity((0.75, 0.50, 0.40, 0.30, 0.15), severity)
     mean = jnp.mean(image, axis=(0, 1), keepdims=True)
     return (image - mean) * factor + mean

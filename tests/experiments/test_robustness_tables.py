@@ -243,6 +243,11 @@ def test_an_attack_that_misleads_all_is_no_sign_of_masked_gradients():
     ]
 
 
+def test_few_images_may_leave_a_little_more_than_chance():
+    assert said(half(0.0, 12.4))[0].endswith("no sign of them.")
+    assert "mislead" in said(half(0.0, 12.6))[0]
+
+
 def test_an_attack_that_leaves_more_than_chance_is_blind():
     (sentence,) = said(half(0.0, 35.0))
     assert sentence == (
