@@ -6,8 +6,8 @@
 percent): 94.6 clean and 56.3 under white noise of 0.3 for the baseline, 95.4 and 83.0 for Noisy
 Feature Mixup. It needs TFDS's "cifar10" in array_record format and accelerators.
 
-`configs/nfm/table1.py:quick` trains five of the schemes, 3 seeds each, in some 70 minutes on two
-CPU cores: 1,000 images a class of the lossy "cifar10_jpeg", 30 epochs, an eighth of the width.
+`configs/nfm/table1.py:quick` trains five of the schemes, 3 seeds each, in an hour or two on two CPU
+cores: 1,000 images a class of the lossy "cifar10_jpeg", 30 epochs, an eighth of the width.
 `:smoke` takes all nine the same way with the embedded digits and a small network, in two minutes.
 
 The authors' network differs a little from the published one; theirs, beside the paper's numbers, is
