@@ -1,1 +1,5 @@
-"""Pairs regjax with Flax models and TFDS data; one module a task, `python -m experiments.TASK`."""
+"""Experiments with regjax: networks are trained under many losses, tested, and compared."""
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run, in one sentence."""

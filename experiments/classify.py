@@ -27,14 +27,19 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
-from experiments import commands, devices, report, scoring, tables
-from experiments.comparison import ConfigError, Run, plan
-from experiments.interruption import Interruption, StoppedError
-from experiments.journal import Journal, alone
-from experiments.loop import Group, Progress, Scores, Training
-from experiments.perturbation_entries import read_all
-from experiments.problem import Problem
-from experiments.robustness import Perturbation
+from experiments import ConfigError
+from experiments.evaluation.perturbation_entries import read_all
+from experiments.evaluation.perturbed import Perturbation
+from experiments.report import page as report
+from experiments.report import tables
+from experiments.runs import commands
+from experiments.runs import testing as scoring
+from experiments.runs.journal import Journal, alone
+from experiments.runs.plan import Run, plan
+from experiments.runs.problem import Problem
+from experiments.training import devices
+from experiments.training.interruption import Interruption, StoppedError
+from experiments.training.loop import Group, Progress, Scores, Training
 
 OWN = ("distributed", "data_dir", "workers")  # entries in which processes may differ
 

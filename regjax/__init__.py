@@ -3,31 +3,37 @@
 from regjax import (
     attacks,
     corruptions,
-    expansion,
     gradient,
     losses,
     metrics,
     mixing,
     noise,
     semantic,
-    statistics,
-    traces,
     weights,
 )
-from regjax.augment import cutout, random_crop, random_flip
-from regjax.base import Loss, LossState, Point, Result, total
-from regjax.batch import Batch, example_keys
-from regjax.explicit import expected_loss, explicit_augmentation, learned_augmentation
-from regjax.expression import parse
-from regjax.feature_mixing import manifold_mixup, noisy_feature_mixup
-from regjax.forward import Forward, Head, Outputs, from_function
-from regjax.gradient import double_backprop, frobenius, hessian_frobenius, jacobian
-from regjax.isda import isda
-from regjax.losses import cross_entropy, label_smoothing
-from regjax.mixing import cutmix, mixup, noisy_mixup
-from regjax.noise import disturb_label, feature_noise, noise_injection
-from regjax.puzzlemix import puzzlemix
-from regjax.stages import Number, base, penalty, wrapper
+from regjax.augment.cutout import cutout
+from regjax.augment.moves import random_crop, random_flip
+from regjax.core.batch import Batch, example_keys
+from regjax.core.expression import parse
+from regjax.core.forward import Forward, Head, Outputs, Tap, from_function
+from regjax.core.loss import Loss, LossState, Point, Result, total
+from regjax.core.stages import Number, base, penalty, wrapper
+from regjax.gradient import traces
+from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
+from regjax.losses.cross_entropy import cross_entropy
+from regjax.losses.labels import disturb_label, label_smoothing
+from regjax.mixing import expansion
+from regjax.mixing.features import manifold_mixup, noisy_feature_mixup
+from regjax.mixing.images import cutmix, mixup, noisy_mixup
+from regjax.mixing.puzzlemix import puzzlemix
+from regjax.noise import feature_noise, noise_injection
+from regjax.semantic import statistics
+from regjax.semantic.explicit import (
+    expected_loss,
+    explicit_augmentation,
+    learned_augmentation,
+)
+from regjax.semantic.isda import isda
 from regjax.weights import l1, l2
 
 __all__ = [
@@ -40,6 +46,7 @@ __all__ = [
     "Outputs",
     "Point",
     "Result",
+    "Tap",
     "attacks",
     "base",
     "corruptions",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from regjax.forward import Forward, Head, Outputs, Tap, split_output
+from regjax.core.forward import Forward, Head, Outputs, Tap, split_output
 
 # What runs around a submodule's call: (call, its arguments, its keywords) -> output.
 Hook = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]

@@ -9,8 +9,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from regjax.batch import weighted_mean
-from regjax.norms import check_count, jacobian_frobenius_norm, jacobian_spectral_norm, wide
+from regjax.core.batch import weighted_mean
+from regjax.core.checks import check_count
+from regjax.core.precision import wide
+from regjax.gradient.norms import jacobian_frobenius_norm, jacobian_spectral_norm
 
 __all__ = [
     "accuracy",

@@ -1,17 +1,16 @@
-"""Noise on the input, on the labels and in hidden layers."""
+"""Noise on the input and in hidden layers."""
 
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 
-from regjax.base import named_key
-from regjax.batch import Batch, example_keys
-from regjax.checks import check_one_label
-from regjax.draws import normal, perturb
-from regjax.forward import Forward, Tap, check_names
-from regjax.norms import wide
-from regjax.stages import Number, wrapper
+from regjax.core.batch import Batch, example_keys
+from regjax.core.draws import normal, perturb
+from regjax.core.forward import Forward
+from regjax.core.loss import named_key
+from regjax.core.precision import wide
+from regjax.core.stages import Number, wrapper
+from regjax.core.taps import tapped
 
 
 @wrapper
@@ -42,46 +41,6 @@ def noise_injection(
     image = batch.image
     noise = normal(example_keys(key, batch), image.shape[1:])
     return forward, batch.replace(image=(wide(image) + sigma * noise).astype(image.dtype))
-
-
-@wrapper
-def disturb_label(
-    forward: Forward, batch: Batch, key: jax.Array, *, rate: Number
-) -> tuple[Forward, Batch]:
-    """Gives some examples a label at random.
-
-    With probability `rate` the label becomes one of all C classes, drawn uniformly, so that a true
-    label stays with probability `1 - rate (C - 1) / C`. See "DisturbLabel: Regularizing CNN on the
-    Loss Layer" (Xie et al., 2016), section 3. Each example draws by `batch.index`.
-
-    Helps against overfitting, much as dropout does. Costs nothing.
-
-    Args:
-      loss: the loss to wrap; its labels are `[B, C]` (positional).
-      rate: between 0 (no label is touched) and 1.
-
-    Returns:
-      A `Loss`.
-
-    Raises:
-      ValueError: at trace time, the labels are not `[B, C]`.
-
-    Example:
-      >>> import regjax as rj
-      >>> rj.disturb_label(rj.cross_entropy(), rate=0.1)
-      cross_entropy | disturb_label(rate=0.1)
-    """
-    check_one_label(batch, "disturb_label")
-    label = batch.label
-
-    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        to_choose, to_class = jax.random.split(key)
-        drawn = jax.random.randint(to_class, (), 0, label.shape[-1])
-        return jax.random.uniform(to_choose, dtype=jnp.float32), drawn
-
-    chance, drawn = jax.vmap(draw)(example_keys(key, batch))
-    other = jax.nn.one_hot(drawn, label.shape[-1], dtype=label.dtype)
-    return forward, batch.replace(label=jnp.where(chance[:, None] < rate, other, label))
 
 
 @wrapper
@@ -128,36 +87,3 @@ def feature_noise(
         return noisy.astype(h.dtype)
 
     return tapped(forward, batch, tap, layers), batch
-
-
-def tapped(forward: Forward, batch: Batch, tap: Tap, layers: tuple[str, ...]) -> Forward:
-    """`forward.with_tap`, for taps that treat the rows of a layer's output as the examples.
-
-    Args:
-      forward: the network.
-      batch: the examples.
-      tap: `tap(layer, h [B, ...]) -> h`.
-      layers: names out of `forward.layers`.
-
-    Returns:
-      A `Forward` for use inside the current trace.
-
-    Raises:
-      TypeError: `layers` is one string.
-      ValueError: `layers` is empty or names one unknown or twice; at trace time, a layer's output
-        is not `[B, ...]`.
-    """
-    check_names(layers)
-    if not layers or len(set(layers)) < len(layers):
-        raise ValueError(f"layers must name at least one layer, and each once, not {layers}.")
-    size = batch.image.shape[0]
-
-    def checked(layer: str, h: jax.Array) -> jax.Array:
-        if h.shape[:1] != (size,):
-            raise ValueError(
-                f"the output of layer {layer!r} is {h.dtype}{list(h.shape)}, but its first axis "
-                f"must be the batch of {size}: name another layer."
-            )
-        return tap(layer, h)
-
-    return forward.with_tap(checked, layers=layers)

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from regjax.forward import Forward
-from regjax.norms import wide
-from regjax.stages import penalty
+from regjax.core.forward import Forward
+from regjax.core.precision import wide
+from regjax.core.stages import penalty
 
 
 def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[jax.Array]:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from regjax.stages import REGISTRY
+from regjax.core.stages import REGISTRY
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

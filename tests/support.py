@@ -43,7 +43,7 @@ def assert_finite(tree: Any) -> None:
 
 
 def tanh_network(
-    params: Any, x: jax.Array, tap: rj.forward.Tap = lambda layer, h: h
+    params: Any, x: jax.Array, tap: rj.Tap = lambda layer, h: h
 ) -> tuple[jax.Array, jax.Array]:
     """A smooth network with one layer, "hidden"; returns logits and features."""
     hidden = params["hidden"]
@@ -121,7 +121,7 @@ class Block(nnx.Module):
 CONV_SHAPE = (4, 4, 1)
 
 
-def layered_network(params: Any, x: jax.Array, tap: rj.forward.Tap) -> jax.Array:
+def layered_network(params: Any, x: jax.Array, tap: rj.Tap) -> jax.Array:
     """Two layers, "first" and "second", between an image of six pixels and eight classes."""
     h = tap("first", jnp.tanh(x.reshape(len(x), -1) @ params["A"]))
     h = tap("second", jnp.tanh(h @ params["B"]))

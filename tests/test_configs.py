@@ -12,14 +12,15 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from experiments import problem, tables
-from experiments.comparison import plan
 from experiments.data import sources
 from experiments.data.sources import Dataset, Split
-from experiments.interruption import Interruption
-from experiments.loop import Training
-from experiments.perturbation_entries import read_all
-from regjax.stages import REGISTRY
+from experiments.evaluation.perturbation_entries import read_all
+from experiments.report import tables
+from experiments.runs import problem
+from experiments.runs.plan import plan
+from experiments.training.interruption import Interruption
+from experiments.training.loop import Training
+from regjax.core.stages import REGISTRY
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ("__init__", "common")

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 import regjax as rj
-from regjax.stages import REGISTRY
+from regjax.core.stages import REGISTRY
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -9,7 +9,8 @@ from flax import nnx
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from experiments import classify, commands, models  # noqa: E402
+from experiments import classify, models  # noqa: E402
+from experiments.runs import commands  # noqa: E402
 
 
 class Tiny(nnx.Module):

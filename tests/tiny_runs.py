@@ -12,9 +12,10 @@ from flax import nnx
 
 import regjax as rj
 import regjax.flax
-from experiments import optimizers, training
 from experiments.data.preprocessing import normalise
 from experiments.models import layers
+from experiments.training import optimizers
+from experiments.training import step as training
 
 CLASSES, SHAPE, COUNT, WIDTH = 4, (4, 4, 1), 48, 8
 

@@ -8,10 +8,10 @@ from jax import lax
 
 from regjax.attacks.balls import L2, LInf
 from regjax.attacks.threat import aim, scalar
-from regjax.batch import Batch, example_keys
-from regjax.forward import Forward
-from regjax.norms import check_count
-from regjax.stages import Number
+from regjax.core.batch import Batch, example_keys
+from regjax.core.checks import check_count
+from regjax.core.forward import Forward
+from regjax.core.stages import Number
 
 _BALLS: dict[str, type[LInf] | type[L2]] = {"linf": LInf, "l2": L2}
 

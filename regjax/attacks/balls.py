@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from regjax.draws import normal, uniform
+from regjax.core.draws import normal, uniform
 
 # Of images of 3,072 pixels, most of them at a bound, four find the step to rounding.
 _NEWTON_STEPS = 8

@@ -11,10 +11,10 @@ import optax
 from jax import lax
 
 from regjax.attacks.threat import Target, aim, scalar
-from regjax.batch import Batch
-from regjax.forward import Forward
-from regjax.norms import check_count
-from regjax.stages import Number
+from regjax.core.batch import Batch
+from regjax.core.checks import check_count
+from regjax.core.forward import Forward
+from regjax.core.stages import Number
 
 # How far from the middle a pixel at a bound starts: at the bound the derivative of tanh is 0, and
 # next to it Adam takes hundreds of steps to leave.

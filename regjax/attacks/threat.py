@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from regjax.batch import Batch
-from regjax.checks import check_batch, check_logits, check_one_label, check_scalar
-from regjax.forward import Forward
-from regjax.norms import wide
-from regjax.stages import Number
+from regjax.core.batch import Batch
+from regjax.core.checks import check_batch, check_logits, check_one_label, check_scalar
+from regjax.core.forward import Forward
+from regjax.core.precision import wide
+from regjax.core.stages import Number
 
 
 def margin(logits: jax.Array, label: jax.Array) -> jax.Array:

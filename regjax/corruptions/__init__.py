@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from regjax.checks import check_scalar
+from regjax.core.checks import check_scalar
 from regjax.corruptions.blurs import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur
 from regjax.corruptions.digital import elastic_transform, pixelate
 from regjax.corruptions.jpeg import jpeg_compression

@@ -9,9 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from regjax.checks import check_scalar
-from regjax.draws import normal
-from regjax.stages import Number
+from regjax.core.checks import check_scalar
+from regjax.core.draws import normal
+from regjax.core.stages import Number
 
 PROTOCOLS = ("paper", "pixel")
 

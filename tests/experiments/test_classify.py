@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from experiments import classify
-from experiments.journal import Lines
+from experiments.runs.journal import Lines
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,8 +8,10 @@ import pytest
 import tiny_imagenet
 
 from configs.isda import imagenet
-from experiments import classify, leaf_files, loop
-from experiments.interruption import StoppedError
+from experiments import classify
+from experiments.training import checkpoint_file as leaf_files
+from experiments.training import loop
+from experiments.training.interruption import StoppedError
 
 
 def config(folder, **changes):

@@ -16,12 +16,12 @@ import pytest
 import tiny_corrupted
 import tiny_imagenet
 
-from experiments.checkpoints import Checkpoints
-from experiments.comparison import plan
 from experiments.data import digits
-from experiments.journal import Journal
-from experiments.problem import Problem
-from experiments.selection import SCORES
+from experiments.runs.journal import Journal
+from experiments.runs.plan import plan
+from experiments.runs.problem import Problem
+from experiments.runs.selection import SCORES
+from experiments.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 SHARD = "digits-train.array_record-00000-of-00001"

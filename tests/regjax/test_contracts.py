@@ -33,7 +33,7 @@ from support import (
 
 import regjax as rj
 import regjax.flax
-from regjax.stages import REGISTRY
+from regjax.core.stages import REGISTRY
 
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"

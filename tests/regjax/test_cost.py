@@ -17,8 +17,8 @@ from flax import nnx
 import regjax as rj
 import regjax.flax as rf
 from experiments import models
-from experiments.flops import flops
-from experiments.isda_benchmark import most_pieces
+from experiments.benchmark.flops import flops
+from experiments.benchmark.isda import most_pieces
 
 CLASSES = 10
 PROBED = ("jacobian", "frobenius", "hessian_frobenius")

@@ -1,0 +1,301 @@
+"""What the losses cost: FLOPs, memory and time of a training step, and what sweeps gain.
+
+And what training costs besides: checkpoints, calls, what is sent and what is read.
+
+    python -m experiments.benchmark --output=runs/benchmark.json
+
+Every number is a multiple of the plain cross-entropy step, or of training one model at a time, on
+the same machine. Times are taken in turn with the plain step's, pair by pair, inside the compiled
+loop that real training uses; the median ratio is shown. ISDA's own cost, without a network, is
+absolute (`isda_benchmark.py`), and so is the training's (`training_benchmark.py`,
+`communication_benchmark.py`, `stream_benchmark.py`). `--quick` shrinks it: small shapes, three
+transforms.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import regjax as rj
+from experiments.benchmark import communication as communication_benchmark
+from experiments.benchmark import isda as isda_benchmark
+from experiments.benchmark import streams as stream_benchmark
+from experiments.benchmark import training as training_benchmark
+from experiments.benchmark.flops import flops
+from experiments.benchmark.timing import paired, random_data, random_task
+from experiments.training import devices, sweep
+from experiments.training import step as training
+
+OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the JSON goes.")
+QUICK = flags.DEFINE_bool("quick", False, "Small shapes, three transforms.")
+
+PLAIN = "cross_entropy"
+LAYERS = ("input", "conv1", "conv2")
+STAGES = {
+    "label_smoothing": "label_smoothing(amount=0.1)",
+    "disturb_label": "disturb_label(rate=0.1)",
+    "noise_injection": "noise_injection(sigma=0.1)",
+    "feature_noise": f"feature_noise(add=0.4, multiply=0.2, layers={LAYERS})",
+    "cutout": "cutout(size=4)",
+    "mixup": "mixup(alpha=1.0)",
+    "cutmix": "cutmix(alpha=1.0)",
+    "manifold_mixup": f"manifold_mixup(alpha=1.0, layers={LAYERS})",
+    "noisy_mixup": "noisy_mixup(alpha=1.0, add=0.4, multiply=0.2)",
+    "noisy_feature_mixup": (
+        f"noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={LAYERS})"
+    ),
+    "puzzlemix": "puzzlemix(alpha=1.0)",
+    "l1": "l1(weight=1e-4)",
+    "l2": "l2(weight=1e-4)",
+    "double_backprop": "double_backprop(weight=0.1)",
+    "jacobian, 1 probe": "jacobian(weight=0.1, probes=1)",
+    "frobenius, 1 probe": "frobenius(weight=0.1, probes=1)",
+    "hessian_frobenius, 1 probe": "hessian_frobenius(weight=0.1, probes=1)",
+    "hsfob-db1, 1 probe": "hessian_frobenius(weight=.1, probes=1) | double_backprop(weight=.1)",
+    "hsfob-db2, 2 probes": (
+        "hessian_frobenius(weight=.1, power=2, probes=2) | double_backprop(weight=.1)"
+    ),
+    "jacobian, exact": "jacobian(weight=0.1)",
+    "frobenius, exact": "frobenius(weight=0.1)",
+    "hessian_frobenius, exact": "hessian_frobenius(weight=0.1)",
+    "hessian_frobenius squared, exact": "hessian_frobenius(weight=0.1, power=2)",
+}
+TRANSFORMS = {
+    **{name: f"{PLAIN} | {stages}" for name, stages in STAGES.items()},
+    "isda": "isda(strength=0.5)",
+    "isda, diagonal": "isda(strength=0.5, covariance='diagonal')",
+    "isda, rank 16": "isda(strength=0.5, covariance='low_rank', rank=16)",
+}
+QUICK_TRANSFORMS = ("mixup", "double_backprop", "isda")
+# Mixing in the layers of a pre-activation ResNet, as Noisy Feature Mixup's paper trains it.
+EVERY_STAGE = ("input", "stages.0", "stages.1", "stages.2")
+IN_STAGES = {
+    "manifold_mixup": f"{PLAIN} | manifold_mixup(alpha=1.0, layers={EVERY_STAGE})",
+    "noisy_feature_mixup": (
+        f"{PLAIN} | noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={EVERY_STAGE})"
+    ),
+}
+TRAINING_TABLES = {
+    **training_benchmark.TABLES,
+    **communication_benchmark.TABLES,
+    **stream_benchmark.TABLES,
+}
+SWEPT = "cross_entropy | double_backprop(weight=0.1)"
+
+
+class Setting(NamedTuple):
+    """Shapes and repetitions: images `[batch, *shape]`, `runs` models in a sweep, the network."""
+
+    shape: tuple[int, int, int]
+    batch: int
+    steps: int
+    rounds: int
+    runs: int = 1
+    model: str = "small_cnn"
+
+
+def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
+    """The setting's network and random images of its shape, ten classes."""
+    data = random_data(4 * setting.batch, setting.shape)
+    return random_task(setting.model, setting.shape), data
+
+
+class Step:
+    """A loss's training step on a random problem: counted, compiled in the training loop, timed."""
+
+    def __init__(self, expression: str, setting: Setting) -> None:
+        """Counts and compiles."""
+        task, data = random_problem(setting)
+        loss = jax.tree.map(jnp.float32, rj.parse(expression))
+        seed, count = jnp.uint32(0), jnp.int32(setting.steps)
+        self._state = jax.jit(
+            lambda: training.init_loss(task, setting.shape, training.init(task, seed), loss)
+        )()
+        shape = (setting.steps, setting.batch)
+        index = np.random.default_rng(1).integers(0, len(data.label), shape).astype(np.int32)
+        self._arguments = (loss, seed, jnp.asarray(index), jnp.ones(shape))
+        batch = training.gather(task, data, index[0], jnp.ones(setting.batch))
+        step = functools.partial(training.train_step, task)
+        passes = isda_benchmark.most_pieces(setting.batch, task.classes)
+        self.flops = flops(step, self._state, loss, batch, seed, passes=passes)
+        advance = functools.partial(training.train_steps, task)
+        began = time.perf_counter()
+        lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
+        self._compiled = lowered.compile()
+        self.compilation = time.perf_counter() - began
+        self._data, self._count, self._steps = data, count, setting.steps
+        memory: Any = self._compiled.memory_analysis()
+        self.bytes = memory.temp_size_in_bytes
+
+    def seconds(self) -> float:
+        """Time of one step, in a loop of many."""
+        start = time.perf_counter()
+        arguments = (self._data, self._count, self._state, *self._arguments)
+        jax.block_until_ready(self._compiled(*arguments))
+        return (time.perf_counter() - start) / self._steps
+
+
+def transform_costs(setting: Setting, losses: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row for the plain step and each of the losses."""
+    plain = Step(PLAIN, setting)
+    rows = []
+    for name, loss in tqdm(losses.items(), desc=f"transforms, {setting.model}"):
+        step = Step(loss, setting)
+        seconds, ratio = paired(plain.seconds, step.seconds, setting.rounds)
+        rows.append(
+            {
+                "transform": name,
+                "loss": loss,
+                "flops": step.flops / plain.flops,
+                "memory": step.bytes / plain.bytes,
+                "megabytes": step.bytes / 1e6,
+                "time": ratio,
+                "compilation": step.compilation,
+                "plain_ms": 1e3 * seconds,
+            }
+        )
+    first = {"flops": 1.0, "memory": 1.0, "megabytes": plain.bytes / 1e6, "time": 1.0}
+    seconds = statistics.median(row["plain_ms"] for row in rows)
+    first |= {"compilation": plain.compilation, "plain_ms": seconds}
+    return [{"transform": "plain", "loss": PLAIN, **first}, *rows]
+
+
+def resnet(quick: bool) -> Setting:
+    """PreActResNet-18 on CIFAR's shape, on CPUs a quarter as wide."""
+    if quick:
+        return Setting((8, 8, 3), 8, 2, 3, model="preact_resnet18(width=4)")
+    width = 16 if jax.default_backend() == "cpu" else 64
+    return Setting((32, 32, 3), 128, 5, 5, model=f"preact_resnet18(width={width})")
+
+
+def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
+    """A row for each strategy: models x steps / s, and that over one model at a time."""
+    task, data = random_problem(setting)
+    alone = _advance(sweep.Sweep(task, data, "map"), 1, setting)
+    rows = []
+    for strategy in tqdm(sweep.STRATEGIES, desc="sweeps"):
+        program = sweep.Sweep(task, data, strategy)
+        runs = setting.runs + -setting.runs % program.runs_multiple
+        together = _advance(program, runs, setting)
+        seconds, ratio = paired(alone, together, setting.rounds)
+        rows.append(
+            {
+                "strategy": strategy,
+                "runs": runs,
+                "throughput": runs / (seconds * ratio),
+                "one_at_a_time": 1 / seconds,
+                "gain": runs / ratio,
+            }
+        )
+    return rows
+
+
+def _advance(program: sweep.Sweep, runs: int, setting: Setting) -> Callable[[], float]:
+    losses = sweep.stack([rj.parse(SWEPT)] * runs)
+    seeds = np.arange(runs, dtype=np.uint32)
+    states = [program.init(losses, seeds)]
+    shape = (runs, setting.steps, setting.batch)
+    index = np.random.default_rng(1).integers(0, 4 * setting.batch, shape).astype(np.int32)
+    weight = np.ones(shape, np.float32)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        states[0], *_ = program.advance(states[0], losses, seeds, index, weight, setting.steps)
+        jax.block_until_ready(states[0])
+        return (time.perf_counter() - start) / setting.steps
+
+    return seconds
+
+
+def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
+    """Markdown of the rows' entries named by `columns`, each with its format."""
+    lines = [list(columns), ["---"] * len(columns)]
+    lines += [[format(row[name], spec) for name, spec in columns.items()] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def run(quick: bool) -> dict[str, Any]:
+    """All measurements of losses, as plain data."""
+    transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
+    sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
+    names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
+    losses = {name: TRANSFORMS[name] for name in names}
+    cases = isda_benchmark.QUICK_CASES if quick else isda_benchmark.CASES
+    return {
+        "environment": devices.environment(),
+        "transforms": {
+            "setting": transforms._asdict(),
+            "rows": transform_costs(transforms, losses),
+        },
+        "resnet": {
+            "setting": resnet(quick)._asdict(),
+            "rows": transform_costs(resnet(quick), IN_STAGES),
+        },
+        "isda": {"rows": isda_benchmark.costs(cases, rounds=3 if quick else 15)},
+        "sweeps": {
+            "setting": sweeps._asdict(),
+            "default": sweep.default_strategy(),
+            "rows": sweep_gains(sweeps),
+        },
+    }
+
+
+def run_training(quick: bool) -> dict[str, Any]:
+    """All measurements of what training costs besides, as plain data."""
+    counts = communication_benchmark.QUICK_DEVICES if quick else communication_benchmark.DEVICES
+    cases = training_benchmark.QUICK_CASES if quick else training_benchmark.CASES
+    return {
+        **training_benchmark.costs(cases),
+        "communication": communication_benchmark.costs(counts, quick),
+        "streams": stream_benchmark.costs(
+            stream_benchmark.QUICK if quick else stream_benchmark.FULL
+        ),
+    }
+
+
+def main() -> None:
+    """Prints the tables and writes the JSON."""
+    result = run(QUICK.value) | run_training(QUICK.value)
+    sweeps = result["sweeps"]
+    for costs in (result["transforms"], result["resnet"]):
+        setting = costs["setting"]
+        print(f"\nA training step of {setting['model']}, {_describe(setting)}, as multiples of")
+        print("the plain step (memory: temporaries; compilation: of the whole loop, in s):\n")
+        formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
+        formats |= {"time": ".2f", "compilation": ".1f", "plain_ms": ".1f"}
+        print(table(costs["rows"], formats))
+    print(
+        "\nISDA's loss, its gradients and the update of its statistics (memory: all arrays at the"
+    )
+    print("peak; GFLOP: at most, if all classes occur):\n")
+    formats = {"batch": "d", "classes": "d", "features": "d", "covariance": "s"}
+    print(
+        table(result["isda"]["rows"], formats | {"ms": ".1f", "megabytes": ".0f", "gflop": ".2f"})
+    )
+    print(f"\nSweeps of the small network, {_describe(sweeps['setting'])}, double backprop, in")
+    print(f"models x steps / s; '{sweeps['default']}' is this platform's default:\n")
+    formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
+    print(table(sweeps["rows"], formats | {"gain": ".2f"}))
+    for name, (title, columns) in TRAINING_TABLES.items():
+        print(f"\n{title}:\n\n{table(result[name]['rows'], columns)}")
+    print("\n" + "; ".join(f"{name}: {value}" for name, value in result["environment"].items()))
+    path = Path(OUTPUT.value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"Written to {path}")
+
+
+def _describe(setting: dict[str, Any]) -> str:
+    return f"batches of {setting['batch']} images {'x'.join(map(str, setting['shape']))}"

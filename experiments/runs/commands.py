@@ -1,0 +1,82 @@
+"""What all commands share: flags whose mistakes are one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import jax
+from absl import app, flags
+
+EXAMPLE = "--config=configs/digits.py"
+# How ml_collections begins what a file that cannot be read has said.
+EARLIER = "Configuration is not available because of an earlier failure to load:"
+
+
+def stop(message: object) -> NoReturn:
+    """Ends the program because of bad input, with one sentence and exit code 2."""
+    print(message, file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(2)  # an orderly end would wait for the other processes, and they for this one
+    sys.exit(2)
+
+
+def line() -> str:
+    """The command that this process was started by, to repeat it."""
+    spec = sys.modules["__main__"].__spec__
+    program = f"-m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0]
+    return " ".join(["python", program, *map(shlex.quote, sys.argv[1:])])
+
+
+def run(main: Callable[..., None], *, arguments: bool = False) -> None:
+    """Parses the flags, a `--config` file and its changed entries among them, and calls `main`.
+
+    Args:
+      main: gets what is not a flag as its arguments.
+      arguments: whether there may be any.
+    """
+    logging.getLogger("jax").setLevel(logging.WARNING)  # not every backend that is missing
+    parse = functools.partial(_parse, arguments=arguments)
+    app.run(lambda argv: main(*argv[1:]), flags_parser=parse)
+
+
+def _parse(argv: Sequence[str], arguments: bool) -> list[str]:
+    logger = logging.getLogger("absl")  # to which ml_collections writes what is said here
+    logger.disabled = True
+    try:
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            _check_config(flags.FLAGS.config)
+    except flags.Error as error:
+        stop(_lines(error)[-1].removeprefix("ValueError: "))
+    except OSError as error:
+        reason = str(error).removeprefix(EARLIER).splitlines()[-1].strip()
+        stop(f"--config cannot be read ({reason}): name a file, such as {EXAMPLE}.")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        stop("the config has no such entry, or not of that type: " + " ".join(_lines(error)))
+    except Exception as error:  # a config file is a program, which may fail in any way
+        stop(f"the config file fails with {type(error).__name__}: {' '.join(_lines(error))}")
+    finally:
+        logger.disabled = False
+    if len(rest) > 1 and not arguments:
+        stop(f"unexpected arguments {rest[1:]}: options begin with '--'.")
+    return rest
+
+
+def _check_config(config: Any) -> None:
+    if config is None:
+        stop(f"--config is missing: name a file, such as {EXAMPLE}, whose get_config() returns it.")
+    # A config file that is missing complains only when it is used.
+    config.to_dict()
+
+
+def _lines(error: BaseException) -> list[str]:
+    text: object = error
+    while isinstance(text, BaseException):  # ml_collections wraps one error in another
+        text = text.args[0] if text.args else repr(text)
+    return [line.strip() for line in str(text).splitlines() if line.strip()] or [repr(error)]

@@ -1,0 +1,158 @@
+"""A comparison as a list of runs, and its checks; what became of them is in journal.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import regjax as rj
+from experiments.evaluation import perturbation_entries
+from experiments.training import sweep
+from experiments import ConfigError
+from experiments.runs.entries import LARGEST, check, check_distinct, is_number
+
+# What a finished run depends on besides its own fields. Losses, strengths, sizes and seeds may
+# grow from one start of a comparison to the next.
+SHARED = (
+    "dataset",
+    "data",
+    "image_size",
+    "mean",
+    "std",
+    "model",
+    "dtype",
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "clip_norm",
+    "average",
+    "growing",
+    "validation_per_class",
+)
+PLACEHOLDER = "{strength}"
+# A list of more runs than anybody trains would take all memory.
+MOST_RUNS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One network to train: a method at a training size, a strength and a seed."""
+
+    method: str
+    loss: str
+    train_size: int
+    strength: float | None
+    seed: int
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Run))
+
+
+def plan(config: Mapping[str, Any]) -> list[Run]:
+    """All runs of a config, methods first, then sizes, strengths and seeds.
+
+    Raises:
+      ConfigError: an entry is missing, out of range or repeated, a method's loss and strengths do
+        not fit each other, or a loss does not parse.
+    """
+    check(config)
+    perturbation_entries.check(config)
+    unknown = sorted(set(config["strengths"]) - set(config["losses"]))
+    if unknown:
+        raise ConfigError(f"config.strengths has {unknown}, which config.losses has not.")
+    losses = {method: list(_losses(config, method)) for method in config["losses"]}
+    count = sum(map(len, losses.values())) * len(config["train_sizes"]) * config["seeds"]
+    if count > MOST_RUNS:
+        raise ConfigError(f"The config has {count} runs, which are more than {MOST_RUNS}.")
+    every = [loss for each in losses.values() for _, loss in each]
+    for name in config["growing"]:
+        _check_growing(name, every)
+    return [
+        Run(method, repr(loss), size, strength, seed)
+        for method, each in losses.items()
+        for size in config["train_sizes"]
+        for strength, loss in each
+        for seed in range(config["seeds"])
+    ]
+
+
+def _losses(config: Mapping[str, Any], method: str) -> Iterator[tuple[float | None, rj.Loss]]:
+    template = config["losses"][method]
+    if not isinstance(template, str):
+        raise ConfigError(
+            f"config.losses.{method} must be an expression such as 'cross_entropy', but it is "
+            f"{template!r}."
+        )
+    for strength in _strengths(config, method, template):
+        yield strength, _loss(method, template.replace(PLACEHOLDER, repr(strength)))
+
+
+def _strengths(config: Mapping[str, Any], method: str, template: str) -> tuple[float | None, ...]:
+    given = config["strengths"].get(method, ())
+    if not isinstance(given, tuple | list) or not all(map(is_number, given)):
+        raise ConfigError(
+            f"config.strengths.{method} must be a tuple of finite numbers, such as (0.1, 1.0), "
+            f"but it is {given!r}."
+        )
+    if PLACEHOLDER not in template:
+        if given:
+            raise ConfigError(
+                f"config.losses.{method} has no {PLACEHOLDER}, but config.strengths.{method} names "
+                f"{given}: write {PLACEHOLDER} into the loss, or () for the strengths."
+            )
+        return (None,)
+    if not given:
+        raise ConfigError(
+            f"config.losses.{method} has a {PLACEHOLDER}, but config.strengths.{method} names none."
+        )
+    if not min(given) > 0:
+        raise ConfigError(
+            f"Strengths must be positive, but config.strengths.{method} is {given}: a "
+            "strength of 0 is the baseline, a method of its own."
+        )
+    strengths = tuple(map(float, given))
+    check_distinct(f"strengths.{method}", strengths)
+    return strengths
+
+
+def _loss(method: str, text: str) -> rj.Loss:
+    try:
+        loss = rj.parse(text)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"config.losses.{method}: {error}") from None
+    for name, stage in loss.named():
+        for argument, value in stage.arguments.items():
+            # None of the library's numbers means anything below 0.
+            if isinstance(value, float) and not 0 <= value <= LARGEST:
+                raise ConfigError(
+                    f"config.losses.{method}: {name}'s {argument} must not be "
+                    f"{'negative' if value < 0 else 'beyond float32'}, but it is {value}."
+                )
+    return loss
+
+
+def _check_growing(name: Any, losses: Sequence[rj.Loss]) -> None:
+    values = [
+        value
+        for loss in losses
+        for stage, each in loss.named()
+        for argument, value in each.arguments.items()
+        if f"{stage}.{argument}" == name
+    ]
+    if not values or not all(isinstance(value, float) for value in values):
+        raise ConfigError(
+            f"config.growing names {name!r}, but can only name numbers that the losses are given, "
+            "as 'stage.argument', such as 'isda.strength'."
+        )
+
+
+def stacked(runs: Sequence[Run]) -> tuple[rj.Loss, np.ndarray]:
+    """The losses and the seeds of runs, `[R]`."""
+    losses = sweep.stack([rj.parse(run.loss) for run in runs])
+    return losses, np.asarray([run.seed for run in runs], np.uint32)

@@ -1,0 +1,1 @@
+"""One step, many steps, many runs, many devices; the record, the checkpoints, the loop."""

@@ -1,0 +1,1 @@
+"""The algebra of losses: batches, networks, points, stages and their expressions."""

@@ -1,0 +1,91 @@
+"""The parser of loss expressions. It reads Python literals and evaluates nothing."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from regjax.core.definitions import REGISTRY, Stage
+from regjax.core.loss import Loss
+
+
+def parse(text: str) -> Loss:
+    """Reads a loss from its expression, a base and stages joined by `|`; nothing is evaluated.
+
+    Args:
+      text: such as `"cross_entropy | double_backprop(weight=0.1)"`, arguments being literals.
+
+    Returns:
+      The `Loss`; `parse(repr(loss)) == loss` unless an argument is a schedule.
+
+    Raises:
+      ValueError: an unknown stage, anything that is no expression of this form.
+      TypeError: an unknown or missing argument, or a text that is no string.
+
+    Example:
+      >>> import regjax as rj
+      >>> rj.parse("cross_entropy | noise_injection(sigma=1)")
+      cross_entropy | noise_injection(sigma=1.0)
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"parse reads a string, but it was given {type(text).__name__}.")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(_malformed(text)) from None
+    stages = tuple(_read_stage(node, text) for node in _links(tree))
+    kinds = [stage.definition.kind for stage in stages]
+    if kinds[0] != "base" or "base" in kinds[1:]:
+        raise ValueError(
+            f"{_shortened(text)} must begin with one base loss ({_known('base')}) and may go on "
+            f"with wrappers ({_known('wrapper')}) and penalties ({_known('penalty')})."
+        )
+    return Loss(stages)
+
+
+def _links(tree: ast.expr) -> list[ast.expr]:
+    links = []
+    while isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr):
+        links.append(tree.right)
+        tree = tree.left
+    return [tree, *reversed(links)]
+
+
+def _read_stage(node: ast.expr, text: str) -> Stage:
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    if not isinstance(call.func, ast.Name) or call.args or not all(k.arg for k in call.keywords):
+        raise ValueError(_malformed(text))
+    name = call.func.id
+    if name not in REGISTRY:
+        raise ValueError(
+            f"unknown stage {_shortened(name)} in {_shortened(text)}; known are: {_known()}."
+        )
+    given = {str(k.arg): _literal(k, text) for k in call.keywords}
+    if len(given) != len(call.keywords):
+        raise ValueError(f"{name} is given an argument twice in {_shortened(text)}.")
+    return REGISTRY[name].bind(given)
+
+
+def _literal(keyword: ast.keyword, text: str) -> Any:
+    try:
+        return ast.literal_eval(keyword.value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise ValueError(
+            f"{keyword.arg} in {_shortened(text)} must be a Python literal, such as 0.1 or "
+            "'frozen'."
+        ) from None
+
+
+def _malformed(text: str) -> str:
+    return (
+        f"{_shortened(text)} is no loss expression: write a base and stages with keyword arguments "
+        "joined by '|', such as 'cross_entropy | double_backprop(weight=0.1)'."
+    )
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:200] + "...")
+
+
+def _known(kind: str | None = None) -> str:
+    return ", ".join(sorted(n for n, d in REGISTRY.items() if kind in (None, d.kind)))

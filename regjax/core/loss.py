@@ -1,0 +1,271 @@
+"""The loss algebra: a loss is a value, a regularizer is a function from loss to loss.
+
+`Loss` holds stages: one base, any wrappers, any penalties. The decorators that make stages of plain
+functions are in `stages.py`, the network in `forward.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from regjax.core.batch import Batch, weighted_mean
+from regjax.core.checks import check_batch, check_logits, check_term
+from regjax.core.forward import Forward, Outputs
+
+if TYPE_CHECKING:
+    from regjax.core.definitions import Stage
+
+
+class Result(NamedTuple):
+    """What a loss computes at a batch; `total` makes one number of it.
+
+    Attributes:
+      losses: `[B]`, the base loss of each example, nats for cross entropy, not averaged.
+      penalties: the weighted terms by name, each `[B]` or a scalar.
+      outputs: the network's `Outputs` at the point where the loss was taken.
+      metrics: scalars by name: the mean of the base loss and of every penalty, without its weight;
+        under `shard_map` and `pmap` the mean over the device's own examples.
+    """
+
+    losses: jax.Array
+    penalties: dict[str, jax.Array]
+    outputs: Outputs
+    metrics: dict[str, jax.Array]
+
+
+class LossState(NamedTuple):
+    """What a loss carries from step to step.
+
+    Attributes:
+      step: int32 `[]`, how often the loss was applied; schedules are functions of it.
+      stages: the states of the stages that have one, by the stage's name.
+    """
+
+    step: jax.Array
+    stages: dict[str, Any]
+
+
+def total(result: Result, batch: Batch, *, axis_name: str | None = None) -> jax.Array:
+    """The number to minimise: the mean loss plus the mean of every weighted penalty.
+
+    `sum_i w_i loss_i / sum_i w_i + sum_penalties mean(penalty)`, the only place where anything is
+    averaged.
+
+    Args:
+      result: what `Loss.apply` returned.
+      batch: its batch, for `batch.weight`.
+      axis_name: under `pmap` and `shard_map` with unequal padding, the axis whose `pmean` follows.
+
+    Returns:
+      A scalar, in the base loss's units.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> forward = rj.from_function(lambda params, x: x @ params, jnp.zeros((2, 2)))
+      >>> batch = rj.Batch(jnp.ones((1, 2)), jnp.array([[1.0, 0.0]]))
+      >>> loss = rj.cross_entropy()
+      >>> result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
+      >>> print(f"{rj.total(result, batch):.4f}")
+      0.6931
+    """
+    terms = [result.losses, *result.penalties.values()]
+    # A scalar is what every example has, so that devices with less weight count less.
+    each = [jnp.broadcast_to(term, result.losses.shape) for term in terms]
+    return functools.reduce(jnp.add, [weighted_mean(t, batch.weight, axis_name) for t in each])
+
+
+class Point:
+    """Where the network stands: its outputs at the batch that the wrappers made, linearised once.
+
+    Attributes:
+      forward: the `Forward` that the wrappers made.
+      batch: the `Batch` that the wrappers made.
+      key: drives the network's dropout; `point.forward(x, point.key)` has the same masks.
+      outputs: the network's `Outputs` at `batch.image`.
+      losses: `[B]`, the base losses there.
+      base_state: the base loss's next state, or None.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        batch: Batch,
+        key: jax.Array,
+        base: Callable[[Outputs], tuple[jax.Array, Any]],
+    ) -> None:
+        """Runs the network and the base loss and keeps their vector-Jacobian products."""
+        self.forward, self.batch, self.key, self._base = forward, batch, key, base
+
+        def network(image: jax.Array) -> tuple[Any, Any]:
+            outputs = forward(image, key)
+            return (outputs.logits, outputs.features), outputs.state
+
+        (logits, features), self._vjp, state = jax.vjp(network, batch.image, has_aux=True)
+        self.outputs = Outputs(logits, features, state)
+
+        def losses(logits: jax.Array, features: Any) -> tuple[jax.Array, Any]:
+            return base(Outputs(logits, features, state))
+
+        # Once, since a loop, such as in ISDA, would be compiled and run twice.
+        self.losses, self._loss_vjp, self.base_state = jax.vjp(
+            losses, logits, features, has_aux=True
+        )
+
+    def pullback(self, cotangent: jax.Array | Outputs) -> jax.Array:
+        """The product of a cotangent with the network's Jacobian with respect to the image.
+
+        Args:
+          cotangent: of the logits, `[B, C]`, or of all outputs, as `loss_cotangent` returns it.
+
+        Returns:
+          `[B, H, W, K]`, the shape of the image.
+        """
+        logits, features = self.outputs.logits, self.outputs.features
+        if isinstance(cotangent, Outputs):
+            return self._vjp((cotangent.logits, cotangent.features))[0]
+        zeros = jax.tree.map(jnp.zeros_like, features)
+        # Adding zeros makes a constant, such as a unit vector, differ by device under shard_map.
+        return self._vjp((cotangent.astype(logits.dtype) + jnp.zeros_like(logits), zeros))[0]
+
+    def loss_cotangent(self) -> Outputs:
+        """The gradient of the summed base losses with respect to the outputs."""
+        return Outputs(*self._loss_vjp(jnp.ones_like(self.losses)))
+
+    @functools.cached_property
+    def frozen(self) -> Point:
+        """The same point with BatchNorm's running averages, where examples are independent."""
+        if self.forward.is_frozen or not jax.tree.leaves(self.forward.state):
+            return self
+        return Point(self.forward.frozen(), self.batch, self.key, self._base)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Loss:
+    """A loss: one base and the stages around it, a pytree whose leaves are its numbers.
+
+    Print it to see its expression; `regjax.parse` reads that back. Losses that differ only in
+    numbers share one compiled program, and `jax.vmap` runs over losses stacked by `jax.tree.map`.
+
+    Attributes:
+      stages: the base, then wrappers and penalties in the order in which they were put on.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def init(self, forward: Forward, batch: Batch) -> LossState:
+        """The state before the first step; needs shapes only, so `jax.eval_shape` may call it."""
+        check_batch(batch)
+        step = jnp.zeros((), jnp.int32)
+        states = {
+            name: stage.definition.init(forward, batch, **stage.keywords(step))
+            for name, stage in self.named()
+            if stage.definition.init is not None
+        }
+        return LossState(step, states)
+
+    def apply(
+        self, state: LossState, forward: Forward, batch: Batch, key: jax.Array
+    ) -> tuple[Result, LossState]:
+        """Computes the loss and its penalties at a batch.
+
+        Wrappers act from the outside in, the network runs and is linearised once where they lead,
+        and the base and the penalties all look at that one point.
+
+        Args:
+          state: what `init` or the last `apply` returned.
+          forward: the network.
+          batch: the examples.
+          key: drives every draw; each stage and the network's dropout get keys of their own by
+            name, so that adding a stage leaves the draws of the others as they were.
+
+        Returns:
+          `Result` and the next state.
+
+        Raises:
+          TypeError: no key, an image or label that is not floating, a stage that returns no array.
+          ValueError: shapes that do not fit, labels that are not `[B, C]`, another loss's state.
+        """
+        if key is None:
+            raise TypeError("Loss.apply needs a key, such as jax.random.key(0), but it is None.")
+        check_batch(batch)
+        self._check_state(state)
+        (base_name, base), *others = self.named()
+        states: dict[str, Any] = {}
+        network = forward
+
+        def run(name: str, stage: Stage, **inputs: Any) -> tuple[Any, Any]:
+            inputs |= {"key": named_key(key, name), "state": state.stages.get(name)}
+            inputs |= {"forward": forward, "batch": batch, "network": network}
+            return stage.run(state.step, inputs)
+
+        for name, stage in reversed(others):
+            if stage.definition.kind == "wrapper":
+                (forward, batch), states[name] = run(name, stage)
+
+        def evaluate(outputs: Outputs) -> tuple[jax.Array, Any]:
+            check_logits(outputs.logits, batch)
+            losses, next_state = run(base_name, base, outputs=outputs)
+            return check_term(base_name, losses, batch, scalar=False), next_state
+
+        point = Point(forward, batch, named_key(key, "forward()"), evaluate)
+        losses, states[base_name] = point.losses, point.base_state
+        penalties, metrics = {}, {base_name: weighted_mean(losses, batch.weight)}
+        for name, stage in others:
+            if stage.definition.kind == "penalty":
+                value, states[name] = run(name, stage, point=point)
+                value = check_term(name, value, batch, scalar=True)
+                penalties[name] = stage.weight(state.step) * value
+                metrics[name] = weighted_mean(value, batch.weight) if value.ndim else value
+        kept = {name: states[name] for name in state.stages}
+        return Result(losses, penalties, point.outputs, metrics), LossState(state.step + 1, kept)
+
+    def named(self) -> Iterator[tuple[str, Stage]]:
+        """The stages with their names; the second of a kind is called `name_2`."""
+        seen: set[str] = set()
+        for stage in self.stages:
+            name = stage.definition.name
+            numbered = (f"{name}_{i}" for i in itertools.count(2))
+            name = next(n for n in itertools.chain([name], numbered) if n not in seen)
+            seen.add(name)
+            yield name, stage
+
+    def _check_state(self, state: LossState) -> None:
+        needed = {name for name, stage in self.named() if stage.definition.init is not None}
+        if not isinstance(state, LossState):
+            raise TypeError(
+                f"the state must be what loss.init(forward, batch) returned, but it is a "
+                f"{type(state).__name__}."
+            )
+        if needed != set(state.stages):
+            raise ValueError(
+                f"the state holds the stages {sorted(state.stages)}, but {self!r} needs "
+                f"{sorted(needed)}: make it with loss.init(forward, batch)."
+            )
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.stages))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same expression, number by number."""
+        if not isinstance(other, Loss):
+            return NotImplemented
+        if not jax.tree.structure(self) == jax.tree.structure(other):  # type: ignore[operator]
+            return False
+        return all(map(np.array_equal, jax.tree.leaves(self), jax.tree.leaves(other)))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def named_key(key: jax.Array, name: str) -> jax.Array:
+    """A key of its own for every name, so that adding a stage leaves the others their draws."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))

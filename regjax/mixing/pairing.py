@@ -1,0 +1,166 @@
+"""Who is mixed with whom, and in which proportion: what all mixing stages share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from regjax.core.axes import is_mapped, varying_as
+from regjax.core.batch import Batch, example_keys
+from regjax.core.precision import wide
+from regjax.core.stages import Number
+
+
+def draw_lambda(key: jax.Array, batch: Batch, alpha: Number, per_example: bool) -> jax.Array:
+    """The share that each example keeps of itself: `lambda ~ Beta(alpha, alpha)`, 1 at alpha 0.
+
+    Args:
+      key: drives the draw.
+      batch: the examples, for `batch.index`.
+      alpha: `[]`; 1 draws uniformly, small ones near 0 and 1, and 0 switches mixing off.
+      per_example: whether every example draws its own by `batch.index`, or one serves all.
+
+    Returns:
+      `[]`, or `[B]` where drawn per example; float32.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> batch = rj.Batch(jnp.ones((2, 1)), jnp.ones((2, 1)))
+      >>> draw_lambda(jax.random.key(0), batch, 1.0, True).shape
+      (2,)
+      >>> print(draw_lambda(jax.random.key(0), batch, 0.0, False))
+      1.0
+    """
+    alpha = jnp.asarray(alpha, jnp.float32)
+    # Twice where: Beta(0, 0) and its derivative are NaN, and would be so after the outer where.
+    positive = jnp.where(alpha > 0, alpha, 1)
+
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.beta(key, positive, positive, dtype=jnp.float32)
+
+    drawn = jax.vmap(draw)(example_keys(key, batch)) if per_example else draw(key)
+    return jnp.where(alpha > 0, drawn, 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """A partner for each example: a permutation of the batch. Made by `pair`.
+
+    Attributes:
+      partner: `[B]` integers, the partner's place in the batch, or in that of all devices.
+      axis_name: the axis of the devices among which examples are paired, or None.
+    """
+
+    partner: jax.Array
+    axis_name: str | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def of(self, h: jax.Array) -> jax.Array:
+        """The partners' rows of `h [B, ...]`."""
+        if self.axis_name is not None:
+            return _rows(_gather(jnp.asarray(h), self.axis_name), self.partner)
+        # A gather's transpose is a scatter, which XLA runs row by row on CPUs. A permutation's is
+        # its inverse: as the solution of a linear system it can be told so.
+        h = varying_as(jnp.asarray(h), self.partner)
+        partner, inverse = (varying_as(p, h) for p in (self.partner, jnp.argsort(self.partner)))
+        return jax.lax.custom_linear_solve(
+            lambda x: _rows(x, inverse),
+            h,
+            lambda _, x: _rows(x, partner),
+            lambda _, x: _rows(x, inverse),
+        )
+
+    def mix(self, h: jax.Array, lam: jax.Array) -> jax.Array:
+        """`lam h + (1 - lam) h_partner`, computed in float32 at least; `h` itself at lam 1.
+
+        Args:
+          h: `[B, ...]`, finite.
+          lam: `[]` or `[B]`.
+
+        Returns:
+          `[B, ...]`, of the type of `h`.
+        """
+        lam = lam.reshape(lam.shape + (1,) * (h.ndim - lam.ndim))
+        return (lam * wide(h) + (1 - lam) * wide(self.of(h))).astype(h.dtype)
+
+
+def pair(key: jax.Array, batch: Batch, axis_name: str | None = None) -> Pairing:
+    """Pairs the examples by a permutation drawn uniformly, in which one may meet itself.
+
+    The examples are put in two random orders, drawn by `batch.index`; who has rank r in the first
+    is paired with who has rank r in the second. So partners depend neither on the order of the
+    batch nor on the device, and padding, last in both orders, is paired with padding.
+
+    Args:
+      key: drives the draw.
+      batch: the examples, for `batch.index` and `batch.weight`.
+      axis_name: under `pmap` and `shard_map`, the axis among whose devices examples are paired, as
+        one device would pair them all; None pairs those of each device.
+
+    Returns:
+      A `Pairing`.
+
+    Raises:
+      ValueError: the code is not mapped over an axis of that name.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> batch = rj.Batch(jnp.ones((4, 1)), jnp.ones((4, 1)))
+      >>> pairing = pair(jax.random.key(0), batch)
+      >>> print(jnp.sort(pairing.of(jnp.arange(4))))
+      [0 1 2 3]
+    """
+    if axis_name is not None and not is_mapped(axis_name):
+        raise ValueError(
+            f"axis_name={axis_name!r} is not an axis of a pmap or shard_map around the loss; under "
+            "jit alone, pairs are of the whole batch without it."
+        )
+    size = batch.image.shape[0]
+    start = 0 if axis_name is None else size * jax.lax.axis_index(axis_name)
+    index = jnp.arange(size) + start if batch.index is None else batch.index
+    words = jax.vmap(lambda k: jax.random.bits(k, (2,)))(
+        example_keys(key, batch.replace(index=index))
+    )
+    padding = jnp.zeros(size, bool) if batch.weight is None else batch.weight == 0
+    index, words, padding = (_gather(x, axis_name) for x in (index, words, padding))
+    # Equal words are told apart by index, since their places may be in another order elsewhere.
+    first, second = (jnp.lexsort((index, words[:, i], padding)) for i in (0, 1))
+    partner = jnp.zeros_like(first).at[first].set(second, unique_indices=True)
+    return Pairing(jax.lax.dynamic_slice_in_dim(partner, start, size), axis_name)
+
+
+def _gather(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """The rows of all devices."""
+    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+
+def _rows(x: jax.Array, places: jax.Array) -> jax.Array:
+    return x.at[places].get(mode="promise_in_bounds", unique_indices=True)
+
+
+def draw_pairs(
+    key: jax.Array, batch: Batch, alpha: Number, per_example: bool, axis_name: str | None
+) -> tuple[Pairing, jax.Array]:
+    """Who is mixed with whom, and in which proportion: `pair` and `draw_lambda`, a key for each.
+
+    Args:
+      key: drives the draws.
+      batch: the examples.
+      alpha: as in `draw_lambda`.
+      per_example: as in `draw_lambda`.
+      axis_name: as in `pair`.
+
+    Returns:
+      A `Pairing`, and lambda, `[]` or `[B]`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> batch = rj.Batch(jnp.ones((4, 1)), jnp.ones((4, 1)))
+      >>> pairing, lam = draw_pairs(jax.random.key(0), batch, 1.0, False, None)
+      >>> pairing.mix(batch.image, lam).shape
+      (4, 1)
+    """
+    to_pair, to_mix = jax.random.split(key)
+    return pair(to_pair, batch, axis_name), draw_lambda(to_mix, batch, alpha, per_example)

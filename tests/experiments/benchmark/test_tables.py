@@ -1,0 +1,140 @@
+"""The benchmark runs, and its numbers are what they say they are."""
+
+import itertools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import regjax as rj
+from experiments.benchmark import isda as isda_benchmark
+from experiments.benchmark import tables as benchmark
+from experiments.benchmark import timing as benchmark_parts
+from experiments.training import step as training
+
+
+class Network(nnx.Module):
+    """Two matrix products, which are soon compiled."""
+
+    def __init__(self, name, shape, classes, rngs, axis_name=None):
+        self.hidden = nnx.Linear(math.prod(shape), 16, rngs=rngs)
+        self.head = nnx.Linear(16, classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(nnx.tanh(self.hidden(x.reshape(len(x), -1))))
+
+
+def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
+    monkeypatch.setattr(benchmark, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
+    monkeypatch.setattr(
+        benchmark, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"}
+    )
+    monkeypatch.setattr(benchmark_parts.models, "create", Network)
+    result = benchmark.run(quick=True)
+    plain, double, isda = result["transforms"]["rows"]
+    names = [row["transform"] for row in (plain, double, isda)]
+    assert names == ["plain", "double_backprop", "isda"]
+    assert plain["flops"] == plain["memory"] == plain["time"] == 1
+    # Each product has two derivatives, but none with respect to the image in the plain step.
+    hidden, head = 64 * 16, 16 * 10
+    expected = (5 * hidden + 6 * head) / (2 * hidden + 3 * head)
+    assert double["flops"] == pytest.approx(expected)
+    assert isda["loss"] == "isda(strength=0.5)"
+    assert double["time"] > 0
+    assert [row["transform"] for row in result["resnet"]["rows"]] == ["plain", "noise"]
+    assert all(row["compilation"] > 0 for row in result["resnet"]["rows"])
+    kinds = [row["covariance"] for row in result["isda"]["rows"]]
+    assert kinds == ["full", "diagonal", "shared", "low_rank"]
+    rows = result["sweeps"]["rows"]
+    assert [row["strategy"] for row in rows] == ["vmap", "map", "sharded"]
+    for row in rows:
+        assert row["gain"] == pytest.approx(row["throughput"] / row["one_at_a_time"])
+    json.dumps(result, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("expression", "model"),
+    [
+        *((expression, "small_cnn") for expression in benchmark.TRANSFORMS.values()),
+        *(
+            (expression, benchmark.resnet(True).model)
+            for expression in benchmark.IN_STAGES.values()
+        ),
+    ],
+)
+def test_all_transforms_can_be_traced(expression, model):
+    task, data = benchmark.random_problem(benchmark.Setting((32, 32, 3), 4, 1, 1, model=model))
+    loss = rj.parse(expression)
+
+    def step(index):
+        state = training.init_loss(
+            task, data.image.shape[1:], training.init(task, jnp.uint32(0)), loss
+        )
+        batch = training.gather(task, data, index, jnp.ones(4))
+        return training.train_step(task, state, loss, batch, jnp.uint32(0))
+
+    _, metrics = jax.eval_shape(step, jnp.zeros(4, jnp.int32))
+    assert metrics["total"].shape == ()
+
+
+def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
+    order = []
+    first = itertools.chain([9.0], [1.0, 2.0, 4.0])
+    second = itertools.chain([9.0], [2.0, 8.0, 12.0])
+
+    def timing(name, times):
+        def take():
+            order.append(name)
+            return next(times)
+
+        return take
+
+    assert benchmark.paired(timing("a", first), timing("b", second), 3) == (2.0, 3.0)
+    assert order == ["a", "b"] * 4
+
+
+def test_the_table_is_markdown():
+    text = benchmark.table([{"x": "a", "y": 1.234}], {"x": "s", "y": ".1f"})
+    assert text == "| x | y |\n| --- | --- |\n| a | 1.2 |"
+
+
+@pytest.mark.parametrize(("features", "formed"), [(24, 1), (12, 2)])
+def test_isda_counts_the_products_of_its_formulas(features, formed):
+    """The layer, the point amid the features, the means, the scatters piece by piece, the tables.
+
+    The layer has its product and two derivatives; a class's table `(w_j - w_c)' Sigma (w_j - w_c)`
+    takes one product, which is kept for the derivative where features are three times the classes;
+    where not, it is formed again.
+    """
+    case = isda_benchmark.Case(16, 5, features, "full")
+    b, c, a = case.batch, case.classes, case.features
+    (row,) = isda_benchmark.costs((case,), rounds=1)
+    layer, amid, means = 3 * 2 * b * c * a, 2 * b * a, 2 * b * c * a
+    scatters = isda_benchmark.most_pieces(b, c) * 2 * (16 + 1) * a * a
+    tables = 2 * c * c * a * a * formed
+    assert row["gflop"] * 1e9 == pytest.approx(layer + amid + means + scatters + tables)
+
+
+def test_isda_never_holds_more_than_its_state_and_the_tables():
+    """Neither a matrix for each example nor a feature for each example and class."""
+    case = isda_benchmark.Case(64, 40, 48, "full")
+    (row,) = isda_benchmark.costs((case,), rounds=1)
+    b, c, a = case.batch, case.classes, case.features
+    floats = row["megabytes"] * 1e6 / 4
+    assert c * a * a < floats < c * a * a + b * c * a
+    (row,) = isda_benchmark.costs((case._replace(covariance="diagonal"),), rounds=1)
+    assert row["megabytes"] * 1e6 / 4 < b * c * a
+
+
+@pytest.mark.parametrize(("batch", "classes"), [(16, 1), (33, 4), (256, 1000), (7, 3)])
+def test_no_labels_need_more_pieces_than_the_bound(batch, classes):
+    generator = np.random.default_rng(0)
+    for skew in (0.01, 0.3, 100.0):
+        share = generator.dirichlet(np.full(classes, skew))
+        count = generator.multinomial(batch, share)
+        pieces = np.sum(-(-count // 16))
+        assert pieces <= isda_benchmark.most_pieces(batch, classes)

@@ -1,0 +1,43 @@
+"""A trained network is loaded as it was scored."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import digits
+from experiments import classify
+from experiments.runs import folder as run_folder
+from experiments.runs import loading as trained
+from experiments.data import sources
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one at a time", "two at a time"])
+def workdir(request, data, tmp_path_factory):
+    config = digits.get_config("smoke")
+    config.data_dir, config.strategy, config.runs_at_once = str(data), "map", request.param
+    config.train_sizes, config.losses, config.average = (4,), {"x": "cross_entropy"}, 0.9
+    config.strengths = ConfigDict()
+    folder = tmp_path_factory.mktemp("trained")
+    classify.compare(config, folder)
+    return folder
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_loaded_network_scores_what_was_recorded(seed, workdir, data):
+    network = trained.load(workdir, "x", seed=seed)
+    test = sources.load("digits", data).test
+    logits = network(jnp.asarray(test.image, jnp.float32) / 255).logits
+    (record,) = (r for r in run_folder.read(workdir).records if r["seed"] == seed)
+    accuracy = np.mean(np.argmax(logits, -1) == test.label)
+    np.testing.assert_allclose(accuracy, record["test_accuracy"], atol=1e-6)
+
+
+def test_a_run_that_is_not_there_is_one_sentence_that_names_those_that_are(workdir):
+    with pytest.raises(ValueError, match=r"0 finished .*'method': 'y'.*method x, train_size 4"):
+        trained.load(workdir, "y")

@@ -1,0 +1,129 @@
+"""Optimizers and schedules: against NumPy, and what is said to expressions that do not work."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.training.optimizers import EXAMPLE, optimizer, schedule
+
+PER_EPOCH, EPOCHS, RATE = 7.5, 8, 0.4
+
+
+def rates(text, steps, epochs=EPOCHS):
+    made = schedule(text, RATE, PER_EPOCH, epochs)
+    return np.array([float(made(step)) for step in range(steps)])
+
+
+def warm(start, rest):
+    return np.concatenate([RATE * np.arange(start) / start, rest])
+
+
+def test_a_constant_rate_with_and_without_warm_up():
+    np.testing.assert_allclose(rates("constant", 20), RATE)
+    np.testing.assert_allclose(rates("constant(warmup=2)", 60), warm(15, [RATE] * 45), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("warmup", "start"), [(0, 0), (2, 15), (5, 38)])
+def test_steps_fall_at_their_epochs(warmup, start):
+    """Epochs 4 and 6 are steps 30 and 45, counted from the first step; also in a warm-up."""
+    found = rates(f"step(epochs=(4, 6), factor=0.1, warmup={warmup})", 60)
+    expected = RATE * 0.1 ** np.searchsorted([30, 45], np.arange(60), side="right")
+    expected[:start] = RATE * np.arange(start) / max(start, 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("warmup", "start"), [(0, 0), (1, 8), (2, 15)])
+def test_a_cosine_ends_at_zero_with_the_last_epoch(warmup, start):
+    found = rates(f"cosine(warmup={warmup})", 62)
+    length = 60 - start
+    expected = RATE / 2 * (1 + np.cos(np.pi * np.minimum(np.arange(62 - start), length) / length))
+    np.testing.assert_allclose(found, warm(start, expected) if start else expected, atol=1e-6)
+    assert found[start] == pytest.approx(RATE)
+    assert found[59] > 0
+    np.testing.assert_allclose(found[60:], 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_sgd_decays_and_accelerates_as_in_torch(nesterov, decay):
+    """`g += decay p; v = 0.9 v + g; p -= rate (g + 0.9 v if nesterov else v)`, at falling rates."""
+    text = f"add_decayed_weights(weight_decay={decay}) | sgd(momentum=0.9, nesterov={nesterov})"
+    made = optimizer(text, lambda step: 0.1 / (1 + step))
+    gradients = np.random.default_rng(0).normal(size=(3, 5))
+    p, v = np.arange(5.0) - 2, np.zeros(5)
+    params = jnp.asarray(p, jnp.float32)
+    state = made.init(params)
+    for step, g in enumerate(gradients):
+        updates, state = made.update(jnp.asarray(g, jnp.float32), state, params)
+        params = optax.apply_updates(params, updates)
+        g = g + decay * p
+        v = 0.9 * v + g
+        p = p - 0.1 / (1 + step) * (g + 0.9 * v if nesterov else v)
+        np.testing.assert_allclose(params, p, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("clip", "factor"), [(0.0, 1), (1.0, 1 / 5), (10.0, 1)])
+def test_clipping_is_by_the_norm_of_all_gradients_before_weights_decay(clip, factor):
+    made = optimizer("add_decayed_weights(weight_decay=0.5) | sgd", 1.0, clip)
+    params, gradients = ({"a": jnp.ones(2) * x, "b": jnp.ones(1) * y} for x, y in ((2, 1), (0, 0)))
+    gradients = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
+    updates, _ = made.update(gradients, made.init(params), params)
+    np.testing.assert_allclose(updates["a"], [-3 * factor - 1, -1], rtol=1e-6)
+    np.testing.assert_allclose(updates["b"], [-4 * factor - 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["adamw(weight_decay=0.1)", "adam", "lamb"])
+def test_other_optimizers_of_optax_are_called_with_their_arguments(text):
+    made, params = optimizer(text, 0.1), jnp.arange(1.0, 4.0)
+    name, _, rest = text.partition("(")
+    plain = getattr(optax, name)(0.1, **({"weight_decay": 0.1} if rest else {}))
+    found, expected = (m.update(params, m.init(params), params)[0] for m in (made, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sgdd", f"unknown optimizer 'sgdd': name a function of optax, such as {EXAMPLE}."),
+        ("__name__", f"unknown optimizer '__name__': name a function of optax, such as {EXAMPLE}."),
+        ("nope | sgd", "unknown gradient transformation 'nope': name a function of optax, such as"),
+        ("sgd | adam", "optax cannot make the gradient transformation 'sgd': "),
+        ("sgd(speed=1)", "optax cannot make the optimizer 'sgd(speed=1)': "),
+        ("cosine_decay_schedule", "optax cannot make the optimizer 'cosine_decay_schedule': "),
+        ("sgd(0.1)", "the optimizer 'sgd(0.1)' cannot be read: write a name with keyword"),
+        ("sgd(", "the optimizer 'sgd(' cannot be read: write a name with keyword arguments"),
+        ("", "the optimizer '' cannot be read: write a name with keyword arguments"),
+        ("sgd(momentum=open('x'))", "the optimizer \"sgd(momentum=open('x'))\" cannot be read"),
+        ("sgd(**{})", "the optimizer 'sgd(**{})' cannot be read"),
+        ("os.system(command='ls')", "cannot be read: write a name with keyword arguments"),
+    ],
+)
+def test_optimizers_that_do_not_work_are_refused_in_a_sentence(text, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        optimizer(text, 0.1)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linear", "unknown schedule 'linear'; known are: constant, step, cosine."),
+        ("step", "the schedule 'step' must have the arguments: epochs, factor, warmup, none"),
+        ("step(epochs=3, factor=0.1)", "must have the arguments: epochs, factor, warmup"),
+        ("step(epochs=(3,), factor='a')", "must have the arguments: epochs, factor, warmup"),
+        ("step(epochs=(3,), factor=-1.0)", "factor, warmup, none of them negative."),
+        ("cosine(alpha=1)", "the schedule 'cosine(alpha=1)' must have the arguments: warmup, none"),
+        ("cosine(warmup=9)", "warmup in 'cosine(warmup=9)' must be from 0 to 8 epochs."),
+        ("cosine(warmup=-1)", "warmup in 'cosine(warmup=-1)' must be from 0 to 8 epochs."),
+        ("cosine(warmup='a')", "must be from 0 to 8 epochs."),
+        ("cosine(5)", "the schedule 'cosine(5)' cannot be read: write a name with keyword"),
+    ],
+)
+def test_schedules_that_do_not_work_are_refused_in_a_sentence(text, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        schedule(text, RATE, PER_EPOCH, EPOCHS)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
