@@ -140,7 +140,7 @@ class Descent:
 
 @dataclasses.dataclass(frozen=True)
 class _InPrecision:
-    """`Forward.apply` with its parameters cast; equal for equal ones, so that nothing recompiles."""
+    """`Forward.apply` with its parameters cast; equal for equal ones, so nothing recompiles."""
 
     apply: Callable[..., rj.Outputs]
     dtype: Any
