@@ -17,7 +17,7 @@ from experiments.training.growth import Curve, grown
 from experiments.training.task import Examples, Metrics, TrainState, blank
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Descent:
     """A network that is trained by an optimizer, see `task.Task`.
 
