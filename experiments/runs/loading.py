@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import regjax as rj
-from experiments.training import checkpoints
+from experiments.training import checkpoint_reading
 from experiments.runs import folder as run_folder
 from experiments.runs.problem import Problem
 
@@ -61,7 +61,7 @@ def load(
         raise ValueError(f"{workdir} holds no trained network of {asked}: {why}.")
     # Wherever it was trained, here it is whole.
     config = ConfigDict(dict(folder.config) | {"runs_at_once": 1, "fsdp": 1, "parallelism": ""})
-    stored = checkpoints.arrays(
+    stored = checkpoint_reading.read_arrays(
         Path(workdir, "training", record["group"], "checkpoints"), record["steps"]
     )
     task, state = Problem(config).shapes(record["train_size"])

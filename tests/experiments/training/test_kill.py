@@ -186,19 +186,19 @@ def test_a_signal_saves_and_says_so(number, code, step, expected, tmp_path, monk
 
 
 def truncate(checkpoint: Path) -> None:
-    file = checkpoint / "state" / "leaves_0.bin"
+    file = checkpoint / "state" / "leaves_0.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
 
 
 def flip(checkpoint: Path) -> None:
-    file = checkpoint / "state" / "leaves_0.bin"
+    file = checkpoint / "state" / "leaves_0.safetensors"
     data = bytearray(file.read_bytes())
     data[-50] ^= 1
     file.write_bytes(data)
 
 
 def delete(checkpoint: Path) -> None:
-    (checkpoint / "state" / "leaves_0.bin").unlink()
+    (checkpoint / "state" / "leaves_0.safetensors").unlink()
 
 
 def half_write(checkpoint: Path) -> None:
