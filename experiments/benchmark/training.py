@@ -19,11 +19,10 @@ from tqdm import tqdm
 
 import regjax as rj
 from experiments.benchmark.timing import paired, random_data, random_task
-from experiments.runs.plan import Run
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.loop import STEPS_PER_CALL
 from experiments.training.parallel import Parallel
-from experiments.training.record import Monitor
+from experiments.training.record import Record
 from experiments.training.step import Task
 from experiments.training.sweep import stack
 
@@ -118,7 +117,7 @@ class _Saving:
     def __init__(self, program: Program, calls: int, folder: Path) -> None:
         self._program, self._calls, self._folder = program, calls, folder / "checkpoints"
         self._checkpoints = Checkpoints(self._folder, keep=2, belongs_to={})
-        self._monitor = Monitor(folder, [Run("plain", LOSS, 0, None, 0)], 0)
+        self._monitor = Record(folder, [{"method": "plain", "seed": 0}], 0)
         self._saves = 0
         self.blocked: list[float] = []
 

@@ -26,7 +26,7 @@ from experiments.runs.selection import amount
 from experiments.training import devices
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.interruption import Interruption, StoppedError
-from experiments.training.record import Monitor
+from experiments.training.record import Record
 from experiments.training.step import NEVER
 
 # So many steps are at most one call of the device and one line of the record.
@@ -226,12 +226,15 @@ class Training:
         self._bar.update(self._step * len(self._group.runs))
         return restored.state
 
-    def _monitor(self) -> contextlib.AbstractContextManager[Monitor | None]:
+    def _monitor(self) -> contextlib.AbstractContextManager[Record | None]:
         if devices.is_first():
-            return Monitor(self._folder, self._group.runs, self._step)
+            labels = [dataclasses.asdict(run) for run in self._group.runs]
+            for label in labels:
+                del label["loss"]
+            return Record(self._folder, labels, self._step)
         return contextlib.nullcontext()
 
-    def _call(self, states: Any, monitor: Monitor | None, first: int) -> Any:
+    def _call(self, states: Any, monitor: Record | None, first: int) -> Any:
         """The steps up to the next one at which something else is due."""
         group, start, count = self._group, self._step, self._next() - self._step
         profiled = self._profile and start > first  # the first call compiles
@@ -266,19 +269,19 @@ class Training:
         regular = [(self._step // n + 1) * n for n in every]
         return min(*regular, *(step for step in self._evaluations if step > self._step))
 
-    def _evaluate(self, states: Any, monitor: Monitor | None) -> Scores | None:
+    def _evaluate(self, states: Any, monitor: Record | None) -> Scores | None:
         if self._step not in self._evaluations:
             return None
         scores = self._group.feed.evaluate(states)
         self._record(monitor, "evaluation", {n: s for n, s in scores.items() if s.ndim == 1})
         return scores
 
-    def _record(self, monitor: Monitor | None, kind: str, values: dict[str, Any]) -> None:
+    def _record(self, monitor: Record | None, kind: str, values: dict[str, Any]) -> None:
         if monitor is not None:
             monitor.record(kind, self._step, self._step / self._group.steps_per_epoch, values)
 
     def _save(
-        self, checkpoints: Checkpoints, states: Any, scores: Scores | None, monitor: Monitor | None
+        self, checkpoints: Checkpoints, states: Any, scores: Scores | None, monitor: Record | None
     ) -> None:
         every, stop = self._settings.checkpoint_steps, self._stop()
         regular = self._step == self._group.steps or (every and self._step % every == 0)
