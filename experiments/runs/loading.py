@@ -12,7 +12,7 @@ import numpy as np
 
 import regjax as rj
 from experiments.runs import about, experiment, folder
-from experiments.training import checkpoints
+from experiments.training import checkpoint_reading
 
 
 def load(
@@ -54,7 +54,7 @@ def load(
             f"{workdir} does not say what images it was trained on ({about.FILE}): the same "
             "command that trained it writes that, without training again."
         )
-    stored = checkpoints.arrays(
+    stored = checkpoint_reading.read_arrays(
         Path(workdir, "training", record["group"], "checkpoints"), record["steps"]
     )
     kind = experiment.find(known.experiment)

@@ -23,7 +23,7 @@ from experiments.comparison import compare
 from experiments.data import sources
 from experiments.evaluation import metrics
 from experiments.runs import loading
-from experiments.training import checkpoints
+from experiments.training import checkpoint_reading
 from experiments.training.interruption import StoppedError
 from experiments.training.record import Record
 
@@ -54,7 +54,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 def trained(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of the last checkpoint."""
     (found,) = folder.glob("training/*/checkpoints")
-    return checkpoints.arrays(found, max(int(path.name) for path in found.iterdir()))
+    return checkpoint_reading.read_arrays(found, max(int(path.name) for path in found.iterdir()))
 
 
 def test_a_penalty_a_network_and_a_data_set(tmp_path):

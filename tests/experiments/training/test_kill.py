@@ -27,7 +27,7 @@ from configs import digits
 from experiments import classify, models
 from experiments.runs.problem import Problem
 from experiments.training.interruption import StoppedError
-from experiments.training.record import Monitor
+from experiments.training.record import Record
 
 ROOT = Path(__file__).parents[3]
 EPOCHS, STEPS = 10, 80
@@ -133,14 +133,14 @@ def main(folder: Path, monkeypatch: pytest.MonkeyPatch, given: ConfigDict | None
 
 def stop(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Sends this process a signal when that step is recorded."""
-    record = Monitor.record
+    record = Record.record
 
-    def recorded(self: Monitor, kind: str, at: int, *rest: Any) -> None:
+    def recorded(self: Record, kind: str, at: int, *rest: Any) -> None:
         record(self, kind, at, *rest)
         if at == step and kind == "train":
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Monitor, "record", recorded)
+    monkeypatch.setattr(Record, "record", recorded)
 
 
 @pytest.fixture(scope="module")
@@ -186,19 +186,19 @@ def test_a_signal_saves_and_says_so(number, code, step, expected, tmp_path, monk
 
 
 def truncate(checkpoint: Path) -> None:
-    file = checkpoint / "state" / "leaves_0.bin"
+    file = checkpoint / "state" / "leaves_0.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
 
 
 def flip(checkpoint: Path) -> None:
-    file = checkpoint / "state" / "leaves_0.bin"
+    file = checkpoint / "state" / "leaves_0.safetensors"
     data = bytearray(file.read_bytes())
     data[-50] ^= 1
     file.write_bytes(data)
 
 
 def delete(checkpoint: Path) -> None:
-    (checkpoint / "state" / "leaves_0.bin").unlink()
+    (checkpoint / "state" / "leaves_0.safetensors").unlink()
 
 
 def half_write(checkpoint: Path) -> None:
