@@ -32,7 +32,7 @@ from experiments.evaluation.perturbation_entries import read_all
 from experiments.evaluation.perturbed import Perturbation
 from experiments.report import page as report
 from experiments.report import tables
-from experiments.runs import commands
+from experiments.runs import commands, entries
 from experiments.runs import testing as scoring
 from experiments.runs.journal import Journal, alone
 from experiments.runs.plan import Run, plan
@@ -40,8 +40,6 @@ from experiments.runs.problem import Problem
 from experiments.training import devices
 from experiments.training.interruption import Interruption, StoppedError
 from experiments.training.loop import Group, Progress, Scores, Training
-
-OWN = ("distributed", "data_dir", "workers")  # entries in which processes may differ
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to compare.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/classify", "Folder for the results.")
@@ -74,7 +72,8 @@ def compare(
         journal = Journal(workdir, plain, writes=devices.is_first())
         pending, against = journal.pending(runs), read_all(plain["perturbations"])
         untested = scoring.missing(journal, runs, against)
-        if not devices.agree((pending, untested, {n: v for n, v in plain.items() if n not in OWN})):
+        common = {name: value for name, value in plain.items() if name not in entries.OWN}
+        if not devices.agree((pending, untested, common)):
             raise ConfigError(
                 f"All processes must have the same config and see --workdir={workdir} alike, but "
                 "they do not: start them with one command."

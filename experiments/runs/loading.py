@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 import regjax as rj
 from experiments.training import checkpoints
+from experiments.runs import entries
 from experiments.runs import folder as run_folder
 from experiments.runs.problem import Problem
 
@@ -60,7 +61,9 @@ def load(
         why = "it diverged" if record.get("diverged") else "it is of an older version"
         raise ValueError(f"{workdir} holds no trained network of {asked}: {why}.")
     # Wherever it was trained, here it is whole.
-    config = ConfigDict(dict(folder.config) | {"runs_at_once": 1, "fsdp": 1, "parallelism": ""})
+    config = ConfigDict(
+        entries.complete(folder.config) | {"runs_at_once": 1, "fsdp": 1, "parallelism": ""}
+    )
     stored = checkpoints.arrays(
         Path(workdir, "training", record["group"], "checkpoints"), record["steps"]
     )

@@ -12,29 +12,10 @@ import regjax as rj
 from experiments.evaluation import perturbation_entries
 from experiments.training import sweep
 from experiments import ConfigError
-from experiments.runs.entries import LARGEST, check, check_distinct, is_number
+from experiments.runs.entries import growing
+from experiments.runs.entry_checks import check, check_distinct
+from experiments.runs.entry_kinds import LARGEST, is_number
 
-# What a finished run depends on besides its own fields. Losses, strengths, sizes and seeds may
-# grow from one start of a comparison to the next.
-SHARED = (
-    "dataset",
-    "data",
-    "image_size",
-    "mean",
-    "std",
-    "model",
-    "dtype",
-    "epochs",
-    "batch_size",
-    "accumulate",
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "clip_norm",
-    "average",
-    "growing",
-    "validation_per_class",
-)
 PLACEHOLDER = "{strength}"
 # A list of more runs than anybody trains would take all memory.
 MOST_RUNS = 1_000_000
@@ -71,7 +52,7 @@ def plan(config: Mapping[str, Any]) -> list[Run]:
     if count > MOST_RUNS:
         raise ConfigError(f"The config has {count} runs, which are more than {MOST_RUNS}.")
     every = [loss for each in losses.values() for _, loss in each]
-    for name in config["growing"]:
+    for name in growing(config["growing"]):
         _check_growing(name, every)
     return [
         Run(method, repr(loss), size, strength, seed)
@@ -137,7 +118,7 @@ def _loss(method: str, text: str) -> rj.Loss:
     return loss
 
 
-def _check_growing(name: Any, losses: Sequence[rj.Loss]) -> None:
+def _check_growing(name: str, losses: Sequence[rj.Loss]) -> None:
     values = [
         value
         for loss in losses

@@ -22,7 +22,8 @@ from experiments import models
 from experiments.training import optimizers
 from experiments.evaluation import perturbed as robustness
 from experiments.training import step as training
-from experiments.runs.plan import SHARED, Run
+from experiments.runs import entries
+from experiments.runs.plan import Run
 from experiments.data import sources
 from experiments.data.preprocessing import normalise
 from experiments.data.streams import Streams
@@ -48,7 +49,7 @@ class Problem:
                 Streams(
                     config.dataset,
                     config.data_dir or None,
-                    image_size=config.image_size,
+                    image_size=entries.image_size(config),
                     workers=config.workers,
                 )
             )
@@ -165,7 +166,7 @@ class Problem:
             steps_per_epoch=self._steps_per_epoch(size),
             examples=config.batch_size * len(runs),
             rate=self._rate(self._steps_per_epoch(size)),
-            belongs_to={name: plain[name] for name in SHARED}
+            belongs_to=entries.shared(plain)
             | {
                 "runs": [dataclasses.asdict(run) for run in runs],
                 "devices": program.runs_multiple,
@@ -203,7 +204,7 @@ class Problem:
             dtype=jnp.dtype(config.dtype),
             accumulate=config.accumulate,
             decay=config.average,
-            growing=config.growing,
+            growing=tuple(entries.growing(config.growing)),
             steps=round(config.epochs * steps_per_epoch),
         )
         if config.runs_at_once > 1 and source.data is not None:
