@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from experiments.evaluation.segmentation import Segmentation
 from flax import nnx
+from regjax.core.calls import read_call
 
 import regjax as rj
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
-from experiments.evaluation.segmentation import Segmentation
 from experiments.runs import networks
 from experiments.runs.experiment import Config, Experiment
 from experiments.training.task import Examples, Metrics, TrainState
-from regjax.core.calls import read_call
 
 SIDE, CLASSES = 4, 3
 

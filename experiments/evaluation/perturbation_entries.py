@@ -13,7 +13,7 @@ from typing import Any
 from experiments import ConfigError, calls
 from experiments.evaluation.perturbations import CORRUPTIONS, KINDS
 from experiments.evaluation.perturbed import Perturbation
-from experiments.runs.entries import is_number
+from experiments.runs.entry_kinds import is_number
 
 EXAMPLE = "white_noise(sigma=(0.1, 0.2, 0.3))"
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -26,14 +26,13 @@ from matplotlib.figure import Figure
 from experiments import ConfigError
 from experiments.report import by_class, curves, plots, tables
 from experiments.report import perturbation_tables as robustness_tables
-from experiments.runs import commands
+from experiments.runs import commands, entries
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import Run
 from experiments.runs.selection import SELECTIONS, Row, amount
 
 USAGE = "python -m experiments.report runs/a runs/b --output=report.html"
-TRAINING = ("dataset", "model", "epochs", "batch_size", "optimizer", "learning_rate")
 
 
 def write(folders: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> Path:
@@ -118,7 +117,8 @@ def _side_by_side(folders: Sequence[RunFolder]) -> list[tuple[str, int, list[Row
 
 def _section(folder: RunFolder) -> dict[str, Any]:
     config = folder.config
-    setup = {name: config[name] for name in TRAINING if name in config} | dict(folder.environment)
+    setup = {name: config[name] for name in entries.SHOWN if name in config}
+    setup |= folder.environment
     return {
         "name": folder.name,
         "varied": any(row.strength is not None for row in folder.rows),

@@ -12,21 +12,11 @@ from typing import Any
 
 import regjax as rj
 from experiments import ConfigError
-from experiments.runs.plan import PLACEHOLDER, Run
-from experiments.runs.journal import ROBUSTNESS, parsed, run_of
-from experiments.runs.selection import SCORES, SELECTIONS, Record, Row, select, summarize
 from experiments.report.tables import with_versions
-
-# What a report cannot do without: folders of older versions lack other entries.
-ENTRIES = {
-    "dataset": str,
-    "model": str,
-    "losses": dict,
-    "strengths": dict,
-    "train_sizes": list,
-    "seeds": int,
-    "selection": str,
-}
+from experiments.runs.entries import NEEDED
+from experiments.runs.journal import ROBUSTNESS, parsed, run_of
+from experiments.runs.plan import PLACEHOLDER, Run
+from experiments.runs.selection import SCORES, SELECTIONS, Record, Row, select, summarize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +90,7 @@ def _config(folder: Path) -> dict[str, Any]:
         missing = "holds no config.json" if folder.is_dir() else "is no folder"
         raise ConfigError(f"{folder} {missing}: name the --workdir of a comparison.")
     config = parsed(path.read_bytes())
-    wrong = [name for name, kind in ENTRIES.items() if not isinstance(config.get(name), kind)]
+    wrong = [entry.name for entry in NEEDED if not entry.fits(config.get(entry.name))]
     if not wrong and not all(isinstance(size, int) for size in config["train_sizes"]):
         wrong = ["train_sizes"]
     if not wrong and config["selection"] not in SELECTIONS:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import regjax as rj
-from experiments.runs import about, experiment, folder
+from experiments.runs import about, entries, experiment, folder
 from experiments.training import checkpoint_reading
 
 
@@ -59,7 +59,7 @@ def load(
     )
     kind = experiment.find(known.experiment)
     # Only the length of the training depends on it, and that is over.
-    task = kind.task(found.config, known.spec, 1.0)
+    task = kind.task(entries.complete(found.config), known.spec, 1.0)
     state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:

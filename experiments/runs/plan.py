@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import regjax as rj
-from experiments.evaluation import perturbation_entries
 from experiments import ConfigError
-from experiments.runs.entries import LARGEST, check, check_distinct, is_number
+from experiments.evaluation import perturbation_entries
+from experiments.runs.entries import growing
+from experiments.runs.entry_checks import check, check_distinct
+from experiments.runs.entry_kinds import LARGEST, is_number
 
 Parse = Callable[[str], Any]
 PLACEHOLDER = "{strength}"
@@ -52,7 +54,7 @@ def plan(config: Mapping[str, Any], parse: Parse = rj.parse) -> list[Run]:
     if count > MOST_RUNS:
         raise ConfigError(f"The config has {count} runs, which are more than {MOST_RUNS}.")
     every = [loss for each in losses.values() for _, loss in each]
-    for name in config["growing"]:
+    for name in growing(config["growing"]):
         _check_growing(name, every)
     return [
         Run(method, repr(loss), size, strength, seed)
@@ -126,7 +128,7 @@ def _arguments(loss: Any) -> Iterator[tuple[str, str, Any]]:
             yield name, argument, value
 
 
-def _check_growing(name: Any, losses: Sequence[Any]) -> None:
+def _check_growing(name: str, losses: Sequence[Any]) -> None:
     each = [argument for loss in losses for argument in _arguments(loss)]
     values = [value for stage, argument, value in each if f"{stage}.{argument}" == name]
     if not values or not all(isinstance(value, float) for value in values):

@@ -13,18 +13,17 @@ from tiny_classify import Tiny
 
 import regjax as rj
 from configs import digits
-from experiments import classify, models
+from experiments import ConfigError, classify, models
+from experiments.data import sources
+from experiments.evaluation.perturbation_entries import read
 from experiments.report import page as report
-from experiments.runs import testing as scoring
 from experiments.report import tables
 from experiments.runs import loading as trained
-from experiments.runs.plan import plan
-from experiments.data import sources
-from experiments import ConfigError
-from experiments.training.interruption import StoppedError
+from experiments.runs import testing as scoring
 from experiments.runs.journal import Journal, Lines
+from experiments.runs.plan import plan
+from experiments.training.interruption import StoppedError
 from experiments.training.loop import Training
-from experiments.evaluation.perturbation_entries import read
 
 WHITE = {"white": "white_noise(sigma=(0.0, 0.5, 1.5))"}
 MORE = {"off": "switched_off_pixels(amount=(0.0, 0.5))", "fgsm": "fgsm(epsilon=0.1, examples=51)"}
