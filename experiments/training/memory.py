@@ -33,12 +33,12 @@ class Memory:
     ) -> None:
         """Takes over a data set, of which `held_out` training images a class are not trained on."""
         self._data_dir = data_dir
-        both = zip(dataset.train, dataset.test, strict=True)
-        self.data: Any = training.Data(*map(np.concatenate, both))  # type: ignore[arg-type]
+        both = {k: np.concatenate([dataset.train[k], dataset.test[k]]) for k in dataset.train}
+        self.data: Any = training.Data(**both)  # type: ignore[arg-type]
         self._label = np.asarray(self.data.label)
-        self.classes, self.shape = dataset.classes, dataset.train.image.shape[1:]
-        self._train, self._held_out = dataset.train.label, held_out
-        self.tests = len(self._train) + np.arange(len(dataset.test.label), dtype=np.int32)
+        self.classes, self.shape = dataset.classes, dataset.train["image"].shape[1:]
+        self._train, self._held_out = dataset.train["label"], held_out
+        self.tests = len(self._train) + np.arange(len(dataset.test["label"]), dtype=np.int32)
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""
@@ -58,7 +58,7 @@ class Memory:
             return
         for level in perturbation.levels:
             name = _stored_name(perturbation.about, int(level))
-            shape, classes = sources.describe_test(name, self._data_dir)
+            shape, classes, _ = sources.describe_test(name, self._data_dir)
             if (shape, classes) != (self.shape, self.classes):
                 raise sources.DataError(
                     f"{name} has images {list(shape)} of {classes} classes, but the networks are "
@@ -68,7 +68,7 @@ class Memory:
     def stored(self, name: str, severity: int) -> training.Data:
         """The test images of TFDS's "cifar10_corrupted" for a corruption and a severity."""
         split = sources.load_test(_stored_name(name, severity), self._data_dir)
-        return training.Data(*split)  # type: ignore[arg-type]
+        return training.Data(**split)  # type: ignore[arg-type]
 
     def labels(self, index: np.ndarray) -> np.ndarray:
         """The classes of examples."""
