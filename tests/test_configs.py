@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from experiments.data import sources
-from experiments.data.sources import Dataset, Split
+from experiments.data.sources import Dataset
 from experiments.evaluation.perturbation_entries import read_all
 from experiments.report import tables
 from experiments.runs import entry_checks, problem
@@ -127,9 +127,9 @@ def test_two_calls_share_nothing(name, arg):
 def random_data(monkeypatch):
     """Every data set is a few random images of its shape."""
 
-    def load(name, data_dir):
+    def load(name, data_dir, *options):
         image = np.random.default_rng(0).integers(0, 256, (1600, *SHAPES[name])).astype(np.uint8)
-        split = Split(image, (np.arange(1600) % 10).astype(np.int32))
+        split = {"image": image, "label": (np.arange(1600) % 10).astype(np.int32)}
         return Dataset(name, split, split, 10)
 
     class Opened:

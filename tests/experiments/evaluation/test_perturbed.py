@@ -15,7 +15,7 @@ from tiny_runs import CLASSES, SHAPE
 
 import regjax as rj
 from experiments.data.preprocessing import normalise
-from experiments.data.sources import DataError, Dataset, MissingDataError, Split
+from experiments.data.sources import DataError, Dataset, MissingDataError
 from experiments.data.streams import Streams
 from experiments.evaluation import classification as scores
 from experiments.evaluation import perturbed as robustness
@@ -44,7 +44,7 @@ def small_batches(monkeypatch):
 def split(count, seed=0):
     generator = np.random.default_rng(seed)
     image = generator.integers(0, 256, (count, *SHAPE)).astype(np.uint8)
-    return Split(image, generator.integers(0, CLASSES, count).astype(np.int32))
+    return image, generator.integers(0, CLASSES, count).astype(np.int32)
 
 
 @functools.cache
@@ -55,7 +55,10 @@ def task(**options):
 
 
 def memory(tests, data_dir=None, classes=CLASSES):
-    return Memory(Dataset("tiny", split(TRAIN), split(tests, 1), classes), 0, data_dir)
+    train, test = (
+        dict(zip(("image", "label"), each, strict=True)) for each in (split(TRAIN), split(tests, 1))
+    )
+    return Memory(Dataset("tiny", train, test, classes), 0, data_dir)
 
 
 @functools.cache

@@ -32,9 +32,9 @@ def workdir(request, data, tmp_path_factory):
 def test_a_loaded_network_scores_what_was_recorded(seed, workdir, data):
     network = trained.load(workdir, "x", seed=seed)
     test = sources.load("digits", data).test
-    logits = network(jnp.asarray(test.image, jnp.float32) / 255).logits
+    logits = network(jnp.asarray(test["image"], jnp.float32) / 255).logits
     (record,) = (r for r in run_folder.read(workdir).records if r["seed"] == seed)
-    accuracy = np.mean(np.argmax(logits, -1) == test.label)
+    accuracy = np.mean(np.argmax(logits, -1) == test["label"])
     np.testing.assert_allclose(accuracy, record["test_accuracy"], atol=1e-6)
 
 

@@ -109,14 +109,14 @@ def test_the_accuracy_is_the_share_of_single_images_that_the_loaded_network_know
     test = sources.load("digits").test
     index = 1287 + jnp.arange(510)  # the test images follow those of training
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(20), i))(index)
-    image = jnp.asarray(test.image, jnp.float32) / 255
+    image = jnp.asarray(test["image"], jnp.float32) / 255
     line = scored(finished)[1]
     network = trained.load(finished, "a", seed=line["seed"])
     answer = jax.jit(lambda x: jnp.argmax(network(x).logits, -1))
     for level, accuracy in zip(line["levels"], line["accuracy"], strict=True):
         noisy = rj.corruptions.white_noise(image, level, keys, protocol="paper")
         each = np.concatenate([answer(x[None]) for x in noisy])
-        np.testing.assert_allclose(np.mean(each == test.label), accuracy, atol=1e-6)
+        np.testing.assert_allclose(np.mean(each == test["label"]), accuracy, atol=1e-6)
 
 
 def test_what_was_trained_before_is_tested_and_not_trained_again(finished, work, untrained):
