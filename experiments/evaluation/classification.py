@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.evaluation import metrics
+from experiments.evaluation.metrics import BUILT_IN, METRICS, Rows, Value
 
 Measurement = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -64,7 +64,7 @@ class Classification:
     """
 
     classes: int
-    metrics: tuple[str, ...] = metrics.BUILT_IN
+    metrics: tuple[str, ...] = BUILT_IN
 
     def __post_init__(self) -> None:
         """Looks whether the metrics are there and what they need can be measured.
@@ -74,11 +74,9 @@ class Classification:
         """
         known = (*MEASUREMENTS, "classes")
         for name in self.metrics:
-            if name not in metrics.METRICS:
-                raise ValueError(
-                    f"unknown metric {name!r}; known are: {', '.join(metrics.METRICS)}."
-                )
-            for need in metrics.METRICS[name].needs:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {name!r}; known are: {', '.join(METRICS)}.")
+            for need in METRICS[name].needs:
                 if need not in known:
                     raise ValueError(
                         f"the metric {name} needs {need!r}, but of a classifier there are: "
@@ -95,11 +93,11 @@ class Classification:
         """
         batch = task.batch(examples)
         logits = task.network(state).frozen()(batch.image).logits.astype(jnp.float32)
-        needs = {need for name in self.metrics for need in metrics.METRICS[name].needs}
+        needs = {need for name in self.metrics for need in METRICS[name].needs}
         names = [name for name in MEASUREMENTS if name in needs | {"label"}]
         return measured(names, logits, batch.label)
 
-    def scores(self, rows: metrics.Rows) -> dict[str, metrics.Value]:
+    def scores(self, rows: Rows) -> dict[str, Value]:
         """Each metric's value over all rows that have a label; None where no row has one."""
         rows = {**rows, "classes": np.array(self.classes)}
-        return {name: metrics.METRICS[name](rows) for name in self.metrics}
+        return {name: METRICS[name](rows) for name in self.metrics}

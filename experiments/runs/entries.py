@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from experiments import ConfigError
-
+from experiments import LARGEST, ConfigError, is_number
 from experiments.training.parallel import KINDS
 from experiments.runs.selection import SELECTIONS
 from experiments.training.sweep import STRATEGIES
@@ -50,7 +47,7 @@ LEAST = {
     "learning_rate": 0,
     "published_seeds": 0,
 }
-LARGEST, MOST = float(np.finfo(np.float32).max), 2**31 - 1
+MOST = 2**31 - 1
 FRACTIONAL = ("learning_rate", "clip_norm", "average", "evaluate_epochs")
 KNOWN = {
     "data": ("memory", "stream"),
@@ -172,12 +169,6 @@ def _check_published(published: Mapping[str, Any]) -> None:
                     f"config.published.{method} must be (mean, standard deviation or None) by "
                     f"training size, such as {{'5': (81.2, 0.4)}}, but it is {sizes!r}."
                 )
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a finite int or float."""
-    is_bool = isinstance(value, bool)
-    return isinstance(value, int | float) and not is_bool and abs(value) <= LARGEST
 
 
 def check_distinct(name: str, values: Sequence[float]) -> None:
