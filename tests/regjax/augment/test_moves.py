@@ -33,11 +33,11 @@ def test_a_crop_is_one_out_of_the_padded_image_and_all_are_equally_likely() -> N
 
 def test_a_flip_turns_whole_images_as_often_as_asked() -> None:
     image = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
-    got = augmented("random_flip(probability=0.3)", jnp.asarray([image] * 3000))
+    got = augmented("random_flip(rate=0.3)", jnp.asarray([image] * 3000))
     turned = (got == image[:, ::-1]).all((1, 2, 3))
     assert_same(turned | (got == image).all((1, 2, 3)), np.ones(3000, bool))
     assert abs(turned.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 3000)
-    assert_same(augmented("random_flip(probability=1)", jnp.asarray([image]))[0], image[:, ::-1])
+    assert_same(augmented("random_flip(rate=1)", jnp.asarray([image]))[0], image[:, ::-1])
 
 
 def test_what_does_not_fit_the_images_is_refused() -> None:
