@@ -12,9 +12,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments import ConfigError, calls, is_number
+from experiments import ConfigError, is_number
 from experiments.evaluation.perturbations import CORRUPTIONS, KINDS
 from experiments.evaluation.perturbed import Perturbation
+from regjax.core.calls import read_named
 
 EXAMPLE = "white_noise(sigma=(0.1, 0.2, 0.3))"
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -31,7 +32,7 @@ def read(text: Any) -> Perturbation:
     """
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is no expression such as {EXAMPLE!r}.")
-    name, given = calls.read(text, "perturbation", EXAMPLE)
+    name, given = read_named(text, "perturbation", EXAMPLE)
     if name not in KINDS:
         raise ValueError(f"unknown perturbation {name!r}; known are: {', '.join(KINDS)}.")
     levels, examples = _levels(name, given), _examples(name, given)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import ConfigError
+from experiments import LARGEST, ConfigError, is_number
 from experiments.runs.entries import ENTRIES, growing
-from experiments.runs.entry_kinds import KINDS, LARGEST, MOST, Entry, is_number
+from experiments.runs.entry_kinds import KINDS, MOST, Entry
 
 
 def check(config: Mapping[str, Any]) -> None:

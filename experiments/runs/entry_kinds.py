@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-LARGEST, MOST = (2 - 2**-23) * 2.0**127, 2**31 - 1  # the largest float32 and int32
+MOST = 2**31 - 1  # of whole numbers: the largest int32
 
 # What values of each kind are, in Python (in JSON a tuple is a list) and in words.
 KINDS: dict[str, tuple[Any, str]] = {
@@ -59,8 +59,3 @@ class Entry:
         right = isinstance(value, KINDS[self.kind][0])
         return right and (self.kind == "switch" or not isinstance(value, bool))
 
-
-def is_number(value: Any) -> bool:
-    """Whether it is a finite int or float."""
-    is_bool = isinstance(value, bool)
-    return isinstance(value, int | float) and not is_bool and abs(value) <= LARGEST

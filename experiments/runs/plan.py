@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import regjax as rj
-from experiments import ConfigError
+from experiments import LARGEST, ConfigError, is_number
 from experiments.evaluation import perturbation_entries
 from experiments.runs.entries import growing
 from experiments.runs.entry_checks import check, check_distinct
-from experiments.runs.entry_kinds import LARGEST, is_number
 
 Parse = Callable[[str], Any]
 PLACEHOLDER = "{strength}"

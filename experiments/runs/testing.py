@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import ConfigError
 from experiments.data import sources
-from experiments.evaluation.perturbed import Perturbation
+from experiments.evaluation.perturbed import Perturbation, joined
 from experiments.runs import groups
 from experiments.runs.journal import Journal, run_of
 from experiments.runs.plan import Run
@@ -99,30 +99,24 @@ def _scores(
 ) -> list[dict[str, Any]]:
     """Of every run the scores at all levels."""
     measured = [
-        feed.measure(states, one, examples=perturbation.examples, stored=stored)
-        for one, stored in _read(problem, perturbation)
-    ]
-    runs = range(len(next(iter(measured[0].values()))))
-    scored = [
-        [perturbation.scores({n: x[run] for n, x in part.items()}) for part in measured]
-        for run in runs
-    ]
-    # Levels that are data sets of their own come one by one.
-    return [{n: [v for part in mine for v in part[n]] for n in mine[0]} for mine in scored]
-
-
-def _read(problem: Problem, perturbation: Perturbation) -> list[tuple[Perturbation, Any]]:
-    """The perturbation with the examples that it is tested on; None for the data set's own."""
-    if not perturbation.reads:
-        return [(perturbation, None)]
-    folder, size = problem.config["data_dir"] or None, problem.spec.shape[0]
-    each = []
-    for name in perturbation.reads:
-        dataset = sources.load_test(name, folder, image_size=size)
-        label = perturbation.mapped(
-            np.asarray(dataset.test["label"]), dataset.class_names, problem.spec.class_names
+        feed.measure(
+            states, part, examples=perturbation.examples, stored=_read(problem, perturbation, name)
         )
-        kept = label >= 0
-        stored = {"image": np.asarray(dataset.test["image"])[kept], "label": label[kept]}
-        each.append((dataclasses.replace(perturbation, levels=(1.0,)), stored))
-    return each
+        for name, part in perturbation.parts()
+    ]
+    return [
+        joined([perturbation.scores({n: x[run] for n, x in part.items()}) for part in measured])
+        for run in range(len(measured[0]["label"]))
+    ]
+
+
+def _read(problem: Problem, perturbation: Perturbation, name: str | None) -> Any:
+    """The examples of a data set that is tested on; None for the experiment's own."""
+    if name is None:
+        return None
+    folder, size = problem.config["data_dir"] or None, problem.spec.shape[0]
+    split = sources.load_test(name, folder, image_size=size)
+    theirs = sources.describe_test(name, folder).class_names
+    label = perturbation.labels(split["label"], theirs, problem.spec.class_names)
+    kept = label >= 0
+    return {"image": split["image"][kept], "label": label[kept].astype(np.int32)}

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 import regjax as rj
-from experiments import ConfigError, calls
+from experiments import ConfigError
+from regjax.core.calls import read_named
 
 EXAMPLE = "sigmoid(epochs=80)"
 
@@ -95,7 +96,7 @@ def by_number(growing: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
 
 def _curve(number: str, text: Any, steps_per_epoch: float) -> Curve:
     try:
-        shape, given = calls.read(text if isinstance(text, str) else repr(text), "curve", EXAMPLE)
+        shape, given = read_named(str(text), "curve", EXAMPLE)
     except ValueError as error:
         raise ConfigError(f"config.growing of {number!r}: {error}") from None
     epochs = given.pop("epochs", None)

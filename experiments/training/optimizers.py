@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import calls
+from regjax.core.calls import read_named
 
 EXAMPLE = "'add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)'"
 
@@ -77,7 +77,7 @@ def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> o
     Example:
       `schedule("cosine(warmup=5)", 0.1, steps_per_epoch=391, epochs=200)`
     """
-    name, given = calls.read(text, "schedule", "step(epochs=(80, 120), factor=0.1)")
+    name, given = read_named(text, "schedule", "step(epochs=(80, 120), factor=0.1)")
     warmup = given.pop("warmup", 0)
     if not isinstance(warmup, int | float) or not 0 <= warmup <= epochs:
         raise ValueError(f"warmup in {text!r} must be from 0 to {epochs} epochs.")
@@ -121,7 +121,7 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
 
 
 def _call(module: Any, text: str, kind: str, **more: Any) -> optax.GradientTransformation:
-    name, given = calls.read(text, kind, EXAMPLE)
+    name, given = read_named(text, kind, EXAMPLE)
     function = getattr(module, name, None)
     try:
         made = function(**more, **given) if callable(function) else None
