@@ -126,7 +126,7 @@ def _check_mixture(config: Mapping[str, Any]) -> None:
             f"config.mixture needs config.data='memory': a {config['data']} is of one data set."
         )
     shares = mixture.values()
-    if not all(is_number(share) and 0 < share for share in shares) or not sum(shares) < 1:
+    if not all(is_number(share) and share > 0 for share in shares) or not sum(shares) < 1:
         raise ConfigError(
             "config.mixture must name data sets with their shares of each batch, positive numbers "
             f"whose sum is below 1, such as {{'synthetic': 0.25}}, but it is {dict(mixture)}."

@@ -12,11 +12,11 @@ from typing import Any
 
 import regjax as rj
 from experiments import ConfigError
-from experiments.runs.entries import NEEDED
-from experiments.runs.plan import PLACEHOLDER, Run
-from experiments.runs.journal import ROBUSTNESS, parsed, run_of
-from experiments.runs.selection import SCORES, SELECTIONS, Record, Row, select, summarize
 from experiments.report.tables import with_versions
+from experiments.runs.entries import NEEDED
+from experiments.runs.journal import ROBUSTNESS, parsed, run_of
+from experiments.runs.plan import PLACEHOLDER, Run
+from experiments.runs.selection import SCORES, SELECTIONS, Record, Row, select, summarize
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import ConfigError
 from experiments.runs import entries
 from experiments.runs.plan import FIELDS, Run
-from experiments import ConfigError
 from experiments.runs.selection import SCORES
 
 # A run's scores under a perturbation, one for each level.

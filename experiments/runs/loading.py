@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import regjax as rj
-from experiments.training import checkpoints
 from experiments.runs import entries
 from experiments.runs import folder as run_folder
 from experiments.runs.problem import Problem
+from experiments.training import checkpoints
 
 
 def load(

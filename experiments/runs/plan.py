@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 import regjax as rj
-from experiments.evaluation import perturbation_entries
-from experiments.training import sweep
 from experiments import ConfigError
+from experiments.evaluation import perturbation_entries
 from experiments.runs.entries import growing
 from experiments.runs.entry_checks import check, check_distinct
 from experiments.runs.entry_kinds import LARGEST, is_number
+from experiments.training import sweep
 
 PLACEHOLDER = "{strength}"
 # A list of more runs than anybody trains would take all memory.

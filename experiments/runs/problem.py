@@ -18,21 +18,20 @@ from ml_collections import ConfigDict
 
 import regjax as rj
 import regjax.flax
-from experiments import models
-from experiments.training import optimizers
-from experiments.evaluation import perturbed as robustness
-from experiments.training import step as training
-from experiments.runs import entries
-from experiments.runs.plan import Run
+from experiments import ConfigError, models
 from experiments.data import sources
 from experiments.data.preprocessing import normalise
 from experiments.data.streams import Streams
-from experiments import ConfigError
+from experiments.evaluation import perturbed as robustness
+from experiments.evaluation.perturbed import Perturbation
+from experiments.runs import entries
+from experiments.runs.plan import Run
+from experiments.training import optimizers
+from experiments.training import step as training
 from experiments.training.loop import Group, Settings
 from experiments.training.memory import Memory
-from experiments.training.record import slug
 from experiments.training.parallel import Parallel
-from experiments.evaluation.perturbed import Perturbation
+from experiments.training.record import slug
 from experiments.training.streaming import Stream
 from experiments.training.sweep import Sweep
 

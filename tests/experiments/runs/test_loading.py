@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from experiments import classify
+from experiments.data import sources
 from experiments.runs import folder as run_folder
 from experiments.runs import loading as trained
-from experiments.data import sources
 
 
 @pytest.fixture(scope="module")

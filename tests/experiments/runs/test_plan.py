@@ -9,8 +9,8 @@ import pytest
 
 from configs import digits
 from experiments import ConfigError
-from experiments.runs.plan import Run, plan
 from experiments.runs.journal import Journal, alone
+from experiments.runs.plan import Run, plan
 from experiments.runs.selection import SCORES
 
 
