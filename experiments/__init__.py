@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = (2 - 2**-23) * 2.0**127  # the largest float32
 
 
 class ConfigError(ValueError):

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from experiments.evaluation.segmentation import Segmentation
 from flax import nnx
-from regjax.core.calls import read_call
 
 import regjax as rj
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
+from experiments.evaluation.segmentation import Segmentation
 from experiments.runs import networks
 from experiments.runs.experiment import Config, Experiment
 from experiments.training.task import Examples, Metrics, TrainState
+from regjax.core.calls import read_call
 
 SIDE, CLASSES = 4, 3
 
@@ -152,7 +152,9 @@ class Players:
         def game(params: Any) -> tuple[jax.Array, jax.Array]:
             fake = generated(params["generator"], rj.example_keys(key, batch))
             fixed = jax.lax.stop_gradient(params)
-            apart = jnp.mean(real @ params["critic"] - jax.lax.stop_gradient(fake) @ params["critic"])
+            apart = jnp.mean(
+                real @ params["critic"] - jax.lax.stop_gradient(fake) @ params["critic"]
+            )
             return -apart - jnp.mean(fake @ fixed["critic"]), apart
 
         (total, apart), direction = jax.value_and_grad(game, has_aux=True)(state.params)
@@ -167,7 +169,9 @@ class Players:
 
     def network(self, state: TrainState, part: str = "") -> rj.Forward:
         if part == "critic":
-            return rj.from_function(lambda p, x: (x.reshape(len(x), -1) @ p)[:, None], state.params[part])
+            return rj.from_function(
+                lambda p, x: (x.reshape(len(x), -1) @ p)[:, None], state.params[part]
+            )
         return rj.from_function(lambda p, z: z @ p, state.params["generator"])
 
 

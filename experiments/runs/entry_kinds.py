@@ -58,4 +58,3 @@ class Entry:
         """Whether a value is of the entry's kind; True and False are no numbers."""
         right = isinstance(value, KINDS[self.kind][0])
         return right and (self.kind == "switch" or not isinstance(value, bool))
-

@@ -64,6 +64,6 @@ def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
         dtype=jnp.dtype(config["dtype"]),
         accumulate=config["accumulate"],
         decay=config["average"],
-        growing=growth.read_curves(config["growing"], steps_per_epoch),
+        growing=growth.read_curves(entries.growing(config["growing"]), steps_per_epoch),
         steps=round(config["epochs"] * steps_per_epoch),
     )

@@ -53,6 +53,7 @@ class Memory:
         join = functools.partial(jax.tree.map, lambda a, b: np.concatenate([a, b]))
         self.stored: Any = join(dataset.train, dataset.test)
         self._parts = dataset.parts
+        self._others = [np.asarray(part, np.int32) for part in dataset.parts[1:]]
         label = np.asarray(dataset.train["label"])[: len(self._parts[0])]
         self._label = label if label.ndim == 1 else np.zeros(len(label), np.int32)
         self._strata = dataset.classes if label.ndim == 1 else 1
@@ -82,7 +83,7 @@ class Memory:
 
     def others(self) -> list[np.ndarray]:
         """The examples of every other part of the data set."""
-        return [np.asarray(part, np.int32) for part in self._parts[1:]]
+        return self._others
 
     def counts(self, batch: int) -> tuple[int, ...]:
         """How many examples of a batch are of each part."""
@@ -108,11 +109,10 @@ class _MemoryFeed:
         # A sharded sweep needs as many runs on every device: the last one stands in.
         self._members = [*members, *[members[-1]] * (-len(members) % program.runs_multiple)]
         self._objectives, self._seeds = stacked(self._members)
-        self._size = members[0].size
         self._train = {m.seed: memory.indices(m.size, m.seed)[0] for m in members}
         self._counts = memory.counts(batch)
         self._epoch = functools.lru_cache(2 * len(self._members))(self._new_epoch)
-        self._pools = functools.cache(self._new_pools)
+        self._pool = functools.cache(functools.partial(memory.unlabeled_indices, members[0].size))
 
     def start(self) -> Any:
         return self._program.init(self._objectives, self._seeds)
@@ -133,28 +133,26 @@ class _MemoryFeed:
     def _rows_of_step(self, seed: int, step: int) -> Rows:
         length = -(-len(self._train[seed]) // self._counts[0])
         index, weight = (part[step % length] for part in self._epoch(seed, step // length))
-        others, pool = self._pools(seed)
-        drawn = [stream.batch(step) for stream in others]
+        drawn = [
+            subsets.endless_batches(part, count, step, seed, number)
+            for number, (part, count) in enumerate(
+                zip(self._memory.others(), self._counts[1:], strict=True), 1
+            )
+        ]
         index = np.concatenate([index, *drawn])
         weight = np.concatenate([weight, *(np.ones(len(d), np.float32) for d in drawn)])
-        multiple = self._program.batch_multiple
-        second = None if pool is None else _filled(pool.batch(step), multiple)
-        return _filled(index, multiple, weight)._replace(unlabeled=second)
+        rows = _filled(index, self._program.batch_multiple, weight)
+        return rows._replace(unlabeled=self._unlabeled(seed, step))
+
+    def _unlabeled(self, seed: int, step: int) -> Rows | None:
+        """The rows of the second stream."""
+        if not self._memory.unlabeled:
+            return None
+        index = subsets.endless_batches(self._pool(seed), self._memory.unlabeled, step, seed)
+        return _filled(index, self._program.batch_multiple)
 
     def _new_epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         return subsets.epoch_batches(self._train[seed], self._counts[0], epoch, seed)
-
-    def _new_pools(self, seed: int) -> tuple[list[subsets.Endless], subsets.Endless | None]:
-        """The endless streams of the other parts, and of the unlabelled examples."""
-        memory, counts = self._memory, self._counts[1:]
-        others = [
-            subsets.Endless(part, count, seed, number)
-            for number, (part, count) in enumerate(zip(memory.others(), counts, strict=True), 1)
-        ]
-        if not memory.unlabeled:
-            return others, None
-        pool = memory.unlabeled_indices(self._size, seed)
-        return others, subsets.Endless(pool, memory.unlabeled, seed, 0)
 
     def state(self) -> dict[str, Any]:
         return {}  # a batch follows from the step

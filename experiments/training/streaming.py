@@ -53,7 +53,7 @@ class _StreamFeed:
         self._share = (jax.process_index(), jax.process_count())
         self._sources = {"": stream.streams.train(batch, member.seed, *self._share)}
         if stream.unlabeled:
-            second = stream.streams.train(stream.unlabeled, member.seed, *self._share, salt=1)
+            second = stream.streams.unlabeled(stream.unlabeled, member.seed, *self._share)
             self._sources["unlabeled"] = second
         self._ahead: deque[tuple[Examples, dict[str, Any]]] = deque()
         self._state = self._where()

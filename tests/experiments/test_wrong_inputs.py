@@ -238,7 +238,11 @@ TABLE = [
     entry("mixture", '{"x": 1.0}', "positive numbers whose sum is below 1, such as"),
     entry("mixture", '{"x": 0.5}', "config.mixture needs config.data='memory'", *STREAM),
     entry("unlabeled_batch_size", "-1", "config.unlabeled_batch_size must be at least 0"),
-    entry("unlabeled_includes_labeled", "maybe", "--config.unlabeled_includes_labeled=maybe: Non"),
+    entry(
+        "unlabeled_includes_labeled",
+        "maybe",
+        "--config.unlabeled_includes_labeled=maybe: ('Non-boolean",
+    ),
     entry("metrics", "(3,)", "config.metrics must be names of metrics, each of them once"),
     entry("columns", '("nll", "nll")', "config.columns must be names of metrics"),
     entry("train_sizes", "(True,)", "config.train_sizes must be whole numbers"),

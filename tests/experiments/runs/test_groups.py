@@ -32,9 +32,7 @@ def groups(config, pending=None):
     runs = plan(config.to_dict())
     some = runs if pending is None else [runs[i] for i in pending]
     found = groups_of(Problem(config.to_dict(), CLASSIFICATION), runs, some)
-    return {
-        name: [(run["strength"], run["seed"]) for run in group.labels] for name, group in found
-    }
+    return {name: [(run["strength"], run["seed"]) for run in group.labels] for name, group in found}
 
 
 def test_what_has_finished_does_not_divide_the_others_anew(data):
