@@ -152,9 +152,7 @@ class Players:
         def game(params: Any) -> tuple[jax.Array, jax.Array]:
             fake = generated(params["generator"], rj.example_keys(key, batch))
             fixed = jax.lax.stop_gradient(params)
-            apart = jnp.mean(
-                real @ params["critic"] - jax.lax.stop_gradient(fake) @ params["critic"]
-            )
+            apart = jnp.mean((real - jax.lax.stop_gradient(fake)) @ params["critic"])
             return -apart - jnp.mean(fake @ fixed["critic"]), apart
 
         (total, apart), direction = jax.value_and_grad(game, has_aux=True)(state.params)
@@ -169,10 +167,13 @@ class Players:
 
     def network(self, state: TrainState, part: str = "") -> rj.Forward:
         if part == "critic":
-            return rj.from_function(
-                lambda p, x: (x.reshape(len(x), -1) @ p)[:, None], state.params[part]
-            )
+            return rj.from_function(judged, state.params["critic"])
         return rj.from_function(lambda p, z: z @ p, state.params["generator"])
+
+
+def judged(kernel: jax.Array, image: jax.Array) -> jax.Array:
+    """How real images are, `[B, 1]`."""
+    return (image.reshape(len(image), -1) @ kernel)[:, None]
 
 
 def generated(kernel: jax.Array, keys: jax.Array) -> jax.Array:

@@ -106,8 +106,8 @@ def trained() -> tuple[rj.Forward, rj.Batch]:
     rows = Rows(index, np.ones(index.shape, np.float32))
     state, _, _ = run(np.int32(STEPS), task.init(seed, loss), loss, seed, rows)
     forward = task.forward(state.params, state.model_state)
-    label = jax.nn.one_hot(data["label"][:EXAMPLES], 2)
-    return forward, rj.Batch(data["image"][:EXAMPLES], label)
+    examples = jax.tree.map(lambda x: x[:EXAMPLES], data)
+    return forward, rj.Batch(examples["image"], jax.nn.one_hot(examples["label"], 2))
 
 
 def expected_loss(

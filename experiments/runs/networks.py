@@ -45,20 +45,22 @@ def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:
 
 def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
     """The task of one network that descends the gradient of a loss, as the config says."""
+    height, width, channels = spec.shape
 
     def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
-        model = models.create(
-            config["model"], spec.shape, spec.classes, nnx.Rngs(key), axis_name=axis_name
-        )
+        shape = (height, width, channels)
+        rngs = nnx.Rngs(key)
+        model = models.create(config["model"], shape, spec.classes, rngs, axis_name=axis_name)
         return regjax.flax.bind(model, head="head")
 
-    scale = {"mean": config["mean"] or None, "std": config["std"] or None}
     return Descent(
         build=build,
         optimizer=optimizers.optimizer(
             config["optimizer"], rate(config, steps_per_epoch), config["clip_norm"]
         ),
-        prepare=functools.partial(normalise, **scale),
+        prepare=functools.partial(
+            normalise, mean=config["mean"] or None, std=config["std"] or None
+        ),
         classes=spec.classes,
         example=spec.example,
         dtype=jnp.dtype(config["dtype"]),

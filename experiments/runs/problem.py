@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import jax
+import numpy as np
+
 from experiments.data import spec
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
@@ -66,7 +69,12 @@ class Problem:
 def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, Spec]:
     unlabeled = config["unlabeled_batch_size"]
     if isinstance(data, Streams):
-        return Stream(data, unlabeled), data.spec
+        example = {
+            "image": jax.ShapeDtypeStruct(data.shape, np.uint8),
+            "label": jax.ShapeDtypeStruct((), np.int32),
+        }
+        known = Spec(example, data.classes, data.class_names, data.scored)
+        return Stream(data, unlabeled), known
     memory = Memory(
         data,
         config["validation_per_class"],

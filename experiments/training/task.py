@@ -139,7 +139,13 @@ class Task(Protocol):
 
 
 class Evaluation(Protocol):
-    """What networks are scored by: small measurements by example, and numbers made of them."""
+    """What networks are scored by: small measurements by example, and numbers made of them.
+
+    A value: equal ones share a compiled program.
+    """
+
+    def __hash__(self) -> int:
+        """Of the value."""
 
     def measure(self, task: Any, state: TrainState, examples: Examples) -> dict[str, jax.Array]:
         """Measurements by name, each `[B, ...]` with a row for each example; compiled."""

@@ -13,7 +13,7 @@ from tiny_classify import Tiny
 
 import regjax as rj
 from configs import digits
-from experiments import ConfigError, classify, models
+from experiments import ConfigError, classify, comparison, models
 from experiments.data import sources
 from experiments.evaluation.perturbation_entries import read
 from experiments.report import page as report
@@ -137,7 +137,7 @@ def test_what_was_trained_before_is_tested_and_not_trained_again(finished, work,
 
 
 def test_an_unchanged_start_and_one_with_fewer_tests_do_nothing(work, monkeypatch):
-    monkeypatch.setattr(classify, "Problem", None)
+    monkeypatch.setattr(comparison, "Problem", None)
     before = (work / "robustness.jsonl").read_bytes()
     table = classify.compare(config(WHITE), work)["table"].read_text()
     classify.compare(config({"other name": WHITE["white"]}), work)
@@ -263,7 +263,7 @@ def test_networks_that_diverged_are_not_tested(tmp_path, monkeypatch, capsys):
     assert [run["diverged"] is None for run in ended(tmp_path)] == [False, False, True]
     assert [line["strength"] for line in scored(tmp_path)] == [99.0]
     assert "not finite" in capsys.readouterr().err
-    monkeypatch.setattr(classify, "Problem", None)
+    monkeypatch.setattr(comparison, "Problem", None)
     classify.compare(both, tmp_path)
 
 
