@@ -12,11 +12,12 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from experiments.classify import CLASSIFICATION
 from experiments.data import sources
 from experiments.data.sources import Dataset
 from experiments.evaluation.perturbation_entries import read_all
 from experiments.report import tables
-from experiments.runs import entry_checks, problem
+from experiments.runs import entry_checks, groups, problem
 from experiments.runs.entries import ENTRIES
 from experiments.runs.plan import plan
 from experiments.runs.step_checks import check, check_evaluations
