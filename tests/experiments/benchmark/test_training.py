@@ -83,8 +83,8 @@ def test_the_stream_is_of_jpegs_of_imagenets_size(tmp_path, quick):
     assert 80_000 < len(encoded) < 110_000
     assert encoded != streams.jpeg(1)
     streams.prepare(tmp_path, 3)
-    streams = Streams("smooth_noise", tmp_path, image_size=8)
-    assert (streams.examples, streams.classes) == (3, 1000)
+    opened = Streams("smooth_noise", tmp_path, image_size=8)
+    assert (opened.examples, opened.classes) == (3, 1000)
     rows = quick["streams"]["rows"]
     assert [row["workers"] for row in rows] == [0, 1]
     for row in rows:
