@@ -110,10 +110,14 @@ class Problem:
             )
 
     def _check_network(self, task: training.Task) -> None:
-        """Traces the network alone, so that what is wrong with it is not said of a loss."""
+        """Traces network and optimizer alone, so that what is wrong is not said of a loss."""
         image = jax.ShapeDtypeStruct((1, *self._source.shape), jnp.uint8)
         forward = task.network
         jax.eval_shape(lambda forward, image: forward.frozen()(task.prepare(image)), forward, image)
+        try:
+            jax.eval_shape(task.optimizer.init, forward.params)
+        except ValueError as error:  # it names parts that the network does not have
+            raise ConfigError(f"config.optimizer: {error}") from None
 
     def groups(self, runs: Sequence[Run], pending: Collection[Run]) -> Iterator[tuple[str, Group]]:
         """The pending runs that are trained together, with a name for each such group's folder.
