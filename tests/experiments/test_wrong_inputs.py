@@ -269,6 +269,11 @@ TABLE = [
     entry("optimizer", "sgd(momentum=1e999)", "finite numbers"),
     entry("optimizer", "sgd | sgd", "cannot make the gradient transformation 'sgd'"),
     entry("optimizer", "adamw(weight_decay=(1, 2))", "cannot take a step with the optimizer"),
+    entry(
+        "optimizer",
+        "sgd | by_part(parts={'haed': 10.0})",
+        "config.optimizer: by_part names 'haed', which is no part of the network; there are: ",
+    ),
     entry("schedule", "linear", "unknown schedule 'linear'; known are: constant, step, cosine"),
     entry("schedule", "cosine(warmup=2)", "must be from 0 to 1 epochs"),
     entry("schedule", "step(epochs=3, factor=0.1)", "must have the arguments: epochs, factor"),
