@@ -76,6 +76,7 @@ def write(path: Path, about: Mapping[str, Any], pieces: Iterable[Piece]) -> None
     metadata = {"regjax": text, "crc32": str(zlib.crc32(text.encode()))}
     path.touch()
     mode = path.stat().st_mode
+    path.unlink()  # a file that takes another one's place waits for the disk
     try:
         save_file({key: piece.value for key, piece in values.items()}, path, metadata)
         path.chmod(mode)  # the package lets nobody but the owner read what it writes

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import jax
@@ -129,11 +130,14 @@ def test_others_may_read_it_if_they_may_read_what_this_process_writes(tmp_path):
 
 
 def test_what_the_system_says_is_an_error_of_the_system(tmp_path):
-    path = tmp_path / NAME
-    path.mkdir()
-    with pytest.raises(OSError, match="Is a directory") as error:
-        checkpoint_file.write(path, ABOUT, [Piece("a", None, np.zeros(2))])
-    assert error.value.errno == errno.EISDIR
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            checkpoint_file.write(tmp_path / NAME, ABOUT, [Piece("a", None, np.zeros(1000))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno == errno.EFBIG
 
 
 def test_an_array_that_cannot_be_stored_is_no_error_of_the_disk(tmp_path):
