@@ -49,7 +49,8 @@ class Dataset:
     def __post_init__(self) -> None:
         names = self.class_names or tuple(map(str, range(self.classes)))
         object.__setattr__(self, "class_names", names)
-        object.__setattr__(self, "parts", self.parts or (range(len(self.train["label"])),))
+        examples = len(next(iter(self.train.values()), ()))
+        object.__setattr__(self, "parts", self.parts or (range(examples),))
 
 
 Reader = Callable[[Path, int], Dataset]

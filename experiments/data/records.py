@@ -44,7 +44,11 @@ class Split:
         return len(self._source)
 
     def read(
-        self, indices: Sequence[int], shape: tuple[int, int, int], decode: Decode
+        self,
+        indices: Sequence[int],
+        shape: tuple[int, int, int],
+        decode: Decode,
+        labeled: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Reads some examples.
 
@@ -52,10 +56,11 @@ class Split:
           indices: their places in the stored split.
           shape: of the decoded images.
           decode: from the position in `indices` and the encoded image to pixels of that shape.
+          labeled: whether the labels are wanted, and so checked.
 
         Returns:
           image: uint8 [n, H, W, K].
-          label: int32 [n].
+          label: int32 [n], -1 where they are not wanted.
 
         Raises:
           DataError: if one cannot be read or decoded, or its label is not a class.
@@ -64,7 +69,7 @@ class Split:
         label = np.empty(len(indices), np.int32)
         for i, record in enumerate(self._records(indices)):
             with self._explained(indices[i]):
-                label[i] = self._checked(record["label"])
+                label[i] = self._checked(record["label"]) if labeled else -1
                 image[i] = decode(i, record["image"])
         return image, label
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_corrupted
+import tiny_imagenet
 from array_record.python import array_record_module
 from PIL import Image
 
@@ -24,6 +25,7 @@ from experiments.data.sources import (
     load,
     load_test,
 )
+from experiments.data.streams import Streams
 from regjax import corruptions
 
 _SIBLING = Path(__file__).parents[3].parent / "shared" / "tfds"
@@ -193,6 +195,34 @@ def test_data_that_does_not_fit(copy, tmp_path, file, old, new, message):
     _edit(copy / file, old, new)
     with pytest.raises(DataError, match=message):
         load("digits", tmp_path)
+
+
+# What is scored.
+
+
+@pytest.mark.parametrize(
+    ("splits", "withheld", "scored", "count"),
+    [
+        ({"train": 4, "validation": 3, "test": 5}, "", "test", 5),
+        ({"train": 4, "validation": 3, "test": 5}, "test", "validation", 3),
+        ({"train": 4, "validation": 3}, "", "validation", 3),
+    ],
+)
+def test_the_test_split_or_else_the_validation_split_is_scored(
+    tmp_path, splits, withheld, scored, count
+):
+    tiny_imagenet.prepare(tmp_path, splits=splits, withheld=withheld)
+    data = load("tiny_imagenet", tmp_path, 8)
+    assert (data.scored, len(data.test["label"]), len(data.train["label"])) == (scored, count, 4)
+    assert len(load_test("tiny_imagenet", tmp_path, 8)["label"]) == count
+    assert Streams("tiny_imagenet", tmp_path).scored == scored
+
+
+def test_withheld_test_labels_and_no_validation_split(tmp_path):
+    tiny_imagenet.prepare(tmp_path, splits={"train": 4, "test": 5}, withheld="test")
+    for read in (load, load_test, describe_test):
+        with pytest.raises(DataError, match=r"test labels .* withheld, and it has no validation"):
+            read("tiny_imagenet", tmp_path, 8)
 
 
 # The test split alone.
