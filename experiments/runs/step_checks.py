@@ -12,6 +12,7 @@ from experiments import ConfigError
 from experiments.runs.plan import Run
 from experiments.runs.problem import Problem
 from experiments.training import steps
+from experiments.training.descent import Descent
 from experiments.training.memory import Memory
 from experiments.training.task import Evaluation, blank
 
@@ -71,11 +72,15 @@ def _check_lengths(problem: Problem, runs: Sequence[Run]) -> None:
 
 
 def _check_network(problem: Problem, task: Any) -> None:
-    """Traces the network alone, so that what is wrong with it is not said of a loss."""
-    if not hasattr(task, "untrained"):
+    """Traces network and optimizer alone, so that what is wrong is not said of a loss."""
+    if not isinstance(task, Descent):
         return
-    examples = blank(problem.spec.example, 1)
-    jax.eval_shape(lambda forward: forward.frozen()(task.batch(examples).image), task.untrained)
+    examples, forward = blank(problem.spec.example, 1), task.untrained
+    jax.eval_shape(lambda forward: forward.frozen()(task.batch(examples).image), forward)
+    try:
+        jax.eval_shape(task.optimizer.init, forward.params)
+    except ValueError as error:
+        raise ConfigError(f"config.optimizer: {error}") from None
 
 
 def check_evaluations(

@@ -59,39 +59,22 @@ class Curve:
         return SHAPES[self.shape](jnp.minimum(step / max(end, 1), 1))
 
 
-def read_curves(
-    growing: Mapping[str, Any] | Sequence[str], steps_per_epoch: float
-) -> tuple[Curve, ...]:
+def read_curves(growing: Mapping[str, Any], steps_per_epoch: float) -> tuple[Curve, ...]:
     """The curves that a config names.
 
     Args:
-      growing: by number, as "stage.argument" or in a section of each stage, an expression:
-        "linear", "sigmoid" (`exp(-5 (1-t)^2)`) or "cosine"; each may say `epochs=`, after which the
-        number has grown, and otherwise takes the whole run. Numbers alone grow linearly.
+      growing: by number, as "stage.argument", an expression: "linear", "sigmoid"
+        (`exp(-5 (1-t)^2)`) or "cosine"; each may say `epochs=`, after which the number has grown,
+        and otherwise takes the whole run.
       steps_per_epoch: steps in an epoch.
 
     Raises:
       ConfigError: an unknown curve, or arguments that it does not take.
 
     Example:
-      `read_curves({"isda": {"strength": "sigmoid(epochs=80)"}}, steps_per_epoch=391)`
+      `read_curves({"isda.strength": "sigmoid(epochs=80)"}, steps_per_epoch=391)`
     """
-    return tuple(
-        _curve(number, text, steps_per_epoch) for number, text in by_number(growing).items()
-    )
-
-
-def by_number(growing: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    """The expressions of the curves by number, whatever form they have in the config."""
-    if isinstance(growing, tuple | list):
-        return {str(number): "linear" for number in growing}
-    texts: dict[str, Any] = {}
-    for name, text in growing.items():  # type: ignore[union-attr]
-        if hasattr(text, "items"):  # a ConfigDict is no Mapping, and takes no dots in names
-            texts |= {f"{name}.{inner}": each for inner, each in by_number(text).items()}
-        else:
-            texts[str(name)] = text
-    return texts
+    return tuple(_curve(number, text, steps_per_epoch) for number, text in growing.items())
 
 
 def _curve(number: str, text: Any, steps_per_epoch: float) -> Curve:
