@@ -71,15 +71,9 @@ class Memory:
 
     def unlabeled_indices(self, size: int, seed: int) -> np.ndarray:
         """The examples of the second stream."""
-        train, held_out = self.indices(size, seed)
-        pool = subsets.unlabeled_indices(len(self._label), train, held_out, self._includes_labeled)
-        if not len(pool):
-            raise ValueError(
-                "config.unlabeled_batch_size asks for unlabelled images, but all training images "
-                "are labelled: name smaller config.train_sizes, or "
-                "config.unlabeled_includes_labeled=True."
-            )
-        return pool
+        known = self.indices(size, seed)
+        both = self._includes_labeled
+        return subsets.unlabeled_indices(len(self._label), *known, include_labeled=both)
 
     def others(self) -> list[np.ndarray]:
         """The examples of every other part of the data set."""

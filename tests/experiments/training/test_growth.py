@@ -48,7 +48,9 @@ def test_a_run_of_no_steps_is_no_error():
 def test_only_the_named_numbers_of_a_loss_grow():
     loss = rj.parse(ALL)
     assert grown(loss, (), jnp.int32(1), 4) is loss
-    curves = read_curves(("isda.strength", "l2_2.weight", "mixup.alpha"), PER_EPOCH)
+    curves = read_curves(
+        dict.fromkeys(("isda.strength", "l2_2.weight", "mixup.alpha"), "linear"), PER_EPOCH
+    )
     expected = "isda(strength=1.0) | l2(weight=4.0) | l1(weight=8.0) | l2(weight=1.5)"
     assert grown(loss, curves, jnp.int32(2), 4) == rj.parse(expected)
 

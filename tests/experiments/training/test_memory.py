@@ -93,7 +93,7 @@ def test_the_second_stream_holds_what_is_not_labelled_and_never_what_is_held_out
 
 
 def test_where_all_is_labelled_there_is_no_second_stream():
-    with pytest.raises(ValueError, match="all training images are labelled: name smaller"):
+    with pytest.raises(ValueError, match="All 30 training images are trained on with their labels"):
         Memory(dataset(), unlabeled=4).unlabeled_indices(0, 0)
 
 
