@@ -30,8 +30,8 @@ from tqdm import tqdm
 from experiments import ConfigError
 from experiments.evaluation.perturbation_entries import read_all
 from experiments.evaluation.perturbed import Perturbation
+from experiments.report import files
 from experiments.report import page as report
-from experiments.report import tables
 from experiments.runs import commands
 from experiments.runs import testing as scoring
 from experiments.runs.journal import Journal, alone
@@ -59,7 +59,7 @@ def compare(
       profile: whether to write a JAX trace of a few steps.
 
     Returns:
-      The paths of the report's files by name, see `tables.write`, and "report"; none in all
+      The paths of the report's files by name, see `files.write`, and "report"; none in all
       processes but the first.
 
     Raises:
@@ -90,7 +90,7 @@ def compare(
             return {}
         environment = devices.environment() | {"command": commands.line()}
         records, tested = journal.of(runs), journal.tested(runs)
-        paths = tables.write(workdir, records, plain, environment, tested)
+        paths = files.write(workdir, records, plain, environment, tested)
         return paths | {"report": report.write([Path(workdir)], Path(workdir, "report.html"))}
 
 
