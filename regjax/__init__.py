@@ -8,8 +8,8 @@ from regjax import (
     metrics,
     mixing,
     noise,
+    parameters,
     semantic,
-    weights,
 )
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
@@ -27,6 +27,7 @@ from regjax.mixing.features import manifold_mixup, noisy_feature_mixup
 from regjax.mixing.images import cutmix, mixup, noisy_mixup
 from regjax.mixing.puzzlemix import puzzlemix
 from regjax.noise import feature_noise, noise_injection
+from regjax.parameters import l1, l2
 from regjax.semantic import statistics
 from regjax.semantic.explicit import (
     expected_loss,
@@ -34,7 +35,6 @@ from regjax.semantic.explicit import (
     learned_augmentation,
 )
 from regjax.semantic.isda import isda
-from regjax.weights import l1, l2
 
 __all__ = [
     "Batch",
@@ -79,6 +79,7 @@ __all__ = [
     "noise_injection",
     "noisy_feature_mixup",
     "noisy_mixup",
+    "parameters",
     "parse",
     "penalty",
     "puzzlemix",
@@ -88,6 +89,5 @@ __all__ = [
     "statistics",
     "total",
     "traces",
-    "weights",
     "wrapper",
 ]

@@ -17,14 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # All that the commands import, but no command itself: those run as `__main__`.
-SHARED = (
-    "by_class",
-    "curves",
-    "loop",
-    "problem",
-    "run_folder",
-    "tables",
-)
+SHARED = ("report.page", "runs.problem", "training.loop")
 AT_ONCE = os.cpu_count() or 1
 
 

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments import leaf_files  # noqa: E402
+from experiments.training import checkpoint_file  # noqa: E402
 
 LOSS = "isda(strength=0.5) | noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={layers})"
 EPOCHS, EVALUATE = 100, 13  # epochs: in all, and between evaluations
@@ -180,15 +180,15 @@ def outcome(folder: Path) -> dict[str, Any]:
     """All that two equal comparisons must agree on, by name."""
     (group,) = (folder / "training").iterdir()
     last = max(int(p.name) for p in (group / "checkpoints").iterdir() if p.name.isdecimal())
-    file = group / "checkpoints" / f"{last}" / "state" / "leaves_0.bin"
-    pieces = {piece.name: piece.value.tobytes() for piece in leaf_files.read(file)}
+    file = group / "checkpoints" / f"{last}" / "state" / "leaves_0.safetensors"
+    pieces = {piece.name: piece.value.tobytes() for piece in checkpoint_file.read(file)}
     record = _lines(group / "metrics.jsonl")
     for line in record:
         line.pop("images_per_second", None)
     return {
         "last checkpoint": last,
         "state": pieces,
-        "what goes with the state": leaf_files.read_about(file),
+        "what goes with the state": checkpoint_file.read_about(file),
         "metrics.jsonl": record,
         "runs.jsonl": _lines(folder / "runs.jsonl"),
         "results.json": json.loads((folder / "results.json").read_text())["rows"],

@@ -9,8 +9,7 @@ from flax import nnx
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from experiments import classify, models  # noqa: E402
-from experiments.runs import commands  # noqa: E402
+from experiments import classify, comparison, models  # noqa: E402
 
 
 class Tiny(nnx.Module):
@@ -28,4 +27,4 @@ class Tiny(nnx.Module):
 
 if __name__ == "__main__":
     models.MODELS["tiny"] = Tiny
-    commands.run(classify.main)
+    comparison.door(classify.CLASSIFICATION)

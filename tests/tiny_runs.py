@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,10 +16,15 @@ import regjax as rj
 import regjax.flax
 from experiments.data.preprocessing import normalise
 from experiments.models import layers
-from experiments.training import optimizers
-from experiments.training import step as training
+from experiments.training import optimizers, steps
+from experiments.training.descent import Descent
+from experiments.training.task import Examples, Rows, TrainState
 
 CLASSES, SHAPE, COUNT, WIDTH = 4, (4, 4, 1), 48, 8
+EXAMPLE = {
+    "image": jax.ShapeDtypeStruct(SHAPE, jnp.uint8),
+    "label": jax.ShapeDtypeStruct((), jnp.int32),
+}
 
 
 class Network(nnx.Module):
@@ -43,29 +50,29 @@ def task(
     dropout: float = 0.0,
     clip: float = 0.0,
     **options: Any,
-) -> training.Task:
+) -> Descent:
     def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
         network = Network(nnx.Rngs(key), norm, dropout, axis_name)
         return regjax.flax.bind(network, head="head")
 
     made = optimizers.optimizer(optimizer, rate, clip)
-    return training.Task(build, made, normalise, CLASSES, **options)
+    return Descent(build, made, normalise, CLASSES, EXAMPLE, **options)
 
 
 @functools.cache
-def data() -> training.Data:
+def data() -> dict[str, jax.Array]:
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
     label = (np.arange(COUNT) % CLASSES).astype(np.int32)
     image[np.arange(COUNT), label] = 255  # something to learn
-    return training.Data(jnp.asarray(image), jnp.asarray(label))
+    return {"image": jnp.asarray(image), "label": jnp.asarray(label)}
 
 
-def batches(seed: int, size: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Index and weight, `[steps, size]`."""
+def batches(seed: int, size: int, steps: int) -> Rows:
+    """Rows `[steps, size]`."""
     generator = np.random.default_rng(seed)
     index = generator.permuted(np.tile(np.arange(COUNT, dtype=np.int32), (steps, 1)), axis=1)
-    return index[:, :size], np.ones((steps, size), np.float32)
+    return Rows(index[:, :size], np.ones((steps, size), np.float32))
 
 
 def numbers(expression: str) -> rj.Loss:
@@ -74,26 +81,36 @@ def numbers(expression: str) -> rj.Loss:
 
 
 @functools.cache
-def program(task: training.Task) -> Any:
-    """`train_steps` on the images above."""
-    return jax.jit(functools.partial(training.train_steps, task, data()))
+def program(task: Descent) -> Any:
+    """`steps.advance` on the images above."""
+    return jax.jit(functools.partial(steps.advance, task, data()))
 
 
 @functools.cache
-def _starting(task: training.Task) -> Any:
-    return jax.jit(
-        lambda seed, loss: training.init_loss(task, SHAPE, training.init(task, seed), loss)
-    )
+def _starting(task: Descent) -> Any:
+    return jax.jit(task.init)
 
 
-def start(task: training.Task, loss: rj.Loss, seed: int) -> training.TrainState:
+def start(task: Descent, loss: rj.Loss, seed: int) -> TrainState:
     return _starting(task)(np.uint32(seed), loss)
 
 
 def run(
-    task: training.Task, expression: str, index: np.ndarray, weight: np.ndarray, seed: int = 3
-) -> tuple[training.TrainState, dict[str, Any], dict[str, Any]]:
+    task: Descent, expression: str, rows: Rows, seed: int = 3
+) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
     """All steps of one run on one device."""
     loss = numbers(expression)
     state = start(task, loss, seed)
-    return program(task)(np.int32(len(index)), state, loss, np.uint32(seed), index, weight)
+    return program(task)(np.int32(len(rows.index)), state, loss, np.uint32(seed), rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Logits:
+    """The logits themselves, and what their draws go by, as an evaluation."""
+
+    def measure(self, task: Any, state: TrainState, examples: Examples) -> dict[str, jax.Array]:
+        logits = task.network(state)(task.batch(examples).image).logits
+        return {"logits": logits.astype(jnp.float32), "number": examples.index}
+
+    def scores(self, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return {"mean": float(rows["logits"].mean())}

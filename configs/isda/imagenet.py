@@ -39,7 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer = "add_decayed_weights(weight_decay=1e-4) | sgd(momentum=0.9)"
     config.learning_rate = 0.2
     config.schedule = "cosine"
-    config.growing = ("isda.strength",)
+    config.growing = ConfigDict({"isda": {"strength": "linear"}})
     config.selection = "test"
     config.runs_at_once = 1
     config.evaluate_epochs = 1.0

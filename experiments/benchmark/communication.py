@@ -1,9 +1,9 @@
 """What a training step sends between devices, from its compiled program, and what it has to.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.communication_benchmark
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m experiments.benchmark.communication
 
 prints it for the devices that there are, as JSON; `costs` asks for several numbers of devices, each
-in a process of its own. No step is run. `benchmark.py` shows the table.
+in a process of its own. No step is run. `tables.py` shows the table.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 import regjax as rj
-from experiments.benchmark import hlo as communication
-from experiments.benchmark import isda as isda_benchmark
+from experiments.benchmark import hlo, isda
 from experiments.benchmark.timing import random_task
 from experiments.training.parallel import Parallel
-from experiments.training.step import TrainState
 from experiments.training.sweep import stack
+from experiments.training.task import TrainState, blank
 
 CLASSES = 10
 LOSSES = {
@@ -72,7 +71,7 @@ TABLES = {
 
 def costs(counts: Iterable[int], quick: bool) -> dict[str, Any]:
     """A row for each case and number of virtual devices."""
-    command = [sys.executable, "-m", "experiments.communication_benchmark"]
+    command = [sys.executable, "-m", "experiments.benchmark.communication"]
     rows = []
     for count in counts:
         # Less optimisation by LLVM, which sends nothing.
@@ -92,7 +91,7 @@ def costs(counts: Iterable[int], quick: bool) -> dict[str, Any]:
 def row(case: Case) -> dict[str, Any]:
     """Bytes that a step sends on the devices that there are, by operation, and the bound."""
     state, text = _compiled(case)
-    kinds = communication.sent(text, isda_benchmark.most_pieces(case.batch, CLASSES))
+    kinds = hlo.sent(text, isda.most_pieces(case.batch, CLASSES))
     sent, limit = sum(kinds.values()), bound(state, case.batch)
     return {
         **case._asdict(),
@@ -116,13 +115,12 @@ def bound(state: TrainState, batch: int) -> float:
 def _compiled(case: Case) -> tuple[TrainState, str]:
     """The state before the first step, and the text of the step's program."""
     task = random_task(case.model, case.shape, classes=CLASSES)
-    program = Parallel(task, None, case.shape, case.parallelism)
+    program = Parallel(task, None, case.parallelism)
     loss = rj.parse(LOSSES[case.loss].format(LAYERS[case.model]))
     run = (stack([loss]), np.zeros(1, np.uint32))
     state = program.init(*run)
-    image = np.zeros((case.batch, *case.shape), np.uint8)
-    label, weight = np.zeros(case.batch, np.int32), np.ones(case.batch, np.float32)
-    lowered = program.lower(state, *run, program.place((image, label, label, weight)))
+    examples = jax.tree.map(np.asarray, blank(task.example, case.batch))
+    lowered = program.lower(state, *run, program.place(examples))
     return state, str(lowered.compile().as_text())
 
 

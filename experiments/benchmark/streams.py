@@ -163,6 +163,6 @@ def step_images_per_second(setting: Setting) -> float:
     shape = (setting.pixels, setting.pixels, 3)
     dtype = jnp.float32 if slow else jnp.bfloat16
     task = random_task(setting.model, shape, classes=CLASSES, optimizer=OPTIMIZER, dtype=dtype)
-    program = Program(task, shape, batch, STEPS)
+    program = Program(task, batch, STEPS)
     program.one_by_one()
     return batch * STEPS / statistics.median(program.one_by_one() for _ in range(WINDOWS))

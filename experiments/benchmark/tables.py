@@ -7,8 +7,8 @@ And what training costs besides: checkpoints, calls, what is sent and what is re
 Every number is a multiple of the plain cross-entropy step, or of training one model at a time, on
 the same machine. Times are taken in turn with the plain step's, pair by pair, inside the compiled
 loop that real training uses; the median ratio is shown. ISDA's own cost, without a network, is
-absolute (`isda_benchmark.py`), and so is the training's (`training_benchmark.py`,
-`communication_benchmark.py`, `stream_benchmark.py`). `--quick` shrinks it: small shapes, three
+absolute (`isda.py`), and so is the training's (`training.py`,
+`communication.py`, `streams.py`). `--quick` shrinks it: small shapes, three
 transforms.
 """
 
@@ -29,14 +29,12 @@ from absl import flags
 from tqdm import tqdm
 
 import regjax as rj
-from experiments.benchmark import communication as communication_benchmark
-from experiments.benchmark import isda as isda_benchmark
-from experiments.benchmark import streams as stream_benchmark
-from experiments.benchmark import training as training_benchmark
+from experiments.benchmark import communication, isda, streams, training
 from experiments.benchmark.flops import flops
 from experiments.benchmark.timing import paired, random_data, random_task
-from experiments.training import devices, sweep
-from experiments.training import step as training
+from experiments.training import devices, steps, sweep
+from experiments.training.descent import Descent
+from experiments.training.task import Rows, gather
 
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the JSON goes.")
 QUICK = flags.DEFINE_bool("quick", False, "Small shapes, three transforms.")
@@ -88,9 +86,9 @@ IN_STAGES = {
     ),
 }
 TRAINING_TABLES = {
-    **training_benchmark.TABLES,
-    **communication_benchmark.TABLES,
-    **stream_benchmark.TABLES,
+    **training.TABLES,
+    **communication.TABLES,
+    **streams.TABLES,
 }
 SWEPT = "cross_entropy | double_backprop(weight=0.1)"
 
@@ -106,7 +104,7 @@ class Setting(NamedTuple):
     model: str = "small_cnn"
 
 
-def random_problem(setting: Setting) -> tuple[training.Task, training.Data]:
+def random_problem(setting: Setting) -> tuple[Descent, dict[str, jax.Array]]:
     """The setting's network and random images of its shape, ten classes."""
     data = random_data(4 * setting.batch, setting.shape)
     return random_task(setting.model, setting.shape), data
@@ -120,17 +118,15 @@ class Step:
         task, data = random_problem(setting)
         loss = jax.tree.map(jnp.float32, rj.parse(expression))
         seed, count = jnp.uint32(0), jnp.int32(setting.steps)
-        self._state = jax.jit(
-            lambda: training.init_loss(task, setting.shape, training.init(task, seed), loss)
-        )()
+        self._state = jax.jit(task.init)(seed, loss)
         shape = (setting.steps, setting.batch)
-        index = np.random.default_rng(1).integers(0, len(data.label), shape).astype(np.int32)
-        self._arguments = (loss, seed, jnp.asarray(index), jnp.ones(shape))
-        batch = training.gather(task, data, index[0], jnp.ones(setting.batch))
-        step = functools.partial(training.train_step, task)
-        passes = isda_benchmark.most_pieces(setting.batch, task.classes)
-        self.flops = flops(step, self._state, loss, batch, seed, passes=passes)
-        advance = functools.partial(training.train_steps, task)
+        index = np.random.default_rng(1).integers(0, len(data["label"]), shape).astype(np.int32)
+        rows = Rows(jnp.asarray(index), jnp.ones(shape))
+        self._arguments = (loss, seed, rows)
+        batch = task.batch(gather(data, jax.tree.map(lambda x: x[0], rows)))
+        passes = isda.most_pieces(setting.batch, task.classes)
+        self.flops = flops(task.step, self._state, loss, batch, seed, passes=passes)
+        advance = functools.partial(steps.advance, task)
         began = time.perf_counter()
         lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
         self._compiled = lowered.compile()
@@ -208,11 +204,11 @@ def _advance(program: sweep.Sweep, runs: int, setting: Setting) -> Callable[[], 
     states = [program.init(losses, seeds)]
     shape = (runs, setting.steps, setting.batch)
     index = np.random.default_rng(1).integers(0, 4 * setting.batch, shape).astype(np.int32)
-    weight = np.ones(shape, np.float32)
+    rows = Rows(index, np.ones(shape, np.float32))
 
     def seconds() -> float:
         start = time.perf_counter()
-        states[0], *_ = program.advance(states[0], losses, seeds, index, weight, setting.steps)
+        states[0], *_ = program.advance(states[0], losses, seeds, rows, setting.steps)
         jax.block_until_ready(states[0])
         return (time.perf_counter() - start) / setting.steps
 
@@ -232,7 +228,7 @@ def run(quick: bool) -> dict[str, Any]:
     sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
     names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
     losses = {name: TRANSFORMS[name] for name in names}
-    cases = isda_benchmark.QUICK_CASES if quick else isda_benchmark.CASES
+    cases = isda.QUICK_CASES if quick else isda.CASES
     return {
         "environment": devices.environment(),
         "transforms": {
@@ -243,7 +239,7 @@ def run(quick: bool) -> dict[str, Any]:
             "setting": resnet(quick)._asdict(),
             "rows": transform_costs(resnet(quick), IN_STAGES),
         },
-        "isda": {"rows": isda_benchmark.costs(cases, rounds=3 if quick else 15)},
+        "isda": {"rows": isda.costs(cases, rounds=3 if quick else 15)},
         "sweeps": {
             "setting": sweeps._asdict(),
             "default": sweep.default_strategy(),
@@ -254,14 +250,12 @@ def run(quick: bool) -> dict[str, Any]:
 
 def run_training(quick: bool) -> dict[str, Any]:
     """All measurements of what training costs besides, as plain data."""
-    counts = communication_benchmark.QUICK_DEVICES if quick else communication_benchmark.DEVICES
-    cases = training_benchmark.QUICK_CASES if quick else training_benchmark.CASES
+    counts = communication.QUICK_DEVICES if quick else communication.DEVICES
+    cases = training.QUICK_CASES if quick else training.CASES
     return {
-        **training_benchmark.costs(cases),
-        "communication": communication_benchmark.costs(counts, quick),
-        "streams": stream_benchmark.costs(
-            stream_benchmark.QUICK if quick else stream_benchmark.FULL
-        ),
+        **training.costs(cases),
+        "communication": communication.costs(counts, quick),
+        "streams": streams.costs(streams.QUICK if quick else streams.FULL),
     }
 
 

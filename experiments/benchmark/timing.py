@@ -16,7 +16,7 @@ import regjax.flax
 from experiments import models
 from experiments.data.preprocessing import normalise
 from experiments.training import optimizers
-from experiments.training.step import Data, Task
+from experiments.training.descent import Descent
 
 
 def random_task(
@@ -26,22 +26,27 @@ def random_task(
     classes: int = 10,
     optimizer: str = "adam",
     dtype: Any = jnp.float32,
-) -> Task:
+) -> Descent:
     """A network of the papers for images of that shape."""
 
     def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
         network = models.create(model, shape, classes, nnx.Rngs(key), axis_name=axis_name)
         return regjax.flax.bind(network, head="head")
 
-    return Task(build, optimizers.optimizer(optimizer, 1e-3), normalise, classes, dtype)
+    example = {
+        "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
+        "label": jax.ShapeDtypeStruct((), jnp.int32),
+    }
+    made = optimizers.optimizer(optimizer, 1e-3)
+    return Descent(build, made, normalise, classes, example, dtype)
 
 
-def random_data(count: int, shape: tuple[int, int, int], classes: int = 10) -> Data:
-    """So many images of noise."""
+def random_data(count: int, shape: tuple[int, int, int], classes: int = 10) -> dict[str, jax.Array]:
+    """So many images of noise, and their classes."""
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (count, *shape)).astype(np.uint8)
     label = generator.integers(0, classes, count).astype(np.int32)
-    return Data(jnp.asarray(image), jnp.asarray(label))
+    return {"image": jnp.asarray(image), "label": jnp.asarray(label)}
 
 
 def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple[float, float]:

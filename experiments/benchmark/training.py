@@ -1,6 +1,6 @@
 """What training costs besides its steps: checkpoints, and steps that are dispatched one by one.
 
-The pieces are those of `loop.py`, on random images. `benchmark.py` shows the tables.
+The pieces are those of `loop.py`, on random images. `tables.py` shows the tables.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 import regjax as rj
 from experiments.benchmark.timing import paired, random_data, random_task
-from experiments.runs.plan import Run
 from experiments.training.checkpoints import Checkpoints
-from experiments.training.loop import STEPS_PER_CALL
+from experiments.training.descent import Descent
+from experiments.training.feeds import STEPS_PER_CALL
 from experiments.training.parallel import Parallel
-from experiments.training.record import Monitor
-from experiments.training.step import Task
+from experiments.training.record import Record
 from experiments.training.sweep import stack
+from experiments.training.task import Rows, gather
 
 INTERVAL = 100  # steps between checkpoints
 MOST_PERCENT = 2.0
@@ -76,20 +76,18 @@ class Program:
       state: of the run, moved on by each timing.
     """
 
-    def __init__(
-        self, task: Task, shape: tuple[int, int, int], batch: int, steps: int = STEPS_PER_CALL
-    ) -> None:
+    def __init__(self, task: Descent, batch: int, steps: int = STEPS_PER_CALL) -> None:
         """Makes the state, and `steps` batches of random images that are on the devices."""
-        data = random_data(4 * batch, shape, task.classes)
-        self._parallel, self._steps = Parallel(task, data, shape, "jit"), steps
+        data = random_data(4 * batch, task.example["image"].shape, task.classes)
+        self._parallel, self._steps = Parallel(task, data, "jit"), steps
         self._run = (stack([rj.parse(LOSS)]), SEEDS)
         generator = np.random.default_rng(1)
-        self._index = generator.integers(0, 4 * batch, (1, steps, batch)).astype(np.int32)
-        self._weight = np.ones(self._index.shape, np.float32)
-        image, label = map(np.asarray, data)
+        index = generator.integers(0, 4 * batch, (1, steps, batch)).astype(np.int32)
+        self._rows = Rows(index, np.ones(index.shape, np.float32))
+        stored = jax.tree.map(np.asarray, data)
         self._batches = [
-            self._parallel.place((image[i], label[i], i, w))
-            for i, w in zip(self._index[0], self._weight[0], strict=True)
+            self._parallel.place(gather(stored, Rows(*each)))
+            for each in zip(index[0], self._rows.weight[0], strict=True)
         ]
         self.state = self._parallel.init(*self._run)
 
@@ -97,7 +95,7 @@ class Program:
         """Seconds of the steps in one compiled loop."""
         start = time.perf_counter()
         self.state, *metrics = self._parallel.advance(
-            self.state, *self._run, self._index, self._weight, self._steps
+            self.state, *self._run, self._rows, self._steps
         )
         jax.tree.map(np.asarray, metrics)
         return time.perf_counter() - start
@@ -118,19 +116,20 @@ class _Saving:
     def __init__(self, program: Program, calls: int, folder: Path) -> None:
         self._program, self._calls, self._folder = program, calls, folder / "checkpoints"
         self._checkpoints = Checkpoints(self._folder, keep=2, belongs_to={})
-        self._monitor = Monitor(folder, [Run("plain", LOSS, 0, None, 0)], 0)
+        label = {"method": "plain", "train_size": 0, "strength": None, "seed": 0}
+        self._record = Record(folder, [label], 0)
         self._saves = 0
         self.blocked: list[float] = []
 
     def close(self) -> None:
-        with self._monitor, self._checkpoints:
+        with self._record, self._checkpoints:
             pass
 
     def without(self) -> float:
         start = time.perf_counter()
         for _ in range(self._calls):
             self._program.call()
-            self._monitor.record("train", 0, 0.0, {"total": 1.0})
+            self._record.record("train", 0, 0.0, {"total": 1.0})
         return time.perf_counter() - start
 
     def saved(self) -> float:
@@ -149,7 +148,7 @@ class _Saving:
 
     def _save(self) -> None:
         self._saves += 1
-        self._monitor.sync()
+        self._record.sync()
         self._checkpoints.save(self._saves, self._program.state, {"feed": {}})
 
     def bytes(self) -> int:
@@ -172,7 +171,7 @@ def costs(cases: tuple[Case, ...]) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {"checkpoints": [], "dispatch": []}
     for case in tqdm(cases, desc="training"):
         task = random_task(case.model, case.shape)
-        program = Program(task, case.shape, case.batch)
+        program = Program(task, case.batch)
         about = case._asdict() | {"images": "x".join(map(str, case.shape))}
         rows["dispatch"].append(about | _dispatch(program, case))
         rows["checkpoints"].append(about | _checkpoints(program, case))

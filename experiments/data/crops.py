@@ -18,7 +18,7 @@ MARGIN = 256 / 224  # shorter side of the resized test image, in sides of its cr
 # A JPEG is decoded smaller only as far as the crop keeps this many pixels for each of its result:
 # then the resampling, not the decoder, sets the result.
 _SPARE = 2
-_MODES = {1: "L", 3: "RGB"}
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -51,10 +51,45 @@ def random_crop(
 def centre_crop(encoded: bytes, size: int, channels: int) -> np.ndarray:
     """Crops the centre, 224/256 of the shorter side; arguments and result as in `random_crop`."""
     image = _opened(encoded)
-    width, height = image.size
-    side = min(width, height) / MARGIN
-    left, top = (width - side) / 2, (height - side) / 2
-    return _resized(image, (left, top, left + side, top + side), size, channels)
+    return _resized(image, _centre(*image.size), size, channels)
+
+
+def centre_mask(encoded: bytes, size: int) -> np.ndarray:
+    """Crops the same part of a mask, whose pixels are classes: the nearest one is taken.
+
+    Args:
+      encoded: a file of one channel, or of colours by their numbers.
+      size: of the result.
+
+    Returns:
+      uint8 [size, size].
+
+    Raises:
+      OSError: if Pillow cannot decode it.
+
+    Example:
+      `centre_mask(png, 224)`
+    """
+    image = _opened_mask(encoded)
+    box = _centre(*image.size)
+    return np.asarray(image.resize((size, size), Image.Resampling.NEAREST, box=box))
+
+
+def whole(encoded: bytes, channels: int) -> np.ndarray:
+    """Decodes an image as it is stored, uint8 [H, W, channels]; other modes are converted."""
+    image = _in_mode(_opened(encoded), _MODES[channels])
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def mask(encoded: bytes) -> np.ndarray:
+    """Decodes a mask as it is stored, uint8 [H, W]."""
+    return np.asarray(_opened_mask(encoded))
+
+
+def size_of(encoded: bytes) -> tuple[int, int]:
+    """Returns an image's height and width, without decoding it."""
+    image = _opened(encoded)
+    return image.height, image.width
 
 
 def random_box(width: int, height: int, generator: np.random.Generator) -> Box:
@@ -85,6 +120,23 @@ def _opened(encoded: bytes) -> Image.Image:
         raise OSError("it is not an image that Pillow can decode") from None
 
 
+def _opened_mask(encoded: bytes) -> Image.Image:
+    image = _opened(encoded)
+    if image.mode not in ("L", "P"):  # a conversion would turn classes into others
+        raise OSError(f"it is not a mask of one channel of 8 bits, but of mode {image.mode}")
+    return image
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _centre(width: int, height: int) -> Box:
+    side = min(width, height) / MARGIN
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
 def _resized(image: Image.Image, box: Box, size: int, channels: int) -> np.ndarray:
     left, top, right, bottom = box
     width, height = image.size
@@ -94,7 +146,5 @@ def _resized(image: Image.Image, box: Box, size: int, channels: int) -> np.ndarr
         image.draft(mode, (width // fraction, height // fraction))  # does nothing but to a JPEG
     across, down = image.size[0] / width, image.size[1] / height
     box = (left * across, top * down, right * across, bottom * down)
-    if image.mode != mode:
-        image = image.convert(mode)
-    pixels = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    pixels = _in_mode(image, mode).resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(pixels).reshape(size, size, channels)

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data import sources
+from experiments.data.dataset import DATASETS, DataError
+from experiments.data.prepared import (
+    explained,
+    first_line,
+    open_builder,
+    require,
+    scored_split,
+    undecoded,
+    unreadable,
+)
 
 Decode = Callable[[int, bytes], np.ndarray]
 
@@ -17,23 +26,29 @@ class Split:
     """One split of a data set; it can be sent to another process.
 
     Attributes:
+      name: of the split.
       classes: number of classes, labelled from 0.
+      class_names: one for each class.
       channels: of an image, 1 or 3.
     """
 
     def __init__(self, name: str, folder: Path, split: str, builder: Any) -> None:
-        self._name, self._folder, self._split = name, folder, split
+        self._name, self._folder, self.name = name, folder, split
         features = builder.info.features
         self.classes: int = features["label"].num_classes
+        self.class_names: tuple[str, ...] = tuple(features["label"].names)
         self.channels: int = features["image"].shape[-1]
-        decoders = {"image": tfds.decode.SkipDecoding()}
-        self._source = builder.as_data_source(split=split, decoders=decoders)
+        self._source = builder.as_data_source(split=split, decoders=undecoded(features))
 
     def __len__(self) -> int:
         return len(self._source)
 
     def read(
-        self, indices: Sequence[int], shape: tuple[int, int, int], decode: Decode
+        self,
+        indices: Sequence[int],
+        shape: tuple[int, int, int],
+        decode: Decode,
+        labeled: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Reads some examples.
 
@@ -41,25 +56,22 @@ class Split:
           indices: their places in the stored split.
           shape: of the decoded images.
           decode: from the position in `indices` and the encoded image to pixels of that shape.
+          labeled: whether the labels are wanted, and so checked.
 
         Returns:
           image: uint8 [n, H, W, K].
-          label: int32 [n].
+          label: int32 [n], -1 where they are not wanted.
 
         Raises:
-          sources.DataError: if one cannot be read or decoded, or its label is not a class.
+          DataError: if one cannot be read or decoded, or its label is not a class.
         """
         image = np.empty((len(indices), *shape), np.uint8)
         label = np.empty(len(indices), np.int32)
         for i, record in enumerate(self._records(indices)):
             with self._explained(indices[i]):
-                label[i] = self._checked(record["label"])
+                label[i] = self._checked(record["label"]) if labeled else -1
                 image[i] = decode(i, record["image"])
         return image, label
-
-    def is_labelled(self) -> bool:
-        """Whether the labels are there: TFDS gives -1 to those that are withheld."""
-        return self._records([0])[0]["label"] >= 0
 
     def _records(self, indices: Sequence[int]) -> Sequence[dict[str, Any]]:
         try:
@@ -83,47 +95,41 @@ class Split:
         except (ImportError, MemoryError):
             raise
         except Exception as error:  # array_record, protobuf and Pillow have their own
-            reason = sources.first_line(error)
-            where = f"example {index} of its {self._split} split: {reason}"
-            raise sources.unreadable(self._name, self._folder, where) from error
+            reason = first_line(error)
+            where = f"example {index} of its {self.name} split: {reason}"
+            raise unreadable(self._name, self._folder, where) from error
 
 
 def open_splits(name: str, folder: Path) -> tuple[Split, Split]:
     """Opens the training split and the one to score: "test", or else "validation".
 
-    A test split whose labels are withheld, as in "imagenet2012", does not count.
-
     Raises:
-      sources.MissingDataError: if the data set is not there.
-      sources.DataError: if it cannot be read or is not of labelled uint8 images.
+      MissingDataError: if the data set is not there.
+      DataError: if it cannot be read or is not of labelled uint8 images.
     """
-    with sources.explained(name, folder):
-        builder = sources.open_builder(name, folder)
-        splits = {split: Split(name, folder, split, builder) for split in _checked_splits(builder)}
-        labelled = [s for s in ("test", "validation") if s in splits and splits[s].is_labelled()]
-        if not labelled:
-            raise sources.DataError(
-                f"The test labels of the data set in {builder.data_path} are withheld, and it has "
-                "no validation split."
-            )
-        return splits["train"], splits[labelled[0]]
-
-
-def _checked_splits(builder: Any) -> list[str]:
-    info, where = builder.info, f"The data set in {builder.data_path}"
-    splits = [s for s in ("train", "test", "validation") if s in info.splits]
-    if "train" not in splits or len(splits) == 1:
-        missing = "train" if "train" not in splits else "test and no validation"
-        raise sources.DataError(f"{where} has no {missing} split.")
-    features = info.features
-    if not sources.is_classification(features) or features["image"].shape[-1] not in (1, 3):
-        raise sources.DataError(
-            f"{where} does not have a uint8 'image' of one or three channels and a class 'label', "
-            f"but {' '.join(repr(features).split())}."
+    if name in DATASETS:
+        raise DataError(
+            f"The data set {name!r} is registered, and so is read into memory: set "
+            "config.data='memory'."
         )
-    for split in splits:
-        if not info.splits[split].num_examples:
-            raise sources.DataError(f"{where} has no examples in its {split} split.")
-        if absent := [path for path in info.splits[split].filepaths if not path.exists()]:
-            raise FileNotFoundError(f"the file {absent[0].name} is missing")
-    return splits
+    with explained(name, folder):
+        builder = open_builder(name, folder)
+        require(builder, "train")
+        _check_features(builder)
+        splits = "train", scored_split(builder)
+        train, scored = (Split(name, folder, split, builder) for split in splits)
+        return train, scored
+
+
+def _check_features(builder: tfds.core.DatasetBuilder) -> None:
+    features = builder.info.features
+    fits = "image" in undecoded(features) and features["image"].shape[-1] in (1, 3)
+    if not fits or "label" not in features or not _is_class(features["label"]):
+        raise DataError(
+            f"The data set in {builder.data_path} does not have a uint8 'image' of one or three "
+            f"channels and a class 'label', but {' '.join(repr(features).split())}."
+        )
+
+
+def _is_class(feature: tfds.features.FeatureConnector) -> bool:
+    return isinstance(feature, tfds.features.ClassLabel)

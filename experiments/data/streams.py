@@ -10,6 +10,8 @@ from experiments.data.records import open_splits
 from experiments.data.stripes import Test, TestChunks, Train, TrainChunks, make_stripe
 from experiments.data.workers import Chunks
 
+IMAGE_SIZE = 224  # ImageNet's
+
 
 class Streams:
     """A prepared TFDS data set, read example by example.
@@ -21,11 +23,13 @@ class Streams:
       name: of a data set in array_record format, as in `sources.load`; its images may differ in
         size.
       data_dir: the folder of prepared data sets; by default TFDS's own.
-      image_size: height and width of the crops.
+      image_size: height and width of the crops; 0 for 224.
       workers: processes that decode, each for a part of every batch; 0 for threads in this process.
 
     Attributes:
       classes: number of classes, labelled from 0.
+      class_names: one for each class.
+      scored: which split is scored, "test" or "validation".
       shape: of an image, (image_size, image_size, channels).
       examples: number of training examples.
       test_examples: number of examples that are scored.
@@ -41,17 +45,19 @@ class Streams:
         name: str,
         data_dir: str | os.PathLike[str] | None = None,
         *,
-        image_size: int,
+        image_size: int = 0,
         workers: int = 0,
     ) -> None:
-        if image_size < 1 or workers < 0:
+        if image_size < 0 or workers < 0:
             raise ValueError(
-                "Streams need an image size of at least 1 and no negative number of workers, not "
-                f"{image_size} and {workers}."
+                "The image size and the number of workers of a stream must not be negative, but "
+                f"are {image_size} and {workers}."
             )
         self._train, self._test = open_splits(name, data_folder(data_dir))
         self.classes = self._train.classes
-        self.shape = (image_size, image_size, self._train.channels)
+        self.class_names, self.scored = self._train.class_names, self._test.name
+        size = image_size or IMAGE_SIZE
+        self.shape = (size, size, self._train.channels)
         self.examples, self.test_examples = len(self._train), len(self._test)
         self._workers = workers
 
@@ -77,10 +83,26 @@ class Streams:
         Raises:
           ValueError: if the processes cannot share the batch evenly, or the seed is negative.
         """
+        return self._endless(batch_size, seed, (process_index, process_count), True)
+
+    def unlabeled(
+        self, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1
+    ) -> "TrainIterator":
+        """Starts a second endless stream of all training images, whose labels are all -1.
+
+        Its orders and crops are others than those of `train` for the same seed; otherwise it is
+        one of these, with the same arguments, batches and errors.
+        """
+        return self._endless(batch_size, seed, (process_index, process_count), False)
+
+    def _endless(
+        self, batch_size: int, seed: int, process: tuple[int, int], labeled: bool
+    ) -> "TrainIterator":
         if seed < 0:
             raise ValueError(f"The seed of a stream must not be negative, but is {seed}.")
-        stripe = make_stripe(batch_size, process_index, process_count)
-        return TrainIterator(TrainChunks(self._train, self.shape, stripe, seed), self._workers)
+        stripe = make_stripe(batch_size, *process)
+        chunks = TrainChunks(self._train, self.shape, stripe, seed, labeled)
+        return TrainIterator(chunks, self._workers)
 
     def test(
         self, batch_size: int, process_index: int = 0, process_count: int = 1

@@ -16,7 +16,7 @@ Test = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 # Images that one thread or process decodes before it hands them on: few, so that a batch is made by
 # many and little waits in memory.
 _CHUNK = 32
-_CROP = 3  # the random stream of crops, apart from those in subsets.py
+_CROP, _UNLABELED_CROP = 3, 5  # random streams of crops, apart from those in subsets.py
 
 
 class Stripe(NamedTuple):
@@ -52,10 +52,16 @@ def make_stripe(batch_size: int, process_index: int, process_count: int) -> Stri
 
 
 class TrainChunks:
-    """The endless training stream as a data source: its element `k` is chunk `k`."""
+    """The endless training stream as a data source: its element `k` is chunk `k`.
 
-    def __init__(self, split: Split, shape: Shape, stripe: Stripe, seed: int) -> None:
+    With `labeled=False` it is the second stream, of other orders and crops, whose labels are -1.
+    """
+
+    def __init__(
+        self, split: Split, shape: Shape, stripe: Stripe, seed: int, labeled: bool = True
+    ) -> None:
         self._split, self._shape, self.stripe, self._seed = split, shape, stripe, seed
+        self._labeled = labeled
 
     def __len__(self) -> int:
         return sys.maxsize
@@ -63,15 +69,16 @@ class TrainChunks:
     def __getitem__(self, chunk: int) -> Train:
         count = len(self._split)
         epoch, place = np.divmod(self.stripe.places(chunk), count)
-        index = np.array(
-            [_order(count, e, self._seed)[p] for e, p in zip(epoch.tolist(), place, strict=True)]
-        )
+        pairs = zip(epoch.tolist(), place, strict=True)
+        orders = self._seed, self._labeled
+        index = np.array([_order(count, e, *orders)[p] for e, p in pairs])
+        stream = _CROP if self._labeled else _UNLABELED_CROP
 
         def crop(i: int, encoded: bytes) -> np.ndarray:
-            generator = np.random.default_rng((_CROP, int(epoch[i]), int(index[i]), self._seed))
+            generator = np.random.default_rng((stream, int(epoch[i]), int(index[i]), self._seed))
             return crops.random_crop(encoded, *self._shape[1:], generator)
 
-        image, label = self._split.read(index.tolist(), self._shape, crop)
+        image, label = self._split.read(index.tolist(), self._shape, crop, self._labeled)
         return image, label, index
 
 
@@ -103,7 +110,9 @@ def _filled(x: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
 
 
-@functools.lru_cache(maxsize=2)  # a batch may end one epoch and begin the next
-def _order(count: int, epoch: int, seed: int) -> np.ndarray:
+@functools.lru_cache(maxsize=4)  # a batch of each stream may end one epoch and begin the next
+def _order(count: int, epoch: int, seed: int, labeled: bool) -> np.ndarray:
     """The examples in the order of an epoch, int32, as for data in memory."""
-    return subsets.epoch_batches(np.arange(count), count, epoch, seed)[0][0]
+    if labeled:
+        return subsets.epoch_batches(np.arange(count), count, epoch, seed)[0][0]
+    return subsets.endless_order(count, epoch, seed)

@@ -1,9 +1,11 @@
-"""Class-balanced subsets and epochs, as indices into a data set that stays where it is."""
+"""Subsets, epochs and second streams, as indices into a data set that stays where it is."""
+
+import functools
 
 import numpy as np
 
 # Each purpose has a random stream of its own, so that equal seeds do not correlate them.
-_SUBSET, _EPOCH = 1, 2
+_SUBSET, _EPOCH, _ENDLESS = 1, 2, 4  # 3 and 5 are those of crops, in stripes.py
 
 
 def balanced_indices(label: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -101,13 +103,91 @@ def epoch_batches(
       `epoch_batches(np.arange(5), 2, epoch=0, seed=0)[1]` is `[[1, 1], [1, 1], [1, 0]]`.
     """
     count = len(indices)
-    if count < 1 or batch_size < 1:
-        raise ValueError(
-            f"Batches need at least one example and one place, but there are {count} examples "
-            f"for batches of {batch_size}."
-        )
+    _check_sizes(count, batch_size)
     # The seed comes last: beyond 32 bits it takes up the places that follow its own.
     order = np.random.default_rng((_EPOCH, epoch, seed)).permutation(indices)
     shape = (-(-count // batch_size), batch_size)
     weight = (np.arange(np.prod(shape)) < count).reshape(shape)
     return np.resize(order, shape).astype(np.int32), weight.astype(np.float32)
+
+
+def unlabeled_indices(
+    count: int, labeled: np.ndarray, held_out: np.ndarray, *, include_labeled: bool
+) -> np.ndarray:
+    """Chooses the training images that a run sees without their labels: all but those held out.
+
+    Args:
+      count: number of examples in the training split.
+      labeled: indices of the run's training examples, int [n].
+      held_out: indices of its validation examples, int [m].
+      include_labeled: whether the run's training examples are among them too.
+
+    Returns:
+      Indices in ascending order, int32.
+
+    Raises:
+      ValueError: if none is left.
+
+    Example:
+      `unlabeled_indices(5, np.array([0, 3]), np.array([1]), include_labeled=False)` is `[2, 4]`.
+    """
+    left_out = held_out if include_labeled else np.concatenate([held_out, labeled])
+    found = np.setdiff1d(np.arange(count, dtype=np.int32), left_out)
+    if not len(found):
+        raise ValueError(
+            f"All {count} training images are trained on with their labels or held out, so that "
+            "none is left without: train on fewer, or include the labelled ones."
+        )
+    return found
+
+
+def endless_batches(
+    indices: np.ndarray, batch_size: int, step: int, seed: int, stream: int = 0
+) -> np.ndarray:
+    """Draws the batch of one step of an endless stream, in which batches run on across epochs.
+
+    Every epoch holds each example once, in an order of its own. The batch follows from the
+    arguments, so that nothing need be kept to go on.
+
+    Args:
+      indices: of the examples, int [N], N at least 1.
+      batch_size: examples in a batch, which may be more than N.
+      step: number of the batch, from 0.
+      seed: not negative.
+      stream: from 0; the orders of several streams of one seed do not depend on each other.
+
+    Returns:
+      Indices of the batch, int32 [batch_size].
+
+    Raises:
+      ValueError: if there are no indices or the batch size is less than 1.
+
+    Example:
+      `endless_batches(np.arange(3), 6, step=0, seed=0)` has every number twice.
+    """
+    count = len(indices)
+    _check_sizes(count, batch_size)
+    epochs, places = np.divmod(step * batch_size + np.arange(batch_size), count)
+    parts = [
+        _kept_order(count, int(epoch), seed, stream)[places[epochs == epoch]]
+        for epoch in np.unique(epochs)
+    ]
+    return np.asarray(indices, np.int32)[np.concatenate(parts)]
+
+
+def endless_order(count: int, epoch: int, seed: int, stream: int = 0) -> np.ndarray:
+    """Returns the order in which an epoch of `endless_batches` goes through `count` examples."""
+    generator = np.random.default_rng((_ENDLESS, stream, epoch, seed))
+    return generator.permutation(np.arange(count, dtype=np.int32))
+
+
+# The next batch needs the same one, and many runs of a sweep take turns.
+_kept_order = functools.lru_cache(maxsize=128)(endless_order)
+
+
+def _check_sizes(count: int, batch_size: int) -> None:
+    if count < 1 or batch_size < 1:
+        raise ValueError(
+            f"Batches need at least one example and one place, but there are {count} examples "
+            f"for batches of {batch_size}."
+        )

@@ -1,51 +1,103 @@
-"""Scores of many runs at once, from their logits."""
+"""What a network's answers to images of one class each are worth."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-import regjax as rj
+from experiments.evaluation.metrics import BUILT_IN, METRICS, Rows, Value
 
-BATCH = 250  # test images that a device looks at together
-
-
-@jax.jit
-def at_levels(logits: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
-    """Scores `[R, L]` of `logits [R, L, N, C]` for the classes `label [N]`."""
-    label = jax.nn.one_hot(label, logits.shape[-1])
-
-    def over_both(metric: Callable[..., jax.Array]) -> jax.Array:
-        return jax.vmap(jax.vmap(lambda each: metric(each, label)))(logits)
-
-    return {
-        "accuracy": over_both(rj.metrics.accuracy),
-        "nll": over_both(rj.metrics.negative_log_likelihood),
-        "ece": over_both(rj.metrics.expected_calibration_error),
-    }
+Measurement = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def of_runs(logits: jax.Array, label: jax.Array, tests: int) -> dict[str, jax.Array]:
-    """Scores of `logits [R, N, C]` for `label [R, N]`; the first `tests` are the test's."""
-    label = jax.nn.one_hot(label, logits.shape[-1])
-    test, held_out = (logits[:, :tests], label[:, :tests]), (logits[:, tests:], label[:, tests:])
-    nothing = logits.shape[1] == tests
-    return {
-        "test_accuracy": jax.vmap(rj.metrics.accuracy)(*test),
-        "validation_accuracy": jnp.full(len(logits), jnp.nan)
-        if nothing
-        else jax.vmap(rj.metrics.accuracy)(*held_out),
-        "test_nll": jax.vmap(rj.metrics.negative_log_likelihood)(*test),
-        "test_ece": jax.vmap(rj.metrics.expected_calibration_error)(*test),
-        "class_accuracy": jax.vmap(_class_accuracy)(*test),
-    }
+def _label(logits: jax.Array, label: jax.Array) -> jax.Array:
+    del logits
+    return jnp.where(jnp.any(label != 0, -1), jnp.argmax(label, -1), -1)
 
 
-def _class_accuracy(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """The accuracy on each class, `[C]`; 0 where the class does not occur."""
-    correct = jnp.argmax(logits, -1) == jnp.argmax(label, -1)
-    return correct.astype(jnp.float32) @ label / jnp.maximum(label.sum(0), 1)
+def _prediction(logits: jax.Array, label: jax.Array) -> jax.Array:
+    del label
+    # argmax names the first NaN: without this a network that diverged would score a tenth.
+    return jnp.where(jnp.any(jnp.isnan(logits), -1), -1, jnp.argmax(logits, -1))
+
+
+def _nll(logits: jax.Array, label: jax.Array) -> jax.Array:
+    log_p = jax.nn.log_softmax(logits)
+    # Zero times -inf would be NaN.
+    return -jnp.sum(label * jnp.where((label == 0) & jnp.isneginf(log_p), 0.0, log_p), -1)
+
+
+# Of logits and labels `[B, C]`.
+MEASUREMENTS: dict[str, Measurement] = {
+    "label": _label,
+    "prediction": _prediction,
+    "nll": _nll,
+    "confidence": lambda logits, label: jnp.max(jax.nn.softmax(logits), -1),
+    "probabilities": lambda logits, label: jax.nn.softmax(logits),
+}
+
+
+def measured(names: Iterable[str], logits: jax.Array, label: jax.Array) -> dict[str, jax.Array]:
+    """What metrics look at of each example, `[B]`, the probabilities `[B, C]`.
+
+    Args:
+      names: of `MEASUREMENTS`.
+      logits: float32 `[B, C]`.
+      label: `[B, C]`, all 0 where the example is to be left out, whose "label" is then -1.
+    """
+    return {name: MEASUREMENTS[name](logits, label) for name in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """An evaluation by registered metrics, of tasks whose labels are `[B, C]`.
+
+    Attributes:
+      classes: C.
+      metrics: their names; by default all that come with this package. "auc" is the one that needs
+        the probabilities `[N, C]` on the host, "confusion" the one whose value has C * C numbers.
+    """
+
+    classes: int
+    metrics: tuple[str, ...] = BUILT_IN
+
+    def __post_init__(self) -> None:
+        """Looks whether the metrics are there and what they need can be measured.
+
+        Raises:
+          ValueError: a metric is unknown, or needs what is not measured.
+        """
+        known = (*MEASUREMENTS, "classes")
+        for name in self.metrics:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {name!r}; known are: {', '.join(METRICS)}.")
+            for need in METRICS[name].needs:
+                if need not in known:
+                    raise ValueError(
+                        f"the metric {name} needs {need!r}, but of a classifier there are: "
+                        f"{', '.join(known)}."
+                    )
+
+    def measure(self, task: Any, state: Any, examples: Any) -> dict[str, jax.Array]:
+        """What the metrics need of each example, and its label, -1 where it has none.
+
+        Args:
+          task: with `batch` and `network`.
+          state: of a trained run.
+          examples: as stored.
+        """
+        batch = task.batch(examples)
+        logits = task.network(state).frozen()(batch.image).logits.astype(jnp.float32)
+        needs = {need for name in self.metrics for need in METRICS[name].needs}
+        names = [name for name in MEASUREMENTS if name in needs | {"label"}]
+        return measured(names, logits, batch.label)
+
+    def scores(self, rows: Rows) -> dict[str, Value]:
+        """Each metric's value over all rows that have a label; None where no row has one."""
+        rows = {**rows, "classes": np.array(self.classes)}
+        return {name: METRICS[name](rows) for name in self.metrics}

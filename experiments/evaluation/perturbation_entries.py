@@ -1,7 +1,9 @@
 """The checks of `config.perturbations`: what trained networks are tested on, expressions by name.
 
 Such as `"white_noise(sigma=(0.1, 0.2, 0.3))"`: one of the kinds of perturbations.py with its
-levels, its options, and `examples=`, so many of the test images, evenly spaced (0: all).
+levels, its options, and `examples=`, so many of the test images, evenly spaced (0: all). Or
+`"dataset(name='svhn_cropped')"`, another data set, whose classes are those of equal names, or what
+`map={"our class": ("their class", ...)}` says.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments import ConfigError, calls
+from experiments import ConfigError, is_number
 from experiments.evaluation.perturbations import CORRUPTIONS, KINDS
 from experiments.evaluation.perturbed import Perturbation
-from experiments.runs.entries import is_number
+from regjax.core.calls import read_named
 
 EXAMPLE = "white_noise(sigma=(0.1, 0.2, 0.3))"
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -30,7 +32,7 @@ def read(text: Any) -> Perturbation:
     """
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is no expression such as {EXAMPLE!r}.")
-    name, given = calls.read(text, "perturbation", EXAMPLE)
+    name, given = read_named(text, "perturbation", EXAMPLE)
     if name not in KINDS:
         raise ValueError(f"unknown perturbation {name!r}; known are: {', '.join(KINDS)}.")
     levels, examples = _levels(name, given), _examples(name, given)
@@ -48,11 +50,12 @@ def check(config: Mapping[str, Any]) -> None:
     """
     known = read_all(config["perturbations"])
     for name, perturbation in known.items():
-        stream = config["data"] == "stream"
-        if stream and (perturbation.examples or perturbation.kind == "stored_corruption"):
+        other = perturbation.reads(perturbation.levels[0]) is not None
+        if config["data"] == "stream" and (perturbation.examples or other):
             raise ConfigError(
                 f"config.perturbations[{name!r}]: with config.data='stream' all test images are "
-                "tested, and no stored ones: leave examples= out, and use corruption()."
+                "tested, and of no other data set: leave examples= out, use corruption() in place "
+                "of stored_corruption(), and dataset() with config.data='memory' only."
             )
     for method, rows in config["published_robustness"].items():
         for name, values in rows.items() if isinstance(rows, Mapping) else [("", rows)]:
@@ -87,6 +90,8 @@ def read_all(texts: Mapping[str, Any]) -> dict[str, Perturbation]:
 
 def _levels(name: str, given: dict[str, Any]) -> tuple[float, ...]:
     level, (low, high) = KINDS[name].level, KINDS[name].range
+    if not level:
+        return (1.0,)
     default = SEVERITIES if level == "severity" else None
     value = given.pop(level, default)
     levels = tuple(value) if isinstance(value, tuple | list) else (value,)
@@ -110,32 +115,53 @@ def _examples(name: str, given: dict[str, Any]) -> int:
 
 def _options(name: str, given: dict[str, Any]) -> dict[str, Any]:
     parameters = list(inspect.signature(KINDS[name].function).parameters.values())[2:]
-    known = {p.name: p.default for p in parameters}
+    known = [p.name for p in parameters]
     unknown = [option for option in given if option not in known]
     if unknown:
-        names = ", ".join([KINDS[name].level, *known, "examples"])
+        names = ", ".join(filter(None, [KINDS[name].level, *known, "examples"]))
         raise ValueError(f"{name} has no {unknown[0]!r}; it takes: {names}.")
-    if "name" in known and given.get("name") not in CORRUPTIONS:
-        raise ValueError(
-            f"{name} needs name=, one of: {', '.join(CORRUPTIONS)}, not {given.get('name')!r}."
-        )
+    if "name" in known:
+        _check_name(name, given.get("name"))
     for option, value in given.items():
-        _check_option(name, option, value)
+        fits, words = OPTIONS.get(option, COUNT)
+        if not fits(value):
+            raise ValueError(f"{name}'s {option} must be {words}, not {value!r}.")
+    if "map" in given:
+        given["map"] = tuple((ours, _several(theirs)) for ours, theirs in given["map"].items())
     return given
 
 
-OPTIONS: dict[str, Callable[[Any], bool]] = {
-    "name": lambda value: isinstance(value, str),
-    "protocol": lambda value: value in ("paper", "pixel"),
-    "norm": lambda value: value in ("linf", "l2"),
-    "std": lambda value: isinstance(value, tuple) and all(is_number(v) and v > 0 for v in value),
+def _check_name(kind: str, value: Any) -> None:
+    fits, words = value in CORRUPTIONS, f"one of: {', '.join(CORRUPTIONS)}"
+    if kind == "dataset":
+        fits, words = isinstance(value, str) and value != "", "a data set, such as 'svhn_cropped'"
+    if not fits:
+        raise ValueError(f"{kind} needs name=, {words}, not {value!r}.")
+
+
+def _several(theirs: Any) -> tuple[Any, ...]:
+    return tuple(theirs) if isinstance(theirs, tuple | list) else (theirs,)
+
+
+def _is_map(value: Any) -> bool:
+    if not isinstance(value, dict) or not value:
+        return False
+    names = [name for theirs in value.values() for name in _several(theirs)]
+    return all(map(_several, value.values())) and all(isinstance(n, str) for n in [*value, *names])
+
+
+# Whether an option's value fits, and what it must be; what is not here is a COUNT.
+OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: isinstance(value, str), "a text"),
+    "protocol": (lambda value: value in ("paper", "pixel"), "'paper' or 'pixel'"),
+    "norm": (lambda value: value in ("linf", "l2"), "'linf' or 'l2'"),
+    "std": (
+        lambda value: isinstance(value, tuple) and all(is_number(v) and v > 0 for v in value),
+        "positive numbers",
+    ),
+    "map": (_is_map, "class names such as {'our class': ('their class', 'their other')}"),
 }
-
-
-def _check_option(name: str, option: str, value: Any) -> None:
-    fits = OPTIONS.get(option, lambda value: type(value) is int and 1 <= value <= 10**6)
-    if not fits(value):
-        example = {"protocol": "'paper' or 'pixel'", "norm": "'linf' or 'l2'"}.get(
-            option, "positive numbers" if option == "std" else "a whole number of at least 1"
-        )
-        raise ValueError(f"{name}'s {option} must be {example}, not {value!r}.")
+COUNT = (
+    lambda value: type(value) is int and 1 <= value <= 10**6,
+    "a whole number of at least 1",
+)

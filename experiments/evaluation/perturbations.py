@@ -1,4 +1,4 @@
-"""The kinds of perturbations that networks are tested against: noise, corruptions, attacks.
+"""The kinds of perturbations: noise, corruptions, attacks, and the images of other data sets.
 
 Each is a function from a network and a batch of pixels to what the network sees at a level. What is
 random is drawn for each test image by its index, the same for every network.
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 import regjax as rj
+from experiments.data.sources import STORED
 
 CORRUPTIONS = (*rj.corruptions.NAMES, *rj.corruptions.EXTRA)
 
@@ -26,7 +27,8 @@ class View(NamedTuple):
 
     Attributes:
       forward: frozen.
-      prepare: pixels in [0, 1] to the network's input, `experiments.data.preprocessing.normalise`.
+      prepare: pixels in [0, 1] to the network's input, `experiments.data.preprocessing.normalise`
+        with a mean and a std, which a call's `std=` replaces.
       dtype: of the network's input.
       key: the root of all draws.
     """
@@ -50,23 +52,27 @@ class Kind(NamedTuple):
 
     Attributes:
       function: `(view, batch, **options) -> At`, for a batch of pixels in [0, 1].
-      level: what its levels are called.
+      level: what its levels are called; "" where there is only one, without a number.
       range: the least and the largest level.
+      reads: `(name, level)` of the data set whose images are looked at; None for the test images.
     """
 
     function: Callable[..., At]
     level: str
     range: tuple[float, float]
+    reads: Callable[[str, float], str] | None
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def kind(level: str, low: float, high: float) -> Callable[[Callable[..., At]], Callable[..., At]]:
-    """Puts a function into `KINDS`, under its name."""
+def kind(
+    level: str, low: float, high: float, reads: Callable[[str, float], str] | None = None
+) -> Callable[[Callable[..., At]], Callable[..., At]]:
+    """Puts a function into `KINDS`, under its name; the arguments are `Kind`'s attributes."""
 
     def register(function: Callable[..., At]) -> Callable[..., At]:
-        KINDS[function.__name__] = Kind(function, level, (low, high))
+        KINDS[function.__name__] = Kind(function, level, (low, high), reads)
         return function
 
     return register
@@ -115,11 +121,28 @@ def corruption(view: View, batch: rj.Batch, *, name: str, std: tuple[float, ...]
     return at
 
 
-@kind("severity", 1, 5)
+def _stored_name(name: str, level: float) -> str:
+    return f"cifar10_corrupted/{STORED.get(name, name)}_{int(level)}"
+
+
+@kind("severity", 1, 5, reads=_stored_name)
 def stored_corruption(view: View, batch: rj.Batch, *, name: str, std: tuple[float, ...] = ()) -> At:
     """As `corruption`, but the batch is of TFDS's "cifar10_corrupted": corrupted already."""
     del name
     return lambda level: _normalising(view, std)(batch.image)
+
+
+@kind("", 1, 1, reads=lambda name, level: name)
+def dataset(
+    view: View,
+    batch: rj.Batch,
+    *,
+    name: str,
+    map: tuple[tuple[str, tuple[str, ...]], ...] = (),
+) -> At:
+    """The images of another data set, as they are; `map` is of labels, see class_names.py."""
+    del name, map
+    return lambda level: view.prepare(batch.image)
 
 
 def _normalising(view: View, std: tuple[float, ...]) -> Callable[[jax.Array], jax.Array]:

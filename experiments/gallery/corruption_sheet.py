@@ -119,7 +119,7 @@ def chosen(dataset: str) -> np.ndarray:
       ConfigError: its images are not in colour.
       ValueError: it is damaged.
     """
-    image = sources.load_test(dataset).image
+    image = sources.load_test(dataset)["image"]
     if image.shape[-1] != 3:
         raise ConfigError(
             f"--dataset={dataset} has images of {image.shape[-1]} channel(s), but corruptions are "

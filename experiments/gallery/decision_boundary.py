@@ -20,8 +20,8 @@ depends on the rule, which was preferred after both had been seen: with the very
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,9 @@ from experiments.data import circles
 from experiments.gallery import boundary_plot, figure_file
 from experiments.gallery.boundary_plot import GRID, Panel
 from experiments.runs import commands
-from experiments.training.step import Data, Task
+from experiments.training.descent import Descent
 from experiments.training.sweep import Sweep, stack
+from experiments.training.task import Examples, Rows, TrainState
 
 TRAIN, SCORED, BATCH, STEPS, WIDTH, RATE = 300, 10_000, 100, 1000, 32, 0.01
 # What points are drawn for, as a part of their seed.
@@ -127,13 +128,30 @@ SCHEMES = (
 )
 
 
-def task(rate: float) -> Task:
+def task(rate: float) -> Descent:
     """What is trained, with that rate of dropout."""
 
     def build(key: jax.Array) -> rj.Forward:
         return regjax.flax.bind(Network(rate, rngs=nnx.Rngs(key)), head="head")
 
-    return Task(build, optax.adam(RATE), lambda points: points, classes=2)
+    point = {
+        "image": jax.ShapeDtypeStruct((2,), jnp.float32),
+        "label": jax.ShapeDtypeStruct((), jnp.int32),
+    }
+    return Descent(build, optax.adam(RATE), lambda points: points, 2, point)
+
+
+class Margins:
+    """How far class 1's logit is above class 0's, see `training.task.Evaluation`."""
+
+    def measure(self, task: Descent, state: TrainState, examples: Examples) -> dict[str, jax.Array]:
+        """The margins `[B]`."""
+        logits = task.network(state)(task.batch(examples).image).logits
+        return {"margin": logits[:, 1] - logits[:, 0]}
+
+    def scores(self, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """None, for they are looked at one by one."""
+        return {}
 
 
 def margins(
@@ -154,17 +172,20 @@ def margins(
     drawn = [circles.draw(TRAIN, use, seed) for seed in seeds]
     image = jnp.concatenate([*(own for own, _ in drawn), points])
     label = jnp.concatenate([*(own for _, own in drawn), np.zeros(len(points), np.int32)])
-    program = Sweep(task(strength if scheme.drops else 0.0), Data(image, label), "vmap")
+    program = Sweep(
+        task(strength if scheme.drops else 0.0), {"image": image, "label": label}, "vmap"
+    )
     losses = stack([rj.parse(scheme.loss(strength))] * len(seeds))
     each = np.asarray(seeds, np.uint32)
     index = np.stack([_batches(seed) + place * TRAIN for place, seed in enumerate(seeds)])
     states = program.init(losses, each)
     states, _, _ = program.advance(
-        states, losses, each, index, np.ones(index.shape, np.float32), STEPS
+        states, losses, each, Rows(index, np.ones(index.shape, np.float32)), STEPS
     )
     looked_at = np.arange(TRAIN * len(seeds), len(image), dtype=np.int32).reshape(-1, 1000)
-    logits = program.predict_all(states, np.stack([looked_at] * len(seeds)))
-    return np.asarray(logits[..., 1] - logits[..., 0])
+    looked_at = np.stack([looked_at] * len(seeds))
+    rows = Rows(looked_at, np.ones(looked_at.shape, np.float32))
+    return np.asarray(program.measure(states, Margins(), rows)["margin"])
 
 
 def _batches(seed: int) -> np.ndarray:

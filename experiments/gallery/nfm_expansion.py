@@ -27,11 +27,13 @@ from matplotlib.figure import Figure
 import regjax as rj
 import regjax.flax
 from experiments import ConfigError
-from experiments.data import circles
+from experiments.data import circles, spec
 from experiments.gallery import figure_file
 from experiments.report.plots import COLOURS, MARKERS
 from experiments.runs import commands
-from experiments.training import step as training
+from experiments.training import steps
+from experiments.training.descent import Descent
+from experiments.training.task import Rows
 from regjax.mixing.expansion import NoisyFeatureMixupTerms, noisy_feature_mixup_expansion, split_at
 
 WIDTH, TRAIN, STEPS, RATE = 3, 300, 500, 0.02
@@ -95,15 +97,17 @@ def trained() -> tuple[rj.Forward, rj.Batch]:
         return regjax.flax.bind(Network(rngs=nnx.Rngs(key)), head="head")
 
     points, label = circles.draw(TRAIN, 0)
-    data = training.Data(jnp.asarray(points), jnp.asarray(label))
-    task = training.Task(build, optax.adam(RATE), lambda points: points, classes=2)
+    data = {"image": jnp.asarray(points), "label": jnp.asarray(label)}
+    point = spec.of_arrays(data, 2, ("0", "1"), "test").example
+    task = Descent(build, optax.adam(RATE), lambda points: points, 2, point)
     loss, seed = jax.tree.map(np.float32, rj.cross_entropy()), jnp.uint32(0)
-    state = training.init_loss(task, (2,), training.init(task, seed), loss)
-    run = jax.jit(functools.partial(training.train_steps, task, data))
+    run = jax.jit(functools.partial(steps.advance, task, data))
     index = np.tile(np.arange(TRAIN, dtype=np.int32), (STEPS, 1))
-    state, _, _ = run(np.int32(STEPS), state, loss, seed, index, np.ones(index.shape, np.float32))
+    rows = Rows(index, np.ones(index.shape, np.float32))
+    state, _, _ = run(np.int32(STEPS), task.init(seed, loss), loss, seed, rows)
     forward = task.forward(state.params, state.model_state)
-    return forward, rj.Batch(data.image[:EXAMPLES], jax.nn.one_hot(data.label[:EXAMPLES], 2))
+    examples = jax.tree.map(lambda x: x[:EXAMPLES], data)
+    return forward, rj.Batch(examples["image"], jax.nn.one_hot(examples["label"], 2))
 
 
 def expected_loss(

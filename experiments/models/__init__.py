@@ -7,8 +7,8 @@ from typing import Any
 
 from flax import nnx
 
-from experiments import calls
 from experiments.models import cifar_resnet, preact_resnet, resnet, thesis
+from regjax.core.calls import read_named
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
     "small_cnn": thesis.SmallCNN,
@@ -53,7 +53,7 @@ def create(
     Example:
       `create("preact_resnet18(width=16)", (32, 32, 3), 10, nnx.Rngs(0))`
     """
-    name, given = calls.read(text, "model", "preact_resnet18(width=16)")
+    name, given = read_named(text, "model", "preact_resnet18(width=16)")
     if name not in MODELS:
         raise ValueError(f"Unknown model {name!r}; known models: {', '.join(MODELS)}.")
     _check(name, given)

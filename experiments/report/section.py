@@ -23,18 +23,18 @@ from experiments.report.cells import cell, minus
 from experiments.report.perturbation_scores import gather
 from experiments.report.published import Paper, published
 from experiments.report.scoring import Scoring
+from experiments.runs import entries
 from experiments.runs.folder import RunFolder
 from experiments.runs.plan import Run
 from experiments.runs.selection import Row, amount, rule
 from experiments.runs.shown import shown
 
-TRAINING = ("dataset", "model", "epochs", "batch_size", "optimizer", "learning_rate")
-
 
 def of(folder: RunFolder) -> dict[str, Any]:
     """Returns what page.html.jinja shows of a folder."""
     config, show = folder.config, scoring.of(folder.config, folder.about)
-    setup = {name: config[name] for name in TRAINING if name in config} | dict(folder.environment)
+    setup = {name: config[name] for name in entries.SHOWN if name in config}
+    setup |= folder.environment
     return {
         "name": folder.name,
         "varied": any(row.strength is not None for row in folder.rows),

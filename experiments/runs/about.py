@@ -1,4 +1,4 @@
-"""about.json: what must be known of a work folder's experiment and data to read it without either."""
+"""about.json: what must be known of a work folder's experiment and data to load its networks."""
 
 from __future__ import annotations
 

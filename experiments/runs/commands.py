@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
 from absl import app, flags
+
+from experiments.training import devices
+from experiments.training.interruption import StoppedError
 
 EXAMPLE = "--config=configs/digits.py"
 # How ml_collections begins what a file that cannot be read has said.
@@ -80,3 +86,50 @@ def _lines(error: BaseException) -> list[str]:
     while isinstance(text, BaseException):  # ml_collections wraps one error in another
         text = text.args[0] if text.args else repr(text)
     return [line.strip() for line in str(text).splitlines() if line.strip()] or [repr(error)]
+
+
+@contextlib.contextmanager
+def ends() -> Iterator[None]:
+    """Long work: however it ends, one sentence says so, and the exit code what it was.
+
+    Bad input ends with code 2. What is a mistake of the program's own keeps its traceback.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:  # ConfigErrors among them
+        stop(error)
+    except StoppedError as stopped:
+        _stopped(stopped)
+    except KeyboardInterrupt:
+        print("Interrupted: the same command goes on where this stopped.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        _failed(error)
+
+
+def _failed(error: Exception) -> NoReturn:
+    reason = (str(error).splitlines() or [""])[0].rstrip(".")
+    if "RESOURCE_EXHAUSTED" in reason:
+        stop(
+            f"The device has too little memory ({reason}): a smaller config.batch_size, a larger "
+            "config.accumulate, or with several runs at once a smaller config.runs_at_once needs "
+            "less."
+        )
+    if not jax.distributed.is_initialized():
+        raise error
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        text = f"Another process has ended ({reason}): start all of them again, and they go on."
+        print(text, file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)  # an orderly end would wait for the other processes, and they for this one
+
+
+def _stopped(stopped: StoppedError) -> NoReturn:
+    if devices.is_first():
+        name = signal.Signals(stopped.number).name if stopped.number else "another process"
+        saved = f"saved at step {stopped.step}" if stopped.step else "nothing was lost"
+        text = f"Stopped by {name}, {saved}: the same command goes on."
+        print(text, file=sys.stderr)
+    sys.exit(130 if stopped.number == signal.SIGINT else 0)

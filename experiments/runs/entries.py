@@ -1,186 +1,247 @@
-"""The checks of a config's entries, each before anything is read or trained."""
+"""All entries of a config: what each means, its default, and what else is known about it.
+
+What follows from this table: `configs.common.base()`, the checks in entry_checks.py, which entries
+a finished run depends on, in which ones processes may differ, what a report needs and shows.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import copy
+import json
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+from experiments.runs.entry_kinds import KINDS, Entry
 
-from experiments import ConfigError
+LINEAR = "linear"
+STREAMED_SIZE = 224
 
-from experiments.training.parallel import KINDS
-from experiments.runs.selection import SELECTIONS
-from experiments.training.sweep import STRATEGIES
-
-TEXTS = (
-    "dataset",
-    "data_dir",
-    "data",
-    "model",
-    "dtype",
-    "optimizer",
-    "schedule",
-    "selection",
-    "strategy",
-    "parallelism",
-    "distributed",
-    "published_source",
+ENTRIES = (
+    # What is trained on.
+    Entry("dataset", "digits", "A TFDS data set.", shared=True, needed=True, shown=True),
+    Entry("data_dir", "", 'Folder of the data sets; "" for TFDS_DATA_DIR.', own=True),
+    Entry(
+        "data",
+        "memory",
+        '"memory" keeps the data set on the device, "stream" reads it from the disk.',
+        known=("memory", "stream"),
+        shared=True,
+    ),
+    Entry(
+        "image_size",
+        0,
+        "Height and width of the images; 0: as they are stored in memory, 224 for streams.",
+        shared=True,
+    ),
+    Entry("workers", 0, "Processes that read a stream.", own=True),
+    Entry("mean", (), "Subtracted from pixels in [0, 1], by channel.", shared=True),
+    Entry("std", (), "What they are divided by then, by channel.", shared=True),
+    Entry("train_sizes", (0,), "Images per class to train on; 0 for all.", needed=True),
+    Entry(
+        "validation_per_class",
+        0,
+        "Training images per class that are held out, to choose strengths by.",
+        shared=True,
+    ),
+    Entry(
+        "mixture",
+        {},
+        "Other data sets by name, each with its share of every batch, such as 0.25.",
+        shared=True,
+    ),
+    Entry(
+        "unlabeled_batch_size",
+        0,
+        "Images without labels that come with each batch; 0 for none.",
+        shared=True,
+    ),
+    Entry(
+        "unlabeled_includes_labeled",
+        False,
+        "Whether the labelled images are among those without labels too.",
+        shared=True,
+    ),
+    # The network.
+    Entry(
+        "model",
+        "small_cnn",
+        'A network of experiments/models, with arguments or without: "preact_resnet18(width=16)".',
+        shared=True,
+        needed=True,
+        shown=True,
+    ),
+    Entry(
+        "dtype",
+        "float32",
+        "What the network computes in.",
+        known=("float32", "bfloat16"),
+        shared=True,
+    ),
+    # The training.
+    Entry("seeds", 1, "Runs of each method, size and strength.", least=1, needed=True),
+    Entry("epochs", 30, "Passes over the images.", least=1, shared=True, shown=True),
+    Entry("batch_size", 128, "Images a step.", least=1, shared=True, shown=True),
+    Entry(
+        "accumulate",
+        1,
+        "Equal parts of a batch whose gradients are taken one after the other, to save memory.",
+        least=1,
+        shared=True,
+    ),
+    Entry(
+        "optimizer",
+        "adam",
+        "optax transformations, as experiments/training/optimizers.py reads them.",
+        shared=True,
+        shown=True,
+    ),
+    Entry("learning_rate", 0.001, "The largest one.", shared=True, shown=True),
+    Entry(
+        "schedule",
+        "constant",
+        "How the learning rate changes, as experiments/training/optimizers.py reads it.",
+        shared=True,
+    ),
+    Entry("clip_norm", 0.0, "The largest norm of a gradient; 0 for any.", shared=True),
+    Entry(
+        "average",
+        0.0,
+        "Decay of the average of the parameters that is evaluated; 0 for the last ones.",
+        shared=True,
+    ),
+    Entry(
+        "growing",
+        {},
+        'How numbers of the losses grow from 0 to what they are: {"isda": {"strength": "linear"}}.',
+        kind="curves",
+        shared=True,
+    ),
+    # How strengths are chosen, and what is measured.
+    Entry(
+        "selection",
+        "validation",
+        "The images that a strength is chosen by.",
+        known=("validation", "test"),
+        needed=True,
+    ),
+    Entry("metrics", (), "Metrics to compute, by name; () for the task's usual ones."),
+    Entry("columns", (), "Metrics that are columns of the table, beside the main score."),
+    # The record.
+    Entry("evaluate_epochs", 0.0, "Epochs between evaluations; 0: only at the end."),
+    Entry("checkpoint_steps", 1000, "Steps between checkpoints; 0: only at evaluations."),
+    Entry("keep_checkpoints", 2, "How many of the last ones are kept.", least=1),
+    # The devices.
+    Entry(
+        "runs_at_once",
+        16,
+        "Runs that are trained together, each on one device; 1 spreads a run over all devices.",
+        least=1,
+    ),
+    Entry(
+        "strategy",
+        "",
+        'How runs are trained together; "" for the platform\'s default.',
+        known=("", "vmap", "map", "sharded"),
+    ),
+    Entry(
+        "parallelism",
+        "",
+        'How one run is spread over all devices; "" for the way that fits.',
+        known=("", "jit", "shard_map", "pmap"),
+    ),
+    Entry("fsdp", 1, "Devices that one run's parameters are split over.", least=1),
+    Entry(
+        "distributed",
+        "",
+        '"auto" or "HOST:PORT,INDEX,COUNT" where several processes take part.',
+        own=True,
+    ),
+    # What is compared.
+    Entry("losses", {}, "The methods, each a loss expression by name.", needed=True),
+    Entry(
+        "strengths",
+        {},
+        "By method the numbers that stand for {strength} in its loss, such as (0.1, 1.0).",
+        needed=True,
+    ),
+    Entry(
+        "perturbations",
+        {},
+        "What trained networks are tested against, by name an expression of "
+        "experiments/evaluation/perturbations.py.",
+    ),
+    # The published numbers to stand beside.
+    Entry(
+        "published",
+        {},
+        "By method and training size mean accuracy and standard deviation (or None), in percent.",
+    ),
+    Entry(
+        "published_robustness",
+        {},
+        "By method and perturbation the accuracy in percent at each level, or None.",
+    ),
+    Entry("published_source", "", "Where they were published."),
+    Entry("published_seeds", 0, "Over how many seeds."),
+    Entry("published_for", (), "The data set and the network that they are of."),
 )
-SERIES = ("train_sizes", "mean", "std", "growing", "published_for")
-SECTIONS = ("losses", "strengths", "perturbations", "published", "published_robustness")
-
-# The least values of numbers; those that are not FRACTIONAL are whole.
-LEAST = {
-    "seeds": 1,
-    "epochs": 1,
-    "batch_size": 1,
-    "runs_at_once": 1,
-    "accumulate": 1,
-    "keep_checkpoints": 1,
-    "fsdp": 1,
-    "image_size": 1,
-    "validation_per_class": 0,
-    "checkpoint_steps": 0,
-    "evaluate_epochs": 0,
-    "workers": 0,
-    "clip_norm": 0,
-    "average": 0,
-    "learning_rate": 0,
-    "published_seeds": 0,
-}
-LARGEST, MOST = float(np.finfo(np.float32).max), 2**31 - 1
-FRACTIONAL = ("learning_rate", "clip_norm", "average", "evaluate_epochs")
-KNOWN = {
-    "data": ("memory", "stream"),
-    "dtype": ("float32", "bfloat16"),
-    "selection": tuple(SELECTIONS),
-    "strategy": ("", *STRATEGIES),
-    "parallelism": ("", *KINDS),
-}
+SHARED = tuple(entry.name for entry in ENTRIES if entry.shared)
+OWN = tuple(entry.name for entry in ENTRIES if entry.own)
+SHOWN = tuple(entry.name for entry in ENTRIES if entry.shown)
+NEEDED = tuple(entry for entry in ENTRIES if entry.needed)
 
 
-def check(config: Mapping[str, Any]) -> None:
-    """Looks at all entries but the losses and their strengths.
+def defaults() -> dict[str, Any]:
+    """A config of the defaults, in the order of the table."""
+    return {entry.name: copy.copy(entry.default) for entry in ENTRIES}
 
-    Raises:
-      ConfigError: one is missing, of another type, out of range, or does not fit the others.
+
+def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a work folder, with the defaults of entries that came after it."""
+    # Until there were mixtures, no image in memory was resized, whatever this entry said.
+    older = "mixture" not in stored and stored.get("data", "memory") == "memory"
+    return {**defaults(), **stored, **({"image_size": 0} if older else {})}
+
+
+def shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a finished run depends on, in one form: as JSON has it, of older versions or not."""
+    whole = complete(config)
+    values = {name: whole[name] for name in SHARED}
+    values["image_size"] = image_size(whole)
+    if isinstance(whole["growing"], KINDS["curves"][0]):
+        values["growing"] = growing(whole["growing"])
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def changed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """The names of entries in which a work folder's config is of other runs than this one."""
+    before, now = shared(stored), shared(config)
+    return [name for name in SHARED if before[name] != now[name]]
+
+
+def image_size(config: Mapping[str, Any]) -> int:
+    """The height and width that images are brought to; 0 leaves them as they are stored."""
+    size: int = config["image_size"]
+    return size or (STREAMED_SIZE if config["data"] == "stream" else 0)
+
+
+def growing(given: Mapping[str, Any] | tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """The curves of growing numbers by name.
+
+    Args:
+      given: curves in a section of each stage or by dotted names; or names alone, of numbers that
+        grow linearly.
+
+    Example:
+      `growing({"isda": {"strength": "linear"}})` is `{"isda.strength": "linear"}`.
     """
-    _check_types(config)
-    for name, least in LEAST.items():
-        value, most = config[name], LARGEST if name in FRACTIONAL else MOST
-        if not least <= value <= most:
-            bound = f"at most {most:,}" if value > most else f"at least {least}"
-            bound = "finite" if value == math.inf else bound
-            raise ConfigError(f"config.{name} must be {bound}, but it is {value!r:.20}.")
-    for name, known in KNOWN.items():
-        if config[name] not in known:
-            raise ConfigError(
-                f"config.{name} is {config[name]!r}, but it can be {' or '.join(map(repr, known))}."
-            )
-    _check_data(config)
-    _check_training(config)
-    if config["data"] == "stream":
-        _check_stream(config)
-    _check_published(config["published"])
-
-
-def _check_types(config: Mapping[str, Any]) -> None:
-    whole = tuple(name for name in LEAST if name not in FRACTIONAL)
-    kinds: list[tuple[tuple[str, ...], Any, str]] = [
-        (TEXTS, str, "a text"),
-        (whole, int, "a whole number"),
-        (FRACTIONAL, int | float, "a number"),
-        (SERIES, tuple | list, "a tuple"),
-        (SECTIONS, Mapping, "a ConfigDict"),
-    ]
-    for names, kind, words in kinds:
-        for name in names:
-            if name not in config:
-                raise ConfigError(
-                    f"config.{name} is missing: begin with base() of configs/common.py, which has "
-                    "every entry."
-                )
-            if not isinstance(config[name], kind) or isinstance(config[name], bool):
-                raise ConfigError(f"config.{name} must be {words}, but it is {config[name]!r}.")
-
-
-def _check_data(config: Mapping[str, Any]) -> None:
-    sizes = config["train_sizes"]
-    if not config["losses"] or not sizes:
-        raise ConfigError("config.losses and config.train_sizes must each name at least one.")
-    if not all(type(size) is int and 0 <= size <= MOST for size in sizes):
-        raise ConfigError(
-            "config.train_sizes must be whole numbers of at least 1 image per class, or 0 for all "
-            f"of them: {tuple(sizes)}."
-        )
-    check_distinct("train_sizes", sizes)
-    for name, least in (("mean", -math.inf), ("std", 0)):
-        if not all(is_number(value) and least < value for value in config[name]):
-            raise ConfigError(
-                f"config.{name} must be {'positive' if name == 'std' else 'finite'} numbers, one "
-                f"for all channels or one for each, but it is {tuple(config[name])}."
-            )
-    if config["selection"] == "validation" and config["validation_per_class"] < 1:
-        raise ConfigError(
-            "config.selection='validation' needs config.validation_per_class of at least 1."
-        )
-
-
-def _check_training(config: Mapping[str, Any]) -> None:
-    if not config["learning_rate"] > 0:
-        raise ConfigError(
-            f"config.learning_rate must be positive, but it is {config['learning_rate']}."
-        )
-    if not config["average"] < 1:
-        raise ConfigError(
-            "config.average is the decay of the parameters' moving average and must be below 1, "
-            f"such as 0.999, but it is {config['average']}."
-        )
-    if config["batch_size"] % config["accumulate"]:
-        raise ConfigError(
-            f"config.accumulate={config['accumulate']} must divide config.batch_size="
-            f"{config['batch_size']}: the batch is split into that many equal parts."
-        )
-    for name, value in (("fsdp", 1), ("parallelism", "")):
-        if config["runs_at_once"] > 1 and config[name] != value:
-            raise ConfigError(
-                f"config.{name}={config[name]!r} is for one run that is spread over all devices: "
-                f"it needs config.runs_at_once=1, not {config['runs_at_once']}."
-            )
-
-
-def _check_stream(config: Mapping[str, Any]) -> None:
-    needed = {"train_sizes": (0,), "validation_per_class": 0, "runs_at_once": 1}
-    for name, value in needed.items():
-        given = tuple(config[name]) if name == "train_sizes" else config[name]
-        if given != value:
-            raise ConfigError(
-                f"config.data='stream' trains on all images, one run at a time: config.{name} must "
-                f"be {value!r}, but it is {given!r}."
-            )
-
-
-def _check_published(published: Mapping[str, Any]) -> None:
-    for method, sizes in published.items():
-        for size, value in sizes.items() if isinstance(sizes, Mapping) else [("", sizes)]:
-            pair = isinstance(value, tuple | list) and len(value) == 2
-            mean, std = value if pair else (None, None)
-            if not (str(size).isdecimal() and is_number(mean) and (std is None or is_number(std))):
-                raise ConfigError(
-                    f"config.published.{method} must be (mean, standard deviation or None) by "
-                    f"training size, such as {{'5': (81.2, 0.4)}}, but it is {sizes!r}."
-                )
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a finite int or float."""
-    is_bool = isinstance(value, bool)
-    return isinstance(value, int | float) and not is_bool and abs(value) <= LARGEST
-
-
-def check_distinct(name: str, values: Sequence[float]) -> None:
-    """Raises ConfigError for a number that stands twice: it would count runs that are not there."""
-    if len(set(values)) < len(values):
-        raise ConfigError(f"config.{name} names a number twice: {tuple(values)}.")
+    if isinstance(given, tuple | list):
+        return {str(name): LINEAR for name in given}
+    curves: dict[str, Any] = {}
+    for name, curve in given.items():
+        if hasattr(curve, "items"):  # a ConfigDict is no Mapping
+            curves |= {f"{name}.{each}": inner for each, inner in growing(curve).items()}
+        else:
+            curves[str(name)] = curve
+    return curves

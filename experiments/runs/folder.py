@@ -13,20 +13,10 @@ import regjax as rj
 from experiments import ConfigError
 from experiments.runs import about, lines
 from experiments.runs.about import About
+from experiments.runs.entries import NEEDED
 from experiments.runs.plan import PLACEHOLDER, Run
 from experiments.runs.records import is_finished, is_report, is_tested, run_of
 from experiments.runs.selection import SELECTIONS, Record, Row, is_diverged, select, summarize
-
-# What a report cannot do without: folders of older versions lack other entries.
-ENTRIES = {
-    "dataset": str,
-    "model": str,
-    "losses": dict,
-    "strengths": dict,
-    "train_sizes": list,
-    "seeds": int,
-    "selection": str,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +107,7 @@ def _config(folder: Path) -> dict[str, Any]:
         missing = "holds no config.json" if folder.is_dir() else "is no folder"
         raise ConfigError(f"{folder} {missing}: name the --workdir of a comparison.")
     config = lines.read_object(path)
-    wrong = [name for name, kind in ENTRIES.items() if not isinstance(config.get(name), kind)]
+    wrong = [entry.name for entry in NEEDED if not entry.fits(config.get(entry.name))]
     if not wrong and not all(isinstance(size, int) for size in config["train_sizes"]):
         wrong = ["train_sizes"]
     if not wrong and config["selection"] not in SELECTIONS:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ConfigError
+from experiments.runs import entries
 from experiments.runs.lines import Lines, read_object
-from experiments.runs.plan import SHARED, Run
+from experiments.runs.plan import Run
 from experiments.runs.records import is_finished, is_tested, run_of
 
 
@@ -92,12 +93,12 @@ class Journal:
     def _check_config(self, path: Path, config: dict[str, Any]) -> None:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
         if (self.folder / "runs.jsonl").exists() or (self.folder / "training").exists():
-            stored = _stored(path)
-            changed = [name for name in SHARED if stored.get(name) != config[name]]
+            stored = entries.complete(_stored(path))
+            changed = entries.changed(stored, config)
             if changed:
                 raise ConfigError(
                     f"{path.parent} holds runs of another config ("
-                    + ", ".join(f"{n}: {stored.get(n)!r}, now {config[n]!r}" for n in changed)
+                    + ", ".join(f"{n}: {stored[n]!r}, now {config[n]!r}" for n in changed)
                     + "): choose another --workdir, or the config as it was."
                 )
         if not self._writes:

@@ -8,12 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+import numpy as np
 
 import regjax as rj
-from experiments.training import checkpoints
-from experiments.runs import folder as run_folder
-from experiments.runs.problem import Problem
+from experiments.runs import about, entries, experiment, folder
+from experiments.training import checkpoint_reading
 
 
 def load(
@@ -23,8 +22,9 @@ def load(
     train_size: int | None = None,
     strength: float | None = None,
     seed: int = 0,
+    part: str = "",
 ) -> rj.Forward:
-    """A trained network out of a comparison's work folder.
+    """A trained network out of a comparison's work folder, without its data set.
 
     Args:
       workdir: the folder.
@@ -32,11 +32,12 @@ def load(
       train_size: of the run; None where there is only one.
       strength: of the run; None where there is only one, or none.
       seed: of the run.
+      part: of the networks, where a run trains several.
 
     Returns:
       The network with its trained parameters (their moving average, where the config has one) and
       BatchNorm's running averages: `load(...)(image).logits`, for normalised images. A finished
-      run's last checkpoint, in float32; the config's data set must be there.
+      run's last checkpoint, in float32.
 
     Raises:
       ValueError: there is no such run, or several; says which there are.
@@ -44,33 +45,43 @@ def load(
     Example:
       `network = load("runs/digits", "db", train_size=20, strength=0.1)`
     """
-    folder = run_folder.read(workdir)
+    found = folder.read(workdir)
     asked = {"method": method, "train_size": train_size, "strength": strength, "seed": seed}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    found = [r for r in folder.records if all(r[name] == asked[name] for name in asked)]
-    if len(found) != 1:
-        names = ("method", "train_size", "strength", "seed")
-        finished = "; ".join(", ".join(f"{n} {r[n]}" for n in names) for r in folder.records)
+    record = _record(found, {name: value for name, value in asked.items() if value is not None})
+    known = about.read(Path(workdir))
+    if known.spec is None:
         raise ValueError(
-            f"{workdir} holds {len(found)} finished runs with {asked}, but one is needed; finished "
-            f"are: {finished or 'none'}."
+            f"{workdir} does not say what images it was trained on ({about.FILE}): the same "
+            "command that trained it writes that, without training again."
         )
-    (record,) = found
-    if record.get("diverged") or "group" not in record:
-        why = "it diverged" if record.get("diverged") else "it is of an older version"
-        raise ValueError(f"{workdir} holds no trained network of {asked}: {why}.")
-    # Wherever it was trained, here it is whole.
-    config = ConfigDict(dict(folder.config) | {"runs_at_once": 1, "fsdp": 1, "parallelism": ""})
-    stored = checkpoints.arrays(
+    stored = checkpoint_reading.read_arrays(
         Path(workdir, "training", record["group"], "checkpoints"), record["steps"]
     )
-    task, state = Problem(config).shapes(record["train_size"])
+    kind = experiment.find(known.experiment)
+    # Only the length of the training depends on it, and that is over.
+    task = kind.task(entries.complete(found.config), known.spec, 1.0)
+    state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:
         array = stored[jax.tree_util.keystr(path)]
         # Of runs that were trained together, this one's.
         return jnp.asarray(array if array.shape == like.shape else array[record["place"]])
 
-    state = jax.tree.map_with_path(value, state)
-    params = state.params if state.average is None else state.average
-    return task.network.replace(params=params, state=state.model_state).frozen()
+    return task.network(jax.tree.map_with_path(value, state), part)
+
+
+def _record(found: folder.RunFolder, asked: dict[str, Any]) -> Any:
+    """The one finished run that is asked for."""
+    mine = [r for r in found.records if all(r[name] == asked[name] for name in asked)]
+    if len(mine) != 1:
+        names = ("method", "train_size", "strength", "seed")
+        finished = "; ".join(", ".join(f"{n} {r[n]}" for n in names) for r in found.records)
+        raise ValueError(
+            f"{found.name} holds {len(mine)} finished runs with {asked}, but one is needed; "
+            f"finished are: {finished or 'none'}."
+        )
+    (record,) = mine
+    if record.get("diverged") or "group" not in record:
+        why = "it diverged" if record.get("diverged") else "it is of an older version"
+        raise ValueError(f"{found.name} holds no trained network of {asked}: {why}.")
+    return record

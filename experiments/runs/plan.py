@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 import regjax as rj
+from experiments import LARGEST, ConfigError, is_number
 from experiments.evaluation import perturbation_entries
-from experiments.training import sweep
-from experiments import ConfigError
-from experiments.runs.entries import LARGEST, check, check_distinct, is_number
+from experiments.runs.entries import growing
+from experiments.runs.entry_checks import check, check_distinct
 
-# What a finished run depends on besides its own fields. Losses, strengths, sizes and seeds may
-# grow from one start of a comparison to the next.
-SHARED = (
-    "dataset",
-    "data",
-    "image_size",
-    "mean",
-    "std",
-    "model",
-    "dtype",
-    "epochs",
-    "batch_size",
-    "accumulate",
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "clip_norm",
-    "average",
-    "growing",
-    "validation_per_class",
-)
+Parse = Callable[[str], Any]
 PLACEHOLDER = "{strength}"
 # A list of more runs than anybody trains would take all memory.
 MOST_RUNS = 1_000_000
@@ -54,8 +32,12 @@ class Run:
 FIELDS = tuple(field.name for field in dataclasses.fields(Run))
 
 
-def plan(config: Mapping[str, Any]) -> list[Run]:
+def plan(config: Mapping[str, Any], parse: Parse = rj.parse) -> list[Run]:
     """All runs of a config, methods first, then sizes, strengths and seeds.
+
+    Args:
+      config: with all entries.
+      parse: from an entry of `config.losses` to the objective.
 
     Raises:
       ConfigError: an entry is missing, out of range or repeated, a method's loss and strengths do
@@ -66,12 +48,12 @@ def plan(config: Mapping[str, Any]) -> list[Run]:
     unknown = sorted(set(config["strengths"]) - set(config["losses"]))
     if unknown:
         raise ConfigError(f"config.strengths has {unknown}, which config.losses has not.")
-    losses = {method: list(_losses(config, method)) for method in config["losses"]}
+    losses = {method: list(_losses(config, method, parse)) for method in config["losses"]}
     count = sum(map(len, losses.values())) * len(config["train_sizes"]) * config["seeds"]
     if count > MOST_RUNS:
         raise ConfigError(f"The config has {count} runs, which are more than {MOST_RUNS}.")
     every = [loss for each in losses.values() for _, loss in each]
-    for name in config["growing"]:
+    for name in growing(config["growing"]):
         _check_growing(name, every)
     return [
         Run(method, repr(loss), size, strength, seed)
@@ -82,7 +64,9 @@ def plan(config: Mapping[str, Any]) -> list[Run]:
     ]
 
 
-def _losses(config: Mapping[str, Any], method: str) -> Iterator[tuple[float | None, rj.Loss]]:
+def _losses(
+    config: Mapping[str, Any], method: str, parse: Parse
+) -> Iterator[tuple[float | None, Any]]:
     template = config["losses"][method]
     if not isinstance(template, str):
         raise ConfigError(
@@ -90,7 +74,7 @@ def _losses(config: Mapping[str, Any], method: str) -> Iterator[tuple[float | No
             f"{template!r}."
         )
     for strength in _strengths(config, method, template):
-        yield strength, _loss(method, template.replace(PLACEHOLDER, repr(strength)))
+        yield strength, _loss(method, template.replace(PLACEHOLDER, repr(strength)), parse)
 
 
 def _strengths(config: Mapping[str, Any], method: str, template: str) -> tuple[float | None, ...]:
@@ -121,38 +105,33 @@ def _strengths(config: Mapping[str, Any], method: str, template: str) -> tuple[f
     return strengths
 
 
-def _loss(method: str, text: str) -> rj.Loss:
+def _loss(method: str, text: str, parse: Parse) -> Any:
     try:
-        loss = rj.parse(text)
+        loss = parse(text)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.losses.{method}: {error}") from None
-    for name, stage in loss.named():
-        for argument, value in stage.arguments.items():
-            # None of the library's numbers means anything below 0.
-            if isinstance(value, float) and not 0 <= value <= LARGEST:
-                raise ConfigError(
-                    f"config.losses.{method}: {name}'s {argument} must not be "
-                    f"{'negative' if value < 0 else 'beyond float32'}, but it is {value}."
-                )
+    for name, argument, value in _arguments(loss):
+        # None of the library's numbers means anything below 0.
+        if isinstance(value, float) and not 0 <= value <= LARGEST:
+            raise ConfigError(
+                f"config.losses.{method}: {name}'s {argument} must not be "
+                f"{'negative' if value < 0 else 'beyond float32'}, but it is {value}."
+            )
     return loss
 
 
-def _check_growing(name: Any, losses: Sequence[rj.Loss]) -> None:
-    values = [
-        value
-        for loss in losses
-        for stage, each in loss.named()
-        for argument, value in each.arguments.items()
-        if f"{stage}.{argument}" == name
-    ]
+def _arguments(loss: Any) -> Iterator[tuple[str, str, Any]]:
+    """Stage, name and value of every argument of a loss; other objectives check their own."""
+    for name, stage in loss.named() if isinstance(loss, rj.Loss) else ():
+        for argument, value in stage.arguments.items():
+            yield name, argument, value
+
+
+def _check_growing(name: str, losses: Sequence[Any]) -> None:
+    each = [argument for loss in losses for argument in _arguments(loss)]
+    values = [value for stage, argument, value in each if f"{stage}.{argument}" == name]
     if not values or not all(isinstance(value, float) for value in values):
         raise ConfigError(
             f"config.growing names {name!r}, but can only name numbers that the losses are given, "
             "as 'stage.argument', such as 'isda.strength'."
         )
-
-
-def stacked(runs: Sequence[Run]) -> tuple[rj.Loss, np.ndarray]:
-    """The losses and the seeds of runs, `[R]`."""
-    losses = sweep.stack([rj.parse(run.loss) for run in runs])
-    return losses, np.asarray([run.seed for run in runs], np.uint32)

@@ -6,14 +6,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.training import devices
-from experiments.runs.plan import Run
+import numpy as np
+
 from experiments import ConfigError
-from experiments.training.interruption import Interruption, StoppedError
+from experiments.data import sources
+from experiments.evaluation.perturbed import Perturbation, joined
+from experiments.runs import groups
 from experiments.runs.journal import Journal, run_of
-from experiments.training.loop import Training
+from experiments.runs.plan import Run
 from experiments.runs.problem import Problem
-from experiments.evaluation.perturbed import Perturbation
+from experiments.training import devices
+from experiments.training.feeds import Feed
+from experiments.training.interruption import Interruption, StoppedError
+from experiments.training.loop import Training
 
 
 def missing(
@@ -43,7 +48,7 @@ def missing(
     return groups
 
 
-def score(
+def test(
     problem: Problem,
     journal: Journal,
     name: str,
@@ -67,16 +72,17 @@ def score(
     """
     records = {r["place"]: r for r in journal.runs.records if r.get("group") == name}
     runs = [run_of(records[place]) for place in sorted(records)]
-    group, folder = problem.group(runs), journal.folder / "training" / name
+    group, folder = groups.group(problem, runs), journal.folder / "training" / name
+    settings = groups.settings(problem, profile=False)
     try:
-        states = Training(group, folder, problem.settings(False), interruption, bar).trained()
+        states = Training(group, folder, settings, interruption, bar).trained()
         for perturbation in perturbations:
             bar.set_description(f"{group.name}: {perturbation.about}", refresh=False)
-            found = group.feed.perturbed(states, perturbation)
+            found = _scores(problem, group.feed, states, perturbation)
             about = {"text": perturbation.text, "levels": list(perturbation.levels)}
             journal.robustness.append(
                 [
-                    dataclasses.asdict(run) | about | {n: v[i].tolist() for n, v in found.items()}
+                    dataclasses.asdict(run) | about | found[i]
                     for i, run in enumerate(runs)
                     if not records[i].get("diverged")
                 ]
@@ -86,3 +92,31 @@ def score(
                 raise StoppedError(interruption.received, 0)
     finally:
         group.feed.close()
+
+
+def _scores(
+    problem: Problem, feed: Feed, states: Any, perturbation: Perturbation
+) -> list[dict[str, Any]]:
+    """Of every run the scores at all levels."""
+    measured = [
+        feed.measure(
+            states, part, examples=perturbation.examples, stored=_read(problem, perturbation, name)
+        )
+        for name, part in perturbation.parts()
+    ]
+    return [
+        joined([perturbation.scores({n: x[run] for n, x in part.items()}) for part in measured])
+        for run in range(len(measured[0]["label"]))
+    ]
+
+
+def _read(problem: Problem, perturbation: Perturbation, name: str | None) -> Any:
+    """The examples of a data set that is tested on; None for the experiment's own."""
+    if name is None:
+        return None
+    folder, size = problem.config["data_dir"] or None, problem.spec.shape[0]
+    split = sources.load_test(name, folder, image_size=size)
+    theirs = sources.describe_test(name, folder).class_names
+    label = perturbation.labels(split["label"], theirs, problem.spec.class_names)
+    kept = label >= 0
+    return {"image": split["image"][kept], "label": label[kept].astype(np.int32)}

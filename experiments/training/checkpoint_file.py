@@ -1,21 +1,26 @@
-"""Named arrays in one file, each with a checksum, so that no damage goes unnoticed.
+"""The format of a checkpoint: named arrays in a safetensors file, where no damage goes unnoticed.
 
-The first line is the CRC-32 of the header and the header, in JSON: what the caller says about the
-arrays, and of each piece `[name, start, shape, dtype, CRC-32]`. Then follow their bytes. An array
-that is spread over devices is stored as pieces, which are put together again when it is read.
+`safetensors.numpy.load_file` reads the arrays anywhere. The file's metadata has what the caller
+says about them, a checksum (CRC-32) of each array, and one of the metadata. An array that is spread
+over devices is stored in pieces, which are put together again when it is read.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+SYSTEM_ERROR = re.compile(r"os error (\d+)")
 
 
 class DamagedError(ValueError):
@@ -23,11 +28,22 @@ class DamagedError(ValueError):
 
 
 class Piece(NamedTuple):
-    """A part of the array `name`; `start [ndim]` is where in it the part begins."""
+    """A part of the array `name`.
+
+    Attributes:
+      name: the array's.
+      start: `[ndim]`, where in the array the part begins; None for a whole array.
+      value: the part.
+    """
 
     name: str
-    start: tuple[int, ...]
+    start: tuple[int, ...] | None
     value: Any
+
+    @property
+    def key(self) -> str:
+        """What it is called in the file: whole arrays by their name, parts also by their start."""
+        return self.name if self.start is None else f"{self.name}@{','.join(map(str, self.start))}"
 
 
 def local(leaves: Mapping[str, Any]) -> list[Piece]:
@@ -44,7 +60,7 @@ def local(leaves: Mapping[str, Any]) -> list[Piece]:
 def _pieces(name: str, leaf: jax.Array) -> Iterable[Piece]:
     if leaf.is_fully_replicated:
         mine = jax.process_index() == 0
-        return [Piece(name, (0,) * leaf.ndim, leaf.addressable_data(0))] if mine else []
+        return [Piece(name, None, leaf.addressable_data(0))] if mine else []
     return [
         Piece(name, tuple(part.start or 0 for part in shard.index), shard.data)
         for shard in leaf.addressable_shards
@@ -53,66 +69,68 @@ def _pieces(name: str, leaf: jax.Array) -> Iterable[Piece]:
 
 
 def write(path: Path, about: Mapping[str, Any], pieces: Iterable[Piece]) -> None:
-    """Writes the pieces, and `about` (JSON) beside them."""
-    data = [_bytes(piece.value) for piece in pieces]
-    entries = [
-        (name, start, value.shape, value.dtype.name, zlib.crc32(bytes_))
-        for (name, start, value), bytes_ in zip(pieces, data, strict=True)
-    ]
-    header = json.dumps({"about": about, "pieces": entries}).encode()
-    with path.open("wb") as file:
-        file.write(b"%08x %b\n" % (zlib.crc32(header), header))
-        for bytes_ in data:
-            file.write(bytes_)
+    """Writes the pieces, and `about` (JSON) beside them; OSError if that cannot be done."""
+    values = {piece.key: piece for piece in pieces}
+    entries = {key: (p.name, p.start, *_signs(p.value)) for key, p in values.items()}
+    text = json.dumps({"about": about, "pieces": entries})
+    metadata = {"regjax": text, "crc32": str(zlib.crc32(text.encode()))}
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()  # a file that takes another one's place waits for the disk
+    try:
+        save_file({key: piece.value for key, piece in values.items()}, path, metadata)
+        path.chmod(mode)  # the package lets nobody but the owner read what it writes
+    except SafetensorError as error:  # it has no number, by which callers tell a full disk
+        number = SYSTEM_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
 
 
-def _bytes(value: np.ndarray) -> memoryview:
-    return value.reshape(-1).view(np.uint8).data
+def _signs(value: np.ndarray) -> tuple[str, list[int], int]:
+    """By which an array is recognised: dtype, shape and checksum of the bytes."""
+    return value.dtype.name, list(value.shape), zlib.crc32(value.reshape(-1).view(np.uint8).data)
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """What was written about the arrays; DamagedError where that cannot be relied upon."""
-    with _opened(path) as file:
-        return _header(path, file)["about"]
+    return _read(path, arrays=False)[0]["about"]
 
 
 def read(path: Path) -> list[Piece]:
     """The pieces; DamagedError where one of them is not what was written."""
-    with _opened(path) as file:
-        entries = _header(path, file)["pieces"]
-        return [_read_piece(path, file, *entry) for entry in entries]
+    stored, values = _read(path, arrays=True)
+    entries = stored["pieces"]
+    if entries.keys() != values.keys():
+        raise _damaged(path)
+    return [_checked(path, values[key], *entry) for key, entry in entries.items()]
 
 
-def _opened(path: Path) -> BinaryIO:
+def _read(path: Path, *, arrays: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
-        return path.open("rb")
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            values = file.get_tensors() if arrays else {}
     except FileNotFoundError:
         raise DamagedError(f"{path.name} is missing") from None
+    except SafetensorError:
+        raise _damaged(path) from None
+    text = metadata.get("regjax", "")
+    if metadata.get("crc32") != str(zlib.crc32(text.encode())):
+        raise _damaged(path)
+    return json.loads(text), values
 
 
-def _header(path: Path, file: BinaryIO) -> dict[str, Any]:
-    checksum, _, header = file.readline().rstrip(b"\n").partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(header):
-        raise DamagedError(f"the head of {path.name} is not what was written")
-    return json.loads(header)
-
-
-def _read_piece(
-    path: Path,
-    file: BinaryIO,
-    name: str,
-    start: list[int],
-    shape: list[int],
-    dtype: str,
-    checksum: int,
+def _checked(
+    path: Path, value: np.ndarray, name: str, start: list[int] | None, *signs: Any
 ) -> Piece:
-    value = np.empty(shape, jnp.dtype(dtype))
-    bytes_ = _bytes(value)
-    if file.readinto(bytes_) < bytes_.nbytes:  # type: ignore[attr-defined]
-        raise DamagedError(f"{path.name} is cut short")
-    if zlib.crc32(bytes_) != checksum:
-        raise DamagedError(f"{path.name} is not what was written")
-    return Piece(name, tuple(start), value)
+    if _signs(value) != signs:
+        raise _damaged(path)
+    return Piece(name, None if start is None else tuple(start), value)
+
+
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(f"{path.name} is not what was written")
 
 
 def whole(pieces: Iterable[Piece], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -120,7 +138,7 @@ def whole(pieces: Iterable[Piece], shapes: Mapping[str, tuple[int, ...]]) -> dic
     values: dict[str, np.ndarray] = {}
     missing = {name: int(np.prod(shape)) for name, shape in shapes.items()}
     for name, start, part in pieces:
-        if part.shape == shapes[name]:
+        if start is None:
             values[name] = part
         else:
             value = values.setdefault(name, np.empty(shapes[name], part.dtype))

@@ -1,4 +1,4 @@
-"""Orbax's checkpoint manager, made to write `leaf_files.py` and to keep the last and the best.
+"""Orbax's checkpoint manager, made to write `checkpoint_file.py` and to keep the last and the best.
 
 Orbax decides when a checkpoint is whole and where it is, removes old ones, and synchronises
 processes. A step of a small network takes some milliseconds, and Orbax's own format, a store with
@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from experiments.training import checkpoint_file as leaf_files
+from experiments.training import checkpoint_file
 
 ITEM = "state"
 
@@ -48,7 +48,7 @@ def save(
     manager: ocp.CheckpointManager,
     step: int,
     about: dict[str, Any],
-    pieces: list[leaf_files.Piece],
+    pieces: list[checkpoint_file.Piece],
 ) -> None:
     """Starts to write this process's pieces."""
     manager.save(step, args=ocp.args.Composite(**{ITEM: _Save(about, pieces)}), force=True)
@@ -60,7 +60,7 @@ def file(folder: Path, step: int, process: int) -> Path:
 
 
 def _name(process: int) -> str:
-    return f"leaves_{process}.bin"
+    return f"leaves_{process}.safetensors"
 
 
 @dataclasses.dataclass
@@ -90,8 +90,8 @@ class _Handler(ocp.AsyncCheckpointHandler):
         self._thread = ThreadPoolExecutor(1)
 
     async def async_save(self, directory: Path, args: _Save) -> list[Any]:
-        path = directory / _name(jax.process_index())
-        return [self._thread.submit(leaf_files.write, path, args.about, args.pieces)]
+        path = Path(directory, _name(jax.process_index()))
+        return [self._thread.submit(checkpoint_file.write, path, args.about, args.pieces)]
 
     def save(self, *args: object, **kwargs: object) -> None:
         raise NotImplementedError("only in the background")
@@ -107,4 +107,4 @@ class _Handler(ocp.AsyncCheckpointHandler):
 @dataclasses.dataclass
 class _Save(ocp.args.CheckpointArgs):
     about: dict[str, Any]
-    pieces: list[leaf_files.Piece]
+    pieces: list[checkpoint_file.Piece]

@@ -1,6 +1,7 @@
-"""Checkpoints: Orbax writes them in the background, all or nothing; here they are verified.
+"""The checkpoints of a folder: saved in the background, all or nothing; damaged ones put aside.
 
-See `orbax_manager.py` for how they are written, and `leaf_files.py` for what is in a file.
+See `checkpoint_manager.py` for how Orbax is made to write them, `checkpoint_reading.py` for how
+they are read and verified, and `checkpoint_file.py` for what is in a file.
 """
 
 from __future__ import annotations
@@ -12,26 +13,18 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from experiments import ConfigError
-from experiments.training import checkpoint_file as leaf_files
-from experiments.training import checkpoint_manager as orbax_manager
+from experiments.training import checkpoint_file, checkpoint_manager, checkpoint_reading
 from experiments.training.checkpoint_file import DamagedError
+from experiments.training.checkpoint_reading import Restored
 
 STEP = re.compile(r"(\d+)(\.orbax-checkpoint-tmp.*)?")
-
-
-class Restored(NamedTuple):
-    """What a checkpoint held: the step, the state, and the data iterator's own state."""
-
-    step: int
-    state: Any
-    data: dict[str, Any]
 
 
 class Checkpoints:
@@ -56,18 +49,15 @@ class Checkpoints:
         """
         self._folder = Path(folder).absolute()
         self._belongs_to = json.loads(json.dumps(dict(belongs_to)))
-        self._policy = orbax_manager.LastAndBest(keep, {})
+        self._policy = checkpoint_manager.LastAndBest(keep, {})
         self._saving: int | None = None
-        self._manager = orbax_manager.manager(self._folder, self._policy)
+        self._manager = checkpoint_manager.manager(self._folder, self._policy)
         self._read_scores()
 
     def _read_scores(self) -> None:
         for step in self._manager.all_steps():
-            with contextlib.suppress(DamagedError, OSError):
-                self._policy.note(step, leaf_files.read_about(self._file(step, 0))["score"])
-
-    def _file(self, step: int, process: int) -> Path:
-        return orbax_manager.file(self._folder, step, process)
+            with contextlib.suppress(DamagedError, ConfigError, OSError):  # `restore` says so
+                self._policy.note(step, checkpoint_reading.read_score(self._folder, step))
 
     def restore(self, like: Any) -> Restored | None:
         """The newest checkpoint that is whole, or None; damaged ones are named and put aside.
@@ -104,30 +94,7 @@ class Checkpoints:
     def _read(self, step: int, like: Any) -> Restored:
         if step not in self._manager.all_steps():
             raise DamagedError("its writing was interrupted")
-        about = leaf_files.read_about(self._file(step, 0))
-        self._check_config(about["belongs_to"])
-        leaves = _leaves(like)
-        self._check_leaves(about["leaves"], _described(leaves))
-        values = _values(self._folder, step, about)
-        placed = [_place(values[name], leaf) for name, leaf in leaves.items()]
-        state = jax.tree.unflatten(jax.tree.structure(like), placed)
-        return Restored(step, jax.block_until_ready(state), about["data"])
-
-    def _check_config(self, stored: Mapping[str, Any]) -> None:
-        changed = _changed(_flat(stored), _flat(self._belongs_to))
-        if changed:
-            raise ConfigError(
-                f"{self._folder} holds checkpoints of another config ({', '.join(changed)}): "
-                "choose another --workdir, or the config as it was."
-            )
-
-    def _check_leaves(self, stored: Mapping[str, str], now: Mapping[str, str]) -> None:
-        changed = _changed(stored, now)
-        if changed:
-            raise ConfigError(
-                f"{self._folder} holds checkpoints of another network, loss or optimizer "
-                f"(state{changed[0]}): choose another --workdir, or the config as it was."
-            )
+        return checkpoint_reading.read_state(self._folder, step, like, self._belongs_to)
 
     def _put_aside(self, damaged: Mapping[int, str], restored: Restored | None) -> None:
         """Says which are damaged, and makes room for those steps to be saved again."""
@@ -142,7 +109,7 @@ class Checkpoints:
             self._tidy(damaged)
         _all_processes(True)
         self._manager.close()
-        self._manager = orbax_manager.manager(self._folder, self._policy)
+        self._manager = checkpoint_manager.manager(self._folder, self._policy)
 
     def _tidy(self, damaged: Mapping[int, str]) -> None:
         finished = set(self._manager.all_steps()) - damaged.keys()
@@ -173,17 +140,17 @@ class Checkpoints:
             return
         self.wait()
         self._policy.note(step, score)
-        leaves = _leaves(state)
+        leaves = checkpoint_reading.named(state)
         about = {
             "score": None if score is None else float(score),
             "processes": jax.process_count(),
             "belongs_to": self._belongs_to,
             "data": json.loads(json.dumps(dict(data))),  # the iterator goes on
-            "leaves": _described(leaves),
+            "leaves": checkpoint_reading.described(leaves),
         }
         self._saving = step
         with self._failure():
-            orbax_manager.save(self._manager, step, about, leaf_files.local(leaves))
+            checkpoint_manager.save(self._manager, step, about, checkpoint_file.local(leaves))
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on the disk; OSError if it cannot be written."""
@@ -231,58 +198,6 @@ class Checkpoints:
             f"({cause.strerror or cause}): make room there, and start the same command again, "
             f"which {onward}."
         )
-
-
-def arrays(folder: Path, step: int) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint by name, whatever its config; OSError if it is damaged."""
-    try:
-        about = leaf_files.read_about(orbax_manager.file(folder, step, 0))
-        return _values(folder, step, about)
-    except DamagedError as error:
-        raise OSError(f"The checkpoint of step {step} in {folder} is damaged ({error}).") from None
-
-
-def _values(folder: Path, step: int, about: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint, from the files of all processes that wrote it."""
-    files = [orbax_manager.file(folder, step, i) for i in range(about["processes"])]
-    pieces = [piece for file in files for piece in leaf_files.read(file)]
-    shapes = {name: _shape(text) for name, text in about["leaves"].items()}
-    return leaf_files.whole(pieces, shapes)
-
-
-def _shape(described: str) -> tuple[int, ...]:
-    """The shape in what `_described` made of an array."""
-    return tuple(json.loads(described[described.index("[") :]))
-
-
-def _leaves(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
-
-
-def _described(leaves: Mapping[str, Any]) -> dict[str, str]:
-    return {name: f"{leaf.dtype.name}{list(leaf.shape)}" for name, leaf in leaves.items()}
-
-
-def _place(value: np.ndarray, like: Any) -> jax.Array:
-    """The array where `like` is; one that is bound to no device stays so."""
-    if like.sharding is None or not getattr(like, "committed", True):
-        return jax.device_put(value)
-    return jax.make_array_from_callback(value.shape, like.sharding, lambda index: value[index])
-
-
-def _flat(value: Any, name: str = "") -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {name: repr(value)}
-    inner = [_flat(value[key], f"{name}.{key}" if name else key) for key in value]
-    return {key: text for entries in inner for key, text in entries.items()}
-
-
-def _changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    return [
-        f"{name}: {was.get(name, 'nothing')}, now {now.get(name, 'nothing')}"
-        for name in sorted(was.keys() | now.keys())
-        if was.get(name) != now.get(name)
-    ]
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

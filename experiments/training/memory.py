@@ -1,8 +1,7 @@
-"""Examples that are whole in device memory."""
+"""Examples that are whole in device memory, and the rows of every step on them."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,118 +9,144 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.data import sources, subsets
-from experiments.evaluation import classification as scores
-from experiments.evaluation.perturbed import Perturbation
-from experiments.runs.plan import Run, stacked
-from experiments.training import step as training
-from experiments.training.loop import STEPS_PER_CALL, Feed, Scores
+from experiments.data import mixture, subsets
+from experiments.data.sources import Dataset
+from experiments.training.feeds import (
+    STEPS_PER_CALL,
+    Feed,
+    Measured,
+    Member,
+    rows_of_batches,
+    spaced,
+    stacked,
+)
 from experiments.training.sweep import Sweep
+from experiments.training.task import Evaluation, Rows
 
 
 class Memory:
-    """A data set that is whole in device memory; images are held out class by class.
+    """A data set that is whole in device memory; examples are held out class by class.
+
+    Where labels are dense there are no classes to hold out by: all examples count as of one.
 
     Attributes:
-      data: training and test images, one after the other.
-      classes: C.
-      shape: of an image.
+      stored: training and test examples, one after the other.
     """
 
     def __init__(
-        self, dataset: sources.Dataset, held_out: int, data_dir: str | None = None
+        self,
+        dataset: Dataset,
+        held_out: int = 0,
+        shares: Mapping[str, float] | None = None,
+        unlabeled: int = 0,
+        unlabeled_includes_labeled: bool = False,
     ) -> None:
-        """Takes over a data set, of which `held_out` training images a class are not trained on."""
-        self._data_dir = data_dir
-        both = zip(dataset.train, dataset.test, strict=True)
-        self.data: Any = training.Data(*map(np.concatenate, both))  # type: ignore[arg-type]
-        self._label = np.asarray(self.data.label)
-        self.classes, self.shape = dataset.classes, dataset.train.image.shape[1:]
-        self._train, self._held_out = dataset.train.label, held_out
-        self.tests = len(self._train) + np.arange(len(dataset.test.label), dtype=np.int32)
+        """Takes over a data set.
+
+        Args:
+          dataset: its first part is trained on by subsets, its other parts by their shares.
+          held_out: training examples a class that are not trained on.
+          shares: of each batch, of the other parts.
+          unlabeled: examples in a batch of the second stream; 0 for none.
+          unlabeled_includes_labeled: whether it holds those too whose labels are known.
+        """
+        join = functools.partial(jax.tree.map, lambda a, b: np.concatenate([a, b]))
+        self.stored: Any = join(dataset.train, dataset.test)
+        self._parts = dataset.parts
+        self._others = [np.asarray(part, np.int32) for part in dataset.parts[1:]]
+        label = np.asarray(dataset.train["label"])[: len(self._parts[0])]
+        self._label = label if label.ndim == 1 else np.zeros(len(label), np.int32)
+        self._strata = dataset.classes if label.ndim == 1 else 1
+        self._held_out, self.shares = held_out, tuple((shares or {}).values())
+        self.unlabeled, self._includes_labeled = unlabeled, unlabeled_includes_labeled
+        trained = sum(map(len, self._parts))
+        self.tests = trained + np.arange(len(dataset.test["label"]), dtype=np.int32)
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""
-        train, held_out = subsets.split_indices(self._train, size, self._held_out, seed)
+        train, held_out = subsets.split_indices(self._label, size, self._held_out, seed)
         if size == 0:
-            train = np.setdiff1d(np.arange(len(self._train), dtype=np.int32), held_out)
+            train = np.setdiff1d(np.arange(len(self._label), dtype=np.int32), held_out)
         return train, held_out
 
-    def check(self, perturbation: Perturbation) -> None:
-        """Looks whether the data sets are there that a perturbation reads, and whether they fit.
+    def unlabeled_indices(self, size: int, seed: int) -> np.ndarray:
+        """The examples of the second stream."""
+        known = self.indices(size, seed)
+        both = self._includes_labeled
+        return subsets.unlabeled_indices(len(self._label), *known, include_labeled=both)
 
-        Raises:
-          OSError: one is missing; says how to prepare it.
-          ValueError: one is damaged, or of other images or classes.
-        """
-        if perturbation.kind != "stored_corruption":
-            return
-        for level in perturbation.levels:
-            name = _stored_name(perturbation.about, int(level))
-            shape, classes = sources.describe_test(name, self._data_dir)
-            if (shape, classes) != (self.shape, self.classes):
-                raise sources.DataError(
-                    f"{name} has images {list(shape)} of {classes} classes, but the networks are "
-                    f"for {list(self.shape)} of {self.classes}."
-                )
+    def others(self) -> list[np.ndarray]:
+        """The examples of every other part of the data set."""
+        return self._others
 
-    def stored(self, name: str, severity: int) -> training.Data:
-        """The test images of TFDS's "cifar10_corrupted" for a corruption and a severity."""
-        split = sources.load_test(_stored_name(name, severity), self._data_dir)
-        return training.Data(*split)  # type: ignore[arg-type]
-
-    def labels(self, index: np.ndarray) -> np.ndarray:
-        """The classes of examples."""
-        return self._label[index]
+    def counts(self, batch: int) -> tuple[int, ...]:
+        """How many examples of a batch are of each part."""
+        return mixture.mixed_counts(batch, self.shares)
 
     def steps_per_epoch(self, size: int, batch: int) -> float:
-        """Batches in an epoch, the last of which may be filled up."""
-        rest = len(self._train) - self._held_out * self.classes
-        return -(-(size * self.classes or rest) // batch)
+        """Batches in an epoch of the first part, the last of which may be filled up."""
+        rest = len(self._label) - self._held_out * self._strata
+        return -(-(size * self._strata or rest) // self.counts(batch)[0])
 
-    def feed(self, program: Any, runs: Sequence[Run], batch: int) -> Feed:
+    def feed(self, program: Any, members: Sequence[Member], batch: int) -> Feed:
         """The feed of runs of one size."""
-        return _MemoryFeed(self, program, runs, batch)
+        return _MemoryFeed(self, program, members, batch)
 
 
 class _MemoryFeed:
-    """Batches as indices into the data."""
+    """Batches as rows of the stored data."""
 
-    def __init__(self, memory: Memory, program: Sweep, runs: Sequence[Run], batch: int) -> None:
-        self._memory, self._program, self._real = memory, program, len(runs)
+    def __init__(
+        self, memory: Memory, program: Sweep, members: Sequence[Member], batch: int
+    ) -> None:
+        self._memory, self._program, self._real = memory, program, len(members)
         # A sharded sweep needs as many runs on every device: the last one stands in.
-        self._runs = [*runs, *[runs[-1]] * (-len(runs) % program.runs_multiple)]
-        self._losses, self._seeds = stacked(self._runs)
-        self._train = {run.seed: memory.indices(run.train_size, run.seed)[0] for run in runs}
-        self._batch = batch
-        self._epoch = functools.lru_cache(2 * len(self._runs))(self._new_epoch)
+        self._members = [*members, *[members[-1]] * (-len(members) % program.runs_multiple)]
+        self._objectives, self._seeds = stacked(self._members)
+        self._train = {m.seed: memory.indices(m.size, m.seed)[0] for m in members}
+        self._counts = memory.counts(batch)
+        self._epoch = functools.lru_cache(2 * len(self._members))(self._new_epoch)
+        self._pool = functools.cache(functools.partial(memory.unlabeled_indices, members[0].size))
 
     def start(self) -> Any:
-        return self._program.init(self._losses, self._seeds)
+        return self._program.init(self._objectives, self._seeds)
 
     def advance(self, states: Any, step: int, count: int) -> tuple[Any, Any, Any]:
-        each = [self._batches(run.seed, step, count) for run in self._runs]
-        index, weight = (np.stack(part) for part in zip(*each, strict=True))
-        states, *metrics = self._program.advance(
-            states, self._losses, self._seeds, index, weight, count
-        )
+        each = [self._rows(member.seed, step, count) for member in self._members]
+        rows = jax.tree.map(lambda *parts: np.stack(parts), *each)
+        states, *metrics = self._program.advance(states, self._objectives, self._seeds, rows, count)
         means, broken = jax.tree.map(lambda x: np.asarray(x)[: self._real], metrics)
         return states, means, broken
 
-    def _batches(self, seed: int, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Index and weight of the steps from one on, as many as the compiled program expects."""
-        length = -(-len(self._train[seed]) // self._batch)
-        each = [
-            [part[i % length] for part in self._epoch(seed, i // length)]
-            for i in range(step, step + count)
-        ]
+    def _rows(self, seed: int, step: int, count: int) -> Rows:
+        """The rows of the steps from one on, as many as the compiled program expects."""
+        each = [self._rows_of_step(seed, i) for i in range(step, step + count)]
         missing = [(0, STEPS_PER_CALL - count), (0, 0)]
-        index, weight = (np.pad(np.stack(part), missing) for part in zip(*each, strict=True))
-        return index, weight
+        return jax.tree.map(lambda *parts: np.pad(np.stack(parts), missing), *each)
+
+    def _rows_of_step(self, seed: int, step: int) -> Rows:
+        length = -(-len(self._train[seed]) // self._counts[0])
+        index, weight = (part[step % length] for part in self._epoch(seed, step // length))
+        drawn = [
+            subsets.endless_batches(part, count, step, seed, number)
+            for number, (part, count) in enumerate(
+                zip(self._memory.others(), self._counts[1:], strict=True), 1
+            )
+        ]
+        index = np.concatenate([index, *drawn])
+        weight = np.concatenate([weight, *(np.ones(len(d), np.float32) for d in drawn)])
+        rows = _filled(index, self._program.batch_multiple, weight)
+        return rows._replace(unlabeled=self._unlabeled(seed, step))
+
+    def _unlabeled(self, seed: int, step: int) -> Rows | None:
+        """The rows of the second stream."""
+        if not self._memory.unlabeled:
+            return None
+        index = subsets.endless_batches(self._pool(seed), self._memory.unlabeled, step, seed)
+        return _filled(index, self._program.batch_multiple)
 
     def _new_epoch(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        batches = subsets.epoch_batches(self._train[seed], self._batch, epoch, seed)
-        return _filled(*batches, self._program.batch_multiple)
+        return subsets.epoch_batches(self._train[seed], self._counts[0], epoch, seed)
 
     def state(self) -> dict[str, Any]:
         return {}  # a batch follows from the step
@@ -132,70 +157,41 @@ class _MemoryFeed:
     def restore(self, state: dict[str, Any]) -> None:
         pass
 
-    def evaluate(self, states: Any) -> Scores:
-        memory = self._memory
-        held_out = [memory.indices(run.train_size, run.seed)[1] for run in self._runs]
-        index = np.stack([np.concatenate([memory.tests, mine]) for mine in held_out])
-        # On this process's own devices, where the logits may be those of all processes.
-        logits = np.asarray(self._program.predict_all(states, self._rows(index)))
-        logits = logits[:, : index.shape[1]]
-        return self._of_real(scores.of_runs(logits, memory.labels(index), len(memory.tests)))
+    def measure(
+        self, states: Any, evaluation: Evaluation, *, examples: int = 0, stored: Any = None
+    ) -> Measured:
+        tests = self._memory.tests
+        if stored is not None:
+            tests = np.arange(len(stored["label"]), dtype=np.int32)
+        number = spaced(len(tests), examples)
+        index = np.stack([tests[number]] * len(self._members))
+        return self._measured(
+            states, evaluation, index, np.broadcast_to(number, index.shape), stored
+        )
 
-    def perturbed(self, states: Any, perturbation: Perturbation) -> Scores:
-        memory = self._memory
-        if perturbation.kind == "stored_corruption":
-            return self._stored(states, perturbation)
-        index = _spaced(memory.tests, perturbation.examples)
-        logits = self._logits(states, perturbation, index, None)
-        return self._of_real(scores.at_levels(logits, memory.labels(index)))
+    def measure_held_out(self, states: Any, evaluation: Evaluation) -> Measured | None:
+        index = np.stack([self._memory.indices(m.size, m.seed)[1] for m in self._members])
+        return self._measured(states, evaluation, index, index, None) if index.size else None
 
-    def _logits(
-        self,
-        states: Any,
-        perturbation: Perturbation,
-        index: np.ndarray,
-        data: training.Data | None,
-    ) -> np.ndarray:
-        rows = self._rows(np.stack([index] * len(self._runs)))
-        logits = self._program.perturbed_all(states, perturbation, rows, data)
-        return np.asarray(logits)[:, :, : len(index)]
+    def _measured(
+        self, states: Any, evaluation: Evaluation, index: Any, number: Any, stored: Any
+    ) -> Measured:
+        """Measurements of examples `[R, N]`, in batches of one size, the last filled up."""
+        size = index.shape[1]
+        batch = rows_of_batches(size, self._program.batch_multiple)
 
-    def _stored(self, states: Any, perturbation: Perturbation) -> Scores:
-        """Each level is a data set of its own."""
-        each: list[Scores] = []
-        for level in perturbation.levels:
-            data = self._memory.stored(perturbation.about, int(level))
-            index = _spaced(np.arange(len(data.label), dtype=np.int32), perturbation.examples)
-            one = dataclasses.replace(perturbation, levels=(1.0,))
-            logits = self._logits(states, one, index, data)
-            each.append(scores.at_levels(logits, np.asarray(data.label)[index]))
-        joined = {name: np.concatenate([s[name] for s in each], -1) for name in each[0]}
-        return self._of_real(joined)
+        def batched(x: np.ndarray) -> np.ndarray:
+            padded = np.resize(x, (len(x), -(-size // batch) * batch))
+            padded[:, :size] = x
+            return padded.reshape(len(x), -1, batch)
 
-    def _rows(self, index: np.ndarray) -> np.ndarray:
-        """`index [R, N]` in batches `[R, K, B]` of one size, the last filled up."""
-        size, multiple = index.shape[1], self._program.batch_multiple
-        rows = -(-min(scores.BATCH, size) // multiple) * multiple
-        padded = np.resize(index, (len(index), -(-size // rows) * rows))
-        padded[:, :size] = index
-        return padded.reshape(len(index), -1, rows)
-
-    def _of_real(self, found: Mapping[str, Any]) -> Scores:
-        return {name: np.asarray(values)[: self._real] for name, values in found.items()}
+        rows = Rows(batched(index), np.ones_like(batched(index), np.float32), batched(number))
+        found = self._program.measure(states, evaluation, rows, stored)
+        return {name: np.asarray(x)[: self._real, :size] for name, x in found.items()}
 
 
-def _stored_name(name: str, severity: int) -> str:
-    return f"cifar10_corrupted/{sources.STORED.get(name, name)}_{severity}"
-
-
-def _spaced(index: np.ndarray, count: int) -> np.ndarray:
-    """So many of the indices, evenly spaced; all of them for 0, or where there are no more."""
-    if not 0 < count < len(index):
-        return index
-    return index[np.arange(count) * len(index) // count]
-
-
-def _filled(index: np.ndarray, weight: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray]:
-    """Batches filled up to a multiple with examples of weight 0, real ones for BatchNorm's sake."""
-    missing = [(0, 0), (0, -index.shape[1] % multiple)]
-    return np.pad(index, missing, mode="wrap"), np.pad(weight, missing)
+def _filled(index: np.ndarray, multiple: int, weight: np.ndarray | None = None) -> Rows:
+    """Rows filled up to a multiple with examples of weight 0, real ones for BatchNorm's sake."""
+    missing = (0, -len(index) % multiple)
+    given = np.ones(len(index), np.float32) if weight is None else weight
+    return Rows(np.pad(index, missing, mode="wrap"), np.pad(given, missing))

@@ -1,12 +1,14 @@
 """optax's optimizers and schedules, named by expressions such as a config holds.
 
 optimizer = "add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9, nesterov=True)"
+optimizer = "adam | by_part(parts={'head': 10.0})"
 schedule = "step(epochs=(80, 120), factor=0.1)"
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import calls
+from experiments.training import parts
+from regjax.core.calls import read_named
 
 EXAMPLE = "'add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)'"
+BY_PART = re.compile(rf"\s*{parts.NAME}\b")
 
 
 def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -> Any:
@@ -24,12 +28,14 @@ def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -
 
     Args:
       text: names of optax functions with keyword arguments, joined by `|`; all but the last change
-        the gradients, the last is an optimizer, which is given the learning rate.
+        the gradients, the last is an optimizer, which is given the learning rate. Anywhere among
+        them, `by_part` multiplies it for parts of the network, see `parts.py`.
       rate: learning rate, or schedule of the step.
       clip_norm: the gradients are scaled down to this global norm first; 0 leaves them.
 
     Returns:
-      An `optax.GradientTransformation`.
+      An `optax.GradientTransformation`; its `init` raises ValueError for a part of the network
+      that there is not.
 
     Raises:
       ValueError: optax has no such function, or it does not take these arguments.
@@ -37,13 +43,23 @@ def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -
     Example:
       `optimizer("sgd(momentum=0.9, nesterov=True)", 0.1)`
     """
-    *before, last = text.split("|")
+    each = text.split("|")
+    of_parts = [link for link in each if BY_PART.match(link)]
+    *before, last = [link for link in each if link not in of_parts] or [text]
     links = [_call(optax, link, "gradient transformation") for link in before]
     links.append(_call(optax, last, "optimizer", learning_rate=rate))
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    chain = optax.chain(*clip, *links)
-    _try(chain, text)
-    return chain
+    _try(optax.chain(*clip, *links), text)
+    # Last, so that they are rates also where the optimizer divides by the gradients' size.
+    return optax.chain(*clip, *links, *map(_by_part, of_parts))
+
+
+def _by_part(text: str) -> optax.GradientTransformation:
+    _, given = read_named(text, "link", parts.EXAMPLE)
+    unknown = sorted(given.keys() - {"parts"})
+    if unknown:
+        raise ValueError(f"by_part has no {unknown[0]!r}; it takes: parts.")
+    return parts.by_part(given.get("parts", {}))
 
 
 def _try(made: optax.GradientTransformation, text: str) -> None:
@@ -65,8 +81,9 @@ def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> o
     """The learning rate as a function of the step.
 
     Args:
-      text: "constant", "step(epochs=(80, 120), factor=0.1)" or "cosine", which ends at 0; each
-        takes `warmup=`, so many epochs in which the rate rises from 0.
+      text: "constant", "step(epochs=(80, 120), factor=0.1)", "cosine" or
+        "polynomial(power=0.9)", which end at 0; each takes `warmup=`, so many epochs in which the
+        rate rises from 0.
       rate: the largest learning rate.
       steps_per_epoch: steps in an epoch.
       epochs: of the whole training.
@@ -77,7 +94,7 @@ def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> o
     Example:
       `schedule("cosine(warmup=5)", 0.1, steps_per_epoch=391, epochs=200)`
     """
-    name, given = calls.read(text, "schedule", "step(epochs=(80, 120), factor=0.1)")
+    name, given = read_named(text, "schedule", "step(epochs=(80, 120), factor=0.1)")
     warmup = given.pop("warmup", 0)
     if not isinstance(warmup, int | float) or not 0 <= warmup <= epochs:
         raise ValueError(f"warmup in {text!r} must be from 0 to {epochs} epochs.")
@@ -113,15 +130,24 @@ def _cosine(rate: float, step: Callable[[float], int], end: float) -> optax.Sche
     return optax.cosine_decay_schedule(rate, max(step(end), 1))
 
 
+def _polynomial(
+    rate: float, step: Callable[[float], int], end: float, power: float = 0.9
+) -> optax.Schedule:
+    if not power >= 0:
+        raise ValueError(power)
+    return optax.polynomial_schedule(rate, 0.0, power, max(step(end), 1))
+
+
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "constant": _constant,
     "step": _steps,
     "cosine": _cosine,
+    "polynomial": _polynomial,
 }
 
 
 def _call(module: Any, text: str, kind: str, **more: Any) -> optax.GradientTransformation:
-    name, given = calls.read(text, kind, EXAMPLE)
+    name, given = read_named(text, kind, EXAMPLE)
     function = getattr(module, name, None)
     try:
         made = function(**more, **given) if callable(function) else None

@@ -1,21 +1,14 @@
 """One run on many devices, of one process or of many: the batch is spread over them.
 
-The functions of `training.py` are compiled in one of three ways, to the same result:
-
-- "jit": the program of one device; the compiler splits it as the batch is split. Parameters may be
-  split as well, over the axis `fsdp` of the mesh.
-- "shard_map": the program of each device, with the sums over devices written out.
-- "pmap": the same, for those who still use it; on one process only.
-
-The interface is that of `sweep.Sweep` with one run.
+A task's functions are compiled in one of three ways (`mapping.py`), to the same result. The
+interface is that of `sweep.Sweep` with one run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,49 +16,49 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import regjax as rj
-from experiments.evaluation import perturbed as robustness
-from experiments.evaluation.perturbed import Perturbation
-from experiments.training import devices
-from experiments.training import step as training
-from experiments.training.step import Data, Metrics, Task, TrainState
+from experiments.training import devices, steps
+from experiments.training.mapping import AXES, Function, pmapped, shard_mapped
+from experiments.training.task import Evaluation, Examples, Metrics, Rows, Task, TrainState
 
 KINDS = ("jit", "shard_map", "pmap")
-AXES = ("data", "fsdp")  # of the mesh; a batch is split over both
-# (task, shared, state, loss, seed, *batch, axis_name) -> (state, whatever is alike everywhere)
-Function = Callable[..., tuple[TrainState, Any]]
 
 
 def _advance(
-    task: Task, shared: Any, *rest: Any, axis_name: str | None = None
+    task: Task, shared: Any, state: Any, *rest: Any, axis_name: str | None = None
 ) -> tuple[TrainState, Any]:
-    state, *metrics = training.train_steps(task, *shared, *rest, axis_name=axis_name)
+    stored, count = shared
+    state, *metrics = steps.advance(task, stored, count, state, *rest, axis_name=axis_name)
     return state, metrics
 
 
 def _step(
-    task: Task, _: Any, state: Any, loss: Any, seed: Any, *batch: Any, axis_name: str | None = None
+    task: Task,
+    _: Any,
+    state: Any,
+    objective: Any,
+    seed: Any,
+    examples: Examples,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, Any]:
-    batch_of = training.make_batch(task, *batch)
-    return training.train_step(task, state, loss, batch_of, seed, axis_name)
-
-
-def _start(task: Task, shape: tuple[int, ...], seed: jax.Array, loss: rj.Loss) -> TrainState:
-    return training.init_loss(task, shape, training.init(task, seed), loss)
+    return task.step(state, objective, task.batch(examples), seed, axis_name)
 
 
 class Parallel:
-    """The compiled programs of one run at a time, its batches spread over all devices."""
+    """The compiled programs of one run at a time, its batches spread over all devices.
 
-    def __init__(
-        self, task: Task, data: Data | None, shape: tuple[int, ...], kind: str, fsdp: int = 1
-    ) -> None:
+    Attributes:
+      mesh: all devices.
+      stored: the data on every device, or None.
+    """
+
+    runs_multiple = 1  # what the number of runs must be a multiple of
+
+    def __init__(self, task: Task, stored: Any, kind: str, fsdp: int = 1) -> None:
         """Places the data on every device; nothing is compiled before its first call.
 
         Args:
-          task: what is trained; `build` takes `axis_name`, over which BatchNorm is synchronised.
-          data: in memory, for `advance` and `predict_all`; None for streams.
-          shape: of an image.
+          task: what is trained.
+          stored: data in memory, for `advance` and `measure`; None for streams.
           kind: "jit", "shard_map" or "pmap".
           fsdp: devices over which the parameters are split.
 
@@ -78,135 +71,129 @@ class Parallel:
             raise ValueError(f"config.fsdp={fsdp} needs config.parallelism='jit', not {kind!r}.")
         if kind == "pmap" and jax.process_count() > 1:
             raise ValueError("config.parallelism='pmap' runs in one process only: use 'shard_map'.")
-        self.mesh, self._task, self._shape, self._kind = devices.mesh(fsdp), task, shape, kind
-        self.data = None if data is None else jax.device_put(data, self._sharding())
+        self.mesh, self._task, self._kind = devices.mesh(fsdp), task, kind
+        self.stored = None if stored is None else jax.device_put(stored, self._sharding())
         self._places: Any = None
-        self._start = functools.partial(_start, task, shape)  # one object, compiled once
         self._jitted = functools.cache(self._compile)
-        self._predict = jax.jit(
-            lambda state, image, *rest: (training.predict(task, state, image), *rest),
-            out_shardings=self._sharding(),
-        )
-        self._predict_all = jax.jit(
-            functools.partial(training.predict_all, task),
-            in_shardings=(None, None, self._sharding(None, AXES)),
-            out_shardings=self._sharding(),
-        )
-        self._perturbed = functools.cache(self._new_perturbed)
-        self._perturbed_all = functools.cache(
-            lambda perturbation: jax.jit(
-                functools.partial(robustness.perturbed_all, task, perturbation),
-                in_shardings=(None, None, self._sharding(None, AXES)),
+        self._measure = functools.cache(self._compile_measure)
+        self._measure_examples = functools.cache(
+            lambda evaluation: jax.jit(
+                lambda state, each: (evaluation.measure(task, state, each), each.weight),
                 out_shardings=self._sharding(),
             )
         )
-
-    runs_multiple = 1
 
     @property
     def batch_multiple(self) -> int:
         """What the size of a batch must be a multiple of."""
         return jax.device_count() * self._task.accumulate
 
-    def init(self, losses: rj.Loss, seeds: np.ndarray) -> TrainState:
-        """The state before the first step, for a loss whose numbers and seeds are `[1]`."""
-        arguments = (_first(seeds), _first(losses))
+    def init(self, objectives: Any, seeds: np.ndarray) -> TrainState:
+        """The state before the first step, for an objective whose numbers and seeds are `[1]`."""
+        arguments = (_first(seeds), _first(objectives))
         with self._mesh_set():
-            places = jax.tree.map(self._place, jax.eval_shape(self._start, *arguments))
-            # The loss says itself where its state is, which may be split by class.
-            whole = jax.tree.map(lambda _: self._sharding(), places.model_state)
-            places = places._replace(model_state=whole, loss_state=None)
-            state = jax.jit(self._start, out_shardings=places)(*arguments)
+            places = self._starting_places(arguments)
+            state = jax.jit(self._task.init, out_shardings=places)(*arguments)
         places = jax.tree.map(lambda x: x.sharding, state)
         if places != self._places:
             self._jitted.cache_clear()  # of programs for a state that lies elsewhere
         self._places = places
         return state
 
+    def _starting_places(self, arguments: tuple[Any, Any]) -> TrainState:
+        shapes = jax.eval_shape(self._task.init, *arguments)
+        places = jax.tree.map(self._place, shapes)
+        whole = jax.tree.map(lambda _: self._sharding(), places.model_state)
+        # An objective may say itself where its state is, such as split by class.
+        places = places._replace(model_state=whole, loss_state=None)
+        if self.mesh.shape["fsdp"] == 1:
+            return places
+        chosen = jax.jit(self._task.init, out_shardings=places).lower(*arguments).compile()
+        chosen = chosen.output_shardings.loss_state
+        return places._replace(
+            loss_state=jax.tree.map(
+                lambda x, said: self._place(x) if said.is_fully_replicated else said,
+                shapes.loss_state,
+                chosen,
+            )
+        )
+
     def advance(
-        self,
-        state: TrainState,
-        losses: rj.Loss,
-        seeds: np.ndarray,
-        index: np.ndarray,
-        weight: np.ndarray,
-        count: int,
+        self, state: TrainState, objectives: Any, seeds: np.ndarray, rows: Rows, count: int
     ) -> tuple[TrainState, Metrics, Metrics]:
-        """Takes `count` steps on the examples `index [1, K, B]`; `state` is given away.
+        """Takes `count` steps on the rows `[1, K, B]`; `state` is given away.
 
         Returns:
-          The next state, and `train_steps`'s means and first broken steps, each `[1]`.
+          The next state, and the means and first broken steps of `steps.advance`, each `[1]`.
         """
-        program = self._jitted(_advance, 1, 2)
-        shared, batch = (self.data, np.int32(count)), (self._split(index), self._split(weight))
+        program = self._jitted(_advance, 1)
+        shared = (self.stored, np.int32(count))
+        arguments = (shared, state, _first(objectives), _first(seeds), self._split(rows))
         with self._mesh_set():
-            state, metrics = program(shared, state, _first(losses), _first(seeds), *batch)
+            state, metrics = program(*arguments)
         means, broken = jax.tree.map(lambda x: x[None], metrics)
         return state, means, broken
 
     def step(
-        self, state: TrainState, losses: rj.Loss, seeds: np.ndarray, batch: Sequence[jax.Array]
+        self, state: TrainState, objectives: Any, seeds: np.ndarray, examples: Examples
     ) -> tuple[TrainState, Metrics]:
-        """Takes one step on a batch that `place` put on the devices; `state` is given away.
+        """Takes one step on examples that `place` put on the devices; `state` is given away.
 
         Returns:
-          The next state and `train_step`'s scalars.
+          The next state and the step's scalars.
         """
-        program = self._jitted(_step, 0, len(batch))
+        program = self._jitted(_step, 0)
         with self._mesh_set():
-            return program((), state, _first(losses), _first(seeds), *batch)
+            return program((), state, _first(objectives), _first(seeds), examples)
 
     def lower(
-        self, state: TrainState, losses: rj.Loss, seeds: np.ndarray, batch: Sequence[jax.Array]
+        self, state: TrainState, objectives: Any, seeds: np.ndarray, examples: Examples
     ) -> jax.stages.Lowered:
         """The program of `step`, to be compiled and looked at; not of kind "pmap"."""
-        program: Any = self._jitted(_step, 0, len(batch))
+        program: Any = self._jitted(_step, 0)
         with self._mesh_set():
-            return program.lower((), state, _first(losses), _first(seeds), *batch)
+            return program.lower((), state, _first(objectives), _first(seeds), examples)
 
-    def place(self, batch: Sequence[np.ndarray]) -> list[jax.Array]:
-        """This process's share of a batch, as arrays over the devices of all processes."""
-        sharding = self._sharding(AXES)
-        return [jax.make_array_from_process_local_data(sharding, part) for part in batch]
+    def place(self, examples: Examples) -> Examples:
+        """This process's share of some examples, as arrays over the devices of all processes."""
+        put = functools.partial(jax.make_array_from_process_local_data, self._sharding(AXES))
+        return jax.tree.map(put, examples)
 
-    def predict(self, state: TrainState, batch: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-        """Logits `[B, C]` of a placed batch's images, and its other parts, whole on each device."""
-        return self._predict(state, *batch)
+    def measure(
+        self, state: TrainState, evaluation: Evaluation, rows: Rows, stored: Any = None
+    ) -> dict[str, jax.Array]:
+        """An evaluation's measurements of the rows `[1, K, B]`, each `[1, K * B, ...]`.
 
-    def predict_all(self, state: TrainState, index: np.ndarray) -> jax.Array:
-        """Logits `[1, K * B, C]` of the examples `index [1, K, B]`."""
-        return self._predict_all(self.data, state, self._split(index))[None]
-
-    def perturbed(
-        self, state: TrainState, perturbation: Perturbation, batch: Sequence[jax.Array]
-    ) -> tuple[jax.Array, ...]:
-        """Logits `[L, B, C]` at all levels, of a placed batch's images, labels and indices.
-
-        Followed by the batch's other parts, all whole on each device.
+        The rows are of `stored`, or where it is None of the data that are trained on.
         """
-        return self._perturbed(perturbation)(state, *batch)
+        placed = self.stored if stored is None else jax.device_put(stored, self._sharding())
+        found = self._measure(evaluation)(placed, state, self._split(rows))
+        return jax.tree.map(lambda x: x[None], found)
 
-    def perturbed_all(
-        self, state: TrainState, perturbation: Perturbation, index: np.ndarray, data: Data | None
-    ) -> jax.Array:
-        """Logits `[1, L, K * B, C]` of `index [1, K, B]`, as `Sweep.perturbed_all`."""
-        data = self.data if data is None else jax.device_put(data, self._sharding())
-        return self._perturbed_all(perturbation)(data, state, self._split(index))[None]
+    def measure_examples(
+        self, state: TrainState, evaluation: Evaluation, examples: Examples
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        """An evaluation's measurements of placed examples, `[B, ...]`, and their weights.
 
-    def _split(self, x: np.ndarray) -> jax.Array:
-        """Of `x [1, K, B]`, which all processes have, `[K, B]` split along its examples."""
-        return jax.make_array_from_callback(
-            x.shape[1:], self._sharding(None, AXES), lambda part: x[0][part]
+        Those of all processes' examples, whole on each device.
+        """
+        return self._measure_examples(evaluation)(state, examples)
+
+    def _compile_measure(self, evaluation: Evaluation) -> Callable[..., dict[str, jax.Array]]:
+        return jax.jit(
+            functools.partial(steps.measure, self._task, evaluation),
+            in_shardings=(None, None, self._sharding(None, AXES)),
+            out_shardings=self._sharding(),
         )
 
-    def _new_perturbed(self, perturbation: Perturbation) -> Callable[..., tuple[jax.Array, ...]]:
-        def program(
-            state: TrainState, image: jax.Array, label: jax.Array, index: jax.Array, *rest: Any
-        ) -> tuple[jax.Array, ...]:
-            of = (self._task, perturbation, state)
-            return (robustness.perturbed(*of, image, label, index), label, *rest)
+    def _split(self, rows: Rows) -> Rows:
+        """Of rows `[1, K, B]`, which all processes have, `[K, B]` split along the examples."""
+        sharding = self._sharding(None, AXES)
 
-        return jax.jit(program, out_shardings=self._sharding())
+        def split(x: np.ndarray) -> jax.Array:
+            return jax.make_array_from_callback(x.shape[1:], sharding, lambda part: x[0][part])
+
+        return jax.tree.map(split, rows)
 
     def _sharding(self, *spec: Any) -> NamedSharding:
         return NamedSharding(self.mesh, P(*spec))
@@ -224,73 +211,21 @@ class Parallel:
         split = -max(sides)[1]
         return self._sharding(*("fsdp" if axis == split else None for axis in range(len(x.shape))))
 
-    def _compile(self, function: Function, axis: int, parts: int) -> Callable[..., Any]:
-        """The program of a function whose `parts` of a batch are split along that axis."""
+    def _compile(self, function: Function, axis: int) -> Callable[..., Any]:
+        """The program of a function whose examples or rows are split along that axis."""
+        function = functools.partial(function, self._task)
         if self._kind == "pmap":
-            return _pmapped(functools.partial(function, _synchronised(self._task)), axis, parts)
-        spec = (*[None] * axis, AXES if self._kind == "jit" else "data")
-        if self._kind == "jit":
-            program: Callable[..., Any] = functools.partial(function, self._task)
-        else:
-            program = jax.shard_map(
-                _across(functools.partial(function, _synchronised(self._task))),
-                mesh=self.mesh,
-                in_specs=(*[P()] * 4, *[P(*spec)] * parts),
-                out_specs=P(),
-            )
-        batch = [self._sharding(*spec)] * parts
+            return pmapped(function, axis)
+        batch = self._sharding(*[None] * axis, AXES)
+        if self._kind == "shard_map":
+            function = shard_mapped(function, self.mesh, axis)
+            batch = self._sharding(*[None] * axis, "data")
         return jax.jit(
-            program,
-            in_shardings=(None, self._places, None, None, *batch),
+            function,
+            in_shardings=(None, self._places, None, None, batch),
             out_shardings=(self._places, self._sharding()),
             donate_argnums=1,
         )
-
-
-def _pmapped(function: Function, axis: int, parts: int) -> Callable[..., Any]:
-    mapped = jax.pmap(
-        _across(function),
-        axis_name="data",
-        in_axes=(*[None] * 4, *[0] * parts),
-        out_axes=None,
-    )
-
-    def split(x: Any) -> Any:
-        devices = jax.device_count()
-        x = x.reshape(*x.shape[:axis], devices, -1, *x.shape[axis + 1 :])
-        return np.moveaxis(np.asarray(x), axis, 0)
-
-    return lambda *arguments: mapped(*arguments[:4], *map(split, arguments[4:]))
-
-
-def _across(function: Function) -> Function:
-    """The function inside a mapped axis `data`, with a loss that looks at all of it."""
-
-    def on_device(shared: Any, state: Any, loss: rj.Loss, *rest: Any) -> tuple[TrainState, Any]:
-        return function(shared, state, across(loss, "data"), *rest, axis_name="data")
-
-    return on_device
-
-
-def across(loss: rj.Loss, axis_name: str) -> rj.Loss:
-    """The loss whose stages look at the examples of all devices of a mapped axis."""
-
-    def stage(stage: Any) -> Any:
-        if "axis_name" not in stage.definition.arguments:
-            return stage
-        return dataclasses.replace(stage, arguments={**stage.arguments, "axis_name": axis_name})
-
-    return rj.Loss(tuple(stage(each) for each in loss.stages))
-
-
-def _synchronised(task: Task) -> Task:
-    """The task inside a mapped axis: BatchNorm over all devices, dropout different on each."""
-
-    def build(key: jax.Array) -> rj.Forward:
-        forward = task.build(key, axis_name="data")
-        return training.salted(forward, lambda: jax.lax.axis_index("data"))
-
-    return dataclasses.replace(task, build=build)
 
 
 def _first(tree: Any) -> Any:

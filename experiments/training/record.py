@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,43 +14,41 @@ from typing import Any, Self
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
-
-from experiments.runs.plan import Run
-from experiments.runs.selection import amount
+from tensorboardX.record_writer import RecordWriter
 
 
-class Monitor:
+class Record:
     """Writes what runs that are trained together report, a line each; a context manager.
 
     A line of metrics.jsonl is an object with "kind" ("train" or "evaluation"), "step", "epoch", the
-    run's "method", "train_size", "strength" and "seed", and numbers; what is not finite is null.
+    run's labels, and numbers; what is not finite is null.
+
+    Example:
+      with Record(folder, [{"method": "plain", "seed": 0}], step=0) as record:
+          record.record("train", 20, 0.5, {"total": 1.25})
     """
 
-    def __init__(self, folder: Path, runs: Sequence[Run], step: int) -> None:
+    def __init__(self, folder: Path, labels: Sequence[Mapping[str, Any]], step: int) -> None:
         """Opens the record at a step; lines of later steps, of a run that was killed, go.
 
         Args:
           folder: of the record, made if missing.
-          runs: which are trained together.
+          labels: of each run that is trained, what tells it from the others, as JSON.
           step: from which the training goes on.
 
         Raises:
           OSError: the folder cannot be written.
         """
         self._folder, self.path = folder, folder / "metrics.jsonl"
-        self._runs = [
-            {name: value for name, value in dataclasses.asdict(run).items() if name != "loss"}
-            for run in runs
-        ]
+        self._labels = labels
         with self._failure(), contextlib.ExitStack() as files:
             folder.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 _cut(self.path, step)
             self._file = files.enter_context(self.path.open("a", encoding="utf-8"))
             self._boards = [
-                files.enter_context(_Board(folder / "tensorboard" / _name(run), step))
-                for run in runs
+                files.enter_context(_Board(folder / "tensorboard" / _name(label), step))
+                for label in labels
             ]
             self._files = files.pop_all()
 
@@ -78,9 +74,9 @@ class Monitor:
           OSError: it cannot be written.
         """
         with self._failure():
-            for i, (run, board) in enumerate(zip(self._runs, self._boards, strict=True)):
+            for i, (label, board) in enumerate(zip(self._labels, self._boards, strict=True)):
                 mine = {name: _number(value, i) for name, value in values.items()}
-                line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **run, **mine}
+                line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **label, **mine}
                 self._file.write(json.dumps(line, allow_nan=False) + "\n")
                 board.write(kind, step, mine)
             self._file.flush()
@@ -105,15 +101,15 @@ class Monitor:
 class _Board:
     """The scalars of one run for TensorBoard, in an event file; a context manager.
 
-    Written at once. tensorboardX's own writer leaves it to a thread, which a full disk ends with a
-    traceback, whereupon whoever has more to write waits for ever.
+    Written at once. tensorboardX's SummaryWriter leaves it to a thread, which a full disk ends with
+    a traceback, whereupon whoever has more to write waits for ever.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         """A new file; what older ones have of steps after this one is hidden."""
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{step}"
-        self._file = (folder / name).open("wb")
+        self._events = _Events(str(folder / name))
         self._add(file_version="brain.Event:2")
         self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
@@ -121,7 +117,7 @@ class _Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._events.close()
 
     def write(self, kind: str, step: int, values: Mapping[str, float | None]) -> None:
         """Writes those of the numbers that there are."""
@@ -131,13 +127,16 @@ class _Board:
             if value is not None
         ]
         self._add(step=step, summary=Summary(value=each))
-        self._file.flush()
+        self._events.flush()
 
     def _add(self, **content: Any) -> None:
-        data = Event(wall_time=time.time(), **content).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        for part in (length, data):
-            self._file.write(part + struct.pack("<I", masked_crc32c(part)))
+        self._events.write(Event(wall_time=time.time(), **content).SerializeToString())
+
+
+class _Events(RecordWriter):
+    def flush(self) -> None:
+        """Lets readers see what was written; RecordWriter's would also wait for the disk."""
+        self._writer.flush()
 
 
 def _cut(path: Path, step: int) -> None:
@@ -160,9 +159,8 @@ def _until(path: Path, step: int) -> Iterator[bytes]:
             continue
 
 
-def _name(run: Run) -> str:
-    strength = "" if run.strength is None else f" at {run.strength}"
-    return slug(f"{run.method}{strength}, {amount(run.train_size)}, seed {run.seed}")
+def _name(label: Mapping[str, Any]) -> str:
+    return slug(", ".join(f"{k}={value}" for k, value in label.items() if value is not None))
 
 
 def slug(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Many runs, each a loss's numbers and a seed, in one compiled program.
+"""Many runs, each an objective's numbers and a seed, in one compiled program.
 
-Losses of one structure are stacked leaf by leaf (`stack`), and the functions of `training.py` are
-mapped over them. How is a matter of speed alone, measured by `python -m experiments.benchmark`:
+Objectives of one structure are stacked leaf by leaf (`stack`), and a task's functions are mapped
+over them. How is a matter of speed alone, measured by `python -m experiments.benchmark`:
 
 - "vmap": all runs at once, matrix products batched over the runs.
 - "map": one run after the other, in a loop on the device.
@@ -19,11 +19,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import regjax as rj
-from experiments.evaluation import perturbed as robustness
-from experiments.evaluation.perturbed import Perturbation
-from experiments.training import step as training
-from experiments.training.step import Data, Metrics, Task, TrainState
+from experiments.training import steps
+from experiments.training.task import Evaluation, Metrics, Rows, Task, TrainState
 
 STRATEGIES = ("vmap", "map", "sharded")
 
@@ -39,14 +36,18 @@ def _single_device_strategy() -> str:
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
-def stack(losses: Sequence[rj.Loss]) -> rj.Loss:
-    """One loss whose numbers are arrays over the runs; ValueError if their structures differ."""
-    structures = {jax.tree.structure(loss) for loss in losses}
+def stack(objectives: Sequence[Any]) -> Any:
+    """One objective whose numbers are arrays over the runs.
+
+    Raises:
+      ValueError: their structures differ.
+    """
+    structures = {jax.tree.structure(each) for each in objectives}
     if len(structures) != 1:
         raise ValueError(
-            f"one program needs losses that differ only in numbers, but these do not: {losses}."
+            f"one program needs losses that differ only in numbers, but these do not: {objectives}."
         )
-    return jax.tree.map(lambda *numbers: np.asarray(numbers, np.float32), *losses)
+    return jax.tree.map(lambda *numbers: np.asarray(numbers, np.float32), *objectives)
 
 
 def over_runs(function: Callable[..., Any], strategy: str) -> Callable[..., Any]:
@@ -74,75 +75,68 @@ def _mesh() -> Mesh:
 class Sweep:
     """The compiled programs of one task, each run's arguments along the first axis, `[R, ...]`.
 
-    A program is compiled once for each structure of loss, number of runs and shape of indices.
+    A program is compiled once for each structure of objective, number of runs and shape of rows.
+
+    Attributes:
+      strategy: how the runs are mapped over.
+      stored: the data, on the device.
     """
 
-    def __init__(self, task: Task, data: Data, strategy: str | None = None) -> None:
+    batch_multiple = 1  # what the size of a batch must be a multiple of
+
+    def __init__(self, task: Task, stored: Any, strategy: str | None = None) -> None:
         """Readies the programs; nothing is compiled before its first call."""
         self.strategy = strategy or default_strategy()
 
         def program(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-            mapped = over_runs(functools.partial(function, task), self.strategy)
+            mapped = over_runs(function, self.strategy)
             return jax.jit(lambda shared, *each: mapped(shared, each), **options)
 
         # What the host looks at is whole on every device, and so in every process.
         runs = whole = None
         if self.strategy == "sharded":
             runs, whole = (NamedSharding(_mesh(), spec) for spec in (P("runs"), P()))
-        self.data = jax.device_put(data, whole)
-        self._init = program(training.init)
-        self._init_loss = program(
-            lambda task, *run: training.init_loss(task, data.image.shape[1:], *run)
-        )
+        self._whole = whole
+        self.stored = jax.device_put(stored, whole)
+        self._init = program(task.init)
         self._advance = program(
-            training.train_steps, donate_argnums=1, out_shardings=(runs, whole, whole)
+            functools.partial(steps.advance, task),
+            donate_argnums=1,
+            out_shardings=(runs, whole, whole),
         )
-        self._predict_all = program(training.predict_all, out_shardings=whole)
-        self._perturbed_all = functools.cache(
-            lambda perturbation: program(
-                lambda task, *run: robustness.perturbed_all(task, perturbation, *run),
-                out_shardings=whole,
+        self._measure = functools.cache(
+            lambda evaluation: program(
+                functools.partial(steps.measure, task, evaluation), out_shardings=whole
             )
         )
-
-    batch_multiple = 1
 
     @property
     def runs_multiple(self) -> int:
         """What the number of runs must be a multiple of."""
         return jax.device_count() if self.strategy == "sharded" else 1
 
-    def init(self, losses: rj.Loss, seeds: np.ndarray) -> TrainState:
-        """The states before the first step, for stacked losses and `seeds [R]`."""
-        states = self._init((), seeds)
-        return self._init_loss((), states, losses)
+    def init(self, objectives: Any, seeds: np.ndarray) -> TrainState:
+        """The states before the first step, for stacked objectives and `seeds [R]`."""
+        return self._init((), seeds, objectives)
 
     def advance(
-        self,
-        states: TrainState,
-        losses: rj.Loss,
-        seeds: np.ndarray,
-        index: np.ndarray,
-        weight: np.ndarray,
-        count: int,
+        self, states: TrainState, objectives: Any, seeds: np.ndarray, rows: Rows, count: int
     ) -> tuple[TrainState, Metrics, Metrics]:
-        """Takes `count` steps on the examples `index [R, K, B]`; `states` is given away.
+        """Takes `count` steps on the rows `[R, K, B]`; `states` is given away.
 
         Returns:
-          The next states, and `train_steps`'s means and first broken steps, each `[R]`.
+          The next states, and the means and first broken steps of `steps.advance`, each `[R]`.
         """
-        shared = (self.data, np.int32(count))
-        return self._advance(shared, states, losses, seeds, index, weight)
+        shared = (self.stored, np.int32(count))
+        return self._advance(shared, states, objectives, seeds, rows)
 
-    def predict_all(self, states: TrainState, index: np.ndarray) -> jax.Array:
-        """Logits `[R, K * B, C]` of the examples `index [R, K, B]`."""
-        return self._predict_all((self.data,), states, index)
+    def measure(
+        self, states: TrainState, evaluation: Evaluation, rows: Rows, stored: Any = None
+    ) -> dict[str, jax.Array]:
+        """An evaluation's measurements of the rows `[R, K, B]`, each `[R, K * B, ...]`.
 
-    def perturbed_all(
-        self, states: TrainState, perturbation: Perturbation, index: np.ndarray, data: Data | None
-    ) -> jax.Array:
-        """Logits `[R, L, K * B, C]` of `index [R, K, B]`, at all levels of a perturbation.
-
-        The examples are `data`'s, or where it is None those that are trained on and tested.
+        The rows are of `stored`, or where it is None of the data that are trained on.
         """
-        return self._perturbed_all(perturbation)((data or self.data,), states, index)
+        other = None if stored is None else jax.device_put(stored, self._whole)
+        shared = (self.stored if stored is None else other,)
+        return self._measure(evaluation)(shared, states, rows)

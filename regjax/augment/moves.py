@@ -71,7 +71,7 @@ def random_crop(
 
 @wrapper
 def random_flip(
-    forward: Forward, batch: Batch, key: jax.Array, *, probability: Number = 0.5
+    forward: Forward, batch: Batch, key: jax.Array, *, rate: Number = 0.5
 ) -> tuple[Forward, Batch]:
     """Turns some images' left to the right.
 
@@ -83,7 +83,7 @@ def random_flip(
 
     Args:
       loss: the loss to wrap; its images are `[B, H, W, ...]` (positional).
-      probability: with which an image is turned.
+      rate: the chance of an image to be turned.
 
     Returns:
       A `Loss`.
@@ -98,7 +98,7 @@ def random_flip(
     """
     image_size(batch, "random_flip")
     image = batch.image
-    chance = jax.vmap(lambda key: jax.random.uniform(key, dtype=jnp.float32))
-    turned = chance(example_keys(key, batch)) < probability
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, dtype=jnp.float32))
+    turned = uniform(example_keys(key, batch)) < rate
     turned = turned.reshape(-1, *[1] * (image.ndim - 1))
     return forward, batch.replace(image=jnp.where(turned, jnp.flip(image, 2), image))

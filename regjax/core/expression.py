@@ -1,10 +1,11 @@
-"""The parser of loss expressions. It reads Python literals and evaluates nothing."""
+"""The parser of loss expressions: calls joined by `|`, which `calls.py` reads one by one."""
 
 from __future__ import annotations
 
 import ast
 from typing import Any
 
+from regjax.core.calls import CallError, read_call, syntax
 from regjax.core.definitions import REGISTRY, Stage
 from regjax.core.loss import Loss
 
@@ -30,10 +31,10 @@ def parse(text: str) -> Loss:
     if not isinstance(text, str):
         raise TypeError(f"parse reads a string, but it was given {type(text).__name__}.")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(_malformed(text)) from None
-    stages = tuple(_read_stage(node, text) for node in _links(tree))
+        calls = [read_call(node) for node in _links(syntax(text))]
+    except CallError as error:
+        raise ValueError(_unreadable(error, text)) from None
+    stages = tuple(_stage(*call, text) for call in calls)
     kinds = [stage.definition.kind for stage in stages]
     if kinds[0] != "base" or "base" in kinds[1:]:
         raise ValueError(
@@ -51,32 +52,17 @@ def _links(tree: ast.expr) -> list[ast.expr]:
     return [tree, *reversed(links)]
 
 
-def _read_stage(node: ast.expr, text: str) -> Stage:
-    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-    if not isinstance(call.func, ast.Name) or call.args or not all(k.arg for k in call.keywords):
-        raise ValueError(_malformed(text))
-    name = call.func.id
+def _stage(name: str, given: dict[str, Any], text: str) -> Stage:
     if name not in REGISTRY:
         raise ValueError(
             f"unknown stage {_shortened(name)} in {_shortened(text)}; known are: {_known()}."
         )
-    given = {str(k.arg): _literal(k, text) for k in call.keywords}
-    if len(given) != len(call.keywords):
-        raise ValueError(f"{name} is given an argument twice in {_shortened(text)}.")
     return REGISTRY[name].bind(given)
 
 
-def _literal(keyword: ast.keyword, text: str) -> Any:
-    try:
-        return ast.literal_eval(keyword.value)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise ValueError(
-            f"{keyword.arg} in {_shortened(text)} must be a Python literal, such as 0.1 or "
-            "'frozen'."
-        ) from None
-
-
-def _malformed(text: str) -> str:
+def _unreadable(error: CallError, text: str) -> str:
+    if error.reason is not None:
+        return f"{error.reason}: {_shortened(text)} cannot be read."
     return (
         f"{_shortened(text)} is no loss expression: write a base and stages with keyword arguments "
         "joined by '|', such as 'cross_entropy | double_backprop(weight=0.1)'."

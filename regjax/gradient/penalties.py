@@ -7,7 +7,7 @@ exact sum takes C backward passes; `probes` random signs in place of the unit ve
 and estimate value and parameter gradient without bias, as their draw depends on no parameter.
 
 In training mode BatchNorm couples the examples of a batch: as in the papers' programs, the gradient
-of the summed loss is taken in that mode. `statistics="frozen"` takes the running averages instead,
+of the summed loss is taken in that mode. `batch_norm="frozen"` takes the running averages instead,
 where examples are independent, at the price of a second forward pass. In training mode probes draw
 signs of their own for every example, so their mean lacks the products of two examples' derivatives:
 it is `sum_j ||A_j d logits_j / d x_i||^2`, where the exact term squares the sum over j.
@@ -34,7 +34,7 @@ from regjax.gradient.traces import (
 
 
 @penalty
-def double_backprop(point: Point, *, statistics: str = "batch") -> jax.Array:
+def double_backprop(point: Point, *, batch_norm: str = "batch") -> jax.Array:
     """Penalizes the gradient of the loss with respect to the input.
 
     `||d loss_i / d x_i||^2`. See the thesis, eq. (49); "Improving generalization performance using
@@ -43,20 +43,20 @@ def double_backprop(point: Point, *, statistics: str = "batch") -> jax.Array:
     Args:
       loss: the loss to add to (positional).
       weight: the strength, lambda.
-      statistics: `"batch"` or `"frozen"`, how BatchNorm normalises (see the module).
+      batch_norm: `"batch"` or `"frozen"`, by which statistics it normalises (see the module).
 
     Returns:
       A `Loss` with a penalty `[B]`, squared nats per squared unit of the input.
 
     Raises:
-      ValueError: at trace time, `statistics` is neither.
+      ValueError: at trace time, `batch_norm` is neither.
 
     Example:
       >>> import regjax as rj
       >>> rj.double_backprop(rj.cross_entropy(), weight=0.01)
       cross_entropy | double_backprop(weight=0.01)
     """
-    point = _standing(point, statistics)
+    point = _standing(point, batch_norm)
     return squared_norm(point.pullback(point.loss_cotangent()))
 
 
@@ -67,7 +67,7 @@ def jacobian(
     key: jax.Array,
     *,
     probes: int | None = None,
-    statistics: str = "batch",
+    batch_norm: str = "batch",
 ) -> jax.Array:
     """Penalizes the Jacobian of the softmax output with respect to the input.
 
@@ -78,21 +78,21 @@ def jacobian(
       loss: the loss to add to (positional).
       weight: the strength, lambda.
       probes: None for the exact norm, or how many random probes estimate it without bias.
-      statistics: `"batch"` or `"frozen"`, how BatchNorm normalises (see the module).
+      batch_norm: `"batch"` or `"frozen"`, by which statistics it normalises (see the module).
 
     Returns:
       A `Loss` with a penalty per squared unit of the input: `[B]` with probes, a scalar, the mean,
       without.
 
     Raises:
-      ValueError: at trace time, `probes` or `statistics` is none of these.
+      ValueError: at trace time, `probes` or `batch_norm` is none of these.
 
     Example:
       >>> import regjax as rj
       >>> rj.jacobian(rj.cross_entropy(), weight=0.01, probes=1)
       cross_entropy | jacobian(weight=0.01, probes=1)
     """
-    point = _standing(point, statistics)
+    point = _standing(point, batch_norm)
     return _trace(point, batch, key, softmax_jacobian(point.outputs.logits), probes)
 
 
@@ -103,7 +103,7 @@ def frobenius(
     key: jax.Array,
     *,
     probes: int | None = None,
-    statistics: str = "batch",
+    batch_norm: str = "batch",
 ) -> jax.Array:
     """Penalizes the Jacobian of the logits with respect to the input.
 
@@ -114,21 +114,21 @@ def frobenius(
       loss: the loss to add to (positional).
       weight: the strength, lambda.
       probes: None for the exact norm, or how many random probes estimate it without bias.
-      statistics: `"batch"` or `"frozen"`, how BatchNorm normalises (see the module).
+      batch_norm: `"batch"` or `"frozen"`, by which statistics it normalises (see the module).
 
     Returns:
       A `Loss` with a penalty in squared logits per squared unit of the input: `[B]` with probes, a
       scalar, the mean, without.
 
     Raises:
-      ValueError: at trace time, `probes` or `statistics` is none of these.
+      ValueError: at trace time, `probes` or `batch_norm` is none of these.
 
     Example:
       >>> import regjax as rj
       >>> rj.frobenius(rj.cross_entropy(), weight=0.01)
       cross_entropy | frobenius(weight=0.01)
     """
-    point = _standing(point, statistics)
+    point = _standing(point, batch_norm)
     return _trace(point, batch, key, lambda z: z, probes)
 
 
@@ -140,7 +140,7 @@ def hessian_frobenius(
     *,
     power: int = 1,
     probes: int | None = None,
-    statistics: str = "batch",
+    batch_norm: str = "batch",
 ) -> jax.Array:
     """Penalizes the Jacobian of the logits scaled by the Hessian of cross entropy.
 
@@ -154,7 +154,7 @@ def hessian_frobenius(
       power: 1, or 2 for the squared trace.
       probes: None for the exact trace, or how many random probes estimate it without bias; the
         squared trace needs at least 2, since it is the product of independent estimates.
-      statistics: `"batch"` or `"frozen"`, how BatchNorm normalises (see the module).
+      batch_norm: `"batch"` or `"frozen"`, by which statistics it normalises (see the module).
 
     Returns:
       A `Loss` with a penalty in nats per squared unit of the input, to the `power`: a scalar, the
@@ -170,14 +170,14 @@ def hessian_frobenius(
     """
     if power not in (1, 2):
         raise ValueError(f"hessian_frobenius's power must be 1 or 2, but it is {power!r}.")
-    point = _standing(point, statistics)
+    point = _standing(point, batch_norm)
     return _trace(point, batch, key, hessian_root(point.outputs.logits), probes, power)
 
 
-def _standing(point: Point, statistics: str) -> Point:
-    if statistics not in ("batch", "frozen"):
-        raise ValueError(f"statistics must be 'batch' or 'frozen', but it is {statistics!r}.")
-    return point if statistics == "batch" else point.frozen
+def _standing(point: Point, batch_norm: str) -> Point:
+    if batch_norm not in ("batch", "frozen"):
+        raise ValueError(f"batch_norm must be 'batch' or 'frozen', but it is {batch_norm!r}.")
+    return point if batch_norm == "batch" else point.frozen
 
 
 def _trace(

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
-from experiments import classify
+from experiments import classify, comparison
 from experiments.runs.journal import Lines
 
 
@@ -71,7 +71,7 @@ def test_without_held_out_images_no_run_counts_as_diverged(tmp_path):
 
 def test_a_finished_comparison_trains_nothing_again(finished, monkeypatch):
     before = results(finished)
-    monkeypatch.setattr(classify, "Problem", None)
+    monkeypatch.setattr(comparison, "Problem", None)
     classify.compare(config(), finished)
     assert results(finished) == before
 

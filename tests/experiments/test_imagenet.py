@@ -9,8 +9,7 @@ import tiny_imagenet
 
 from configs.isda import imagenet
 from experiments import classify
-from experiments.training import checkpoint_file as leaf_files
-from experiments.training import loop
+from experiments.training import checkpoint_file, loop
 from experiments.training.interruption import StoppedError
 
 
@@ -44,8 +43,8 @@ def lines(folder):
 
 
 def last(folder):
-    (file,) = folder.glob("training/*/checkpoints/20/*/leaves_0.bin")
-    return {piece.name: piece.value for piece in leaf_files.read(file)}
+    (file,) = folder.glob("training/*/checkpoints/20/*/leaves_0.safetensors")
+    return {piece.name: piece.value for piece in checkpoint_file.read(file)}
 
 
 def test_steps_run_on_across_epochs_and_the_strength_and_rate_follow(finished):

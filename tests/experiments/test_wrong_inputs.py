@@ -41,6 +41,7 @@ def get_config():
     return config
 """
 ALONE = "--config.runs_at_once=1"
+GROWING = '{"isda": {"strength": "linear"}}'
 NOISE = '--config.perturbations={"x": "white_noise(sigma=(0.1, 0.2))"}'
 STREAM = [
     "--config.data=stream",
@@ -224,14 +225,26 @@ TABLE = [
     entry("selection", "best", "config.selection is 'best', but it can be 'validation' or 'test'"),
     entry("selection", "validation", "needs config.val", "--config.validation_per_class=0"),
     entry("model", "resnet", "Unknown model 'resnet'; known models: small_cnn"),
-    entry("growing", '("isda.strength",)', "config.growing names 'isda.strength', but can only"),
+    entry("growing", GROWING, "config.growing names 'isda.strength', but can only"),
     entry(
         "growing",
-        '("jacobian.probes",)',
+        '{"jacobian": {"probes": "linear"}}',
         "config.growing names 'jacobian.probes'",
         "--config.losses.x=cross_entropy | jacobian(weight=1, probes=1)",
     ),
-    entry("growing", "(3,)", "config.growing names 3"),
+    entry("growing", '{"isda": {"strength": 3}}', "but for 'isda.strength' it has 3."),
+    entry("growing", '("isda.strength",)', "Failed to parse"),
+    entry("image_size", "-1", "config.image_size must be at least 0"),
+    entry("mixture", '{"x": 1.0}', "positive numbers whose sum is below 1, such as"),
+    entry("mixture", '{"x": 0.5}', "config.mixture needs config.data='memory'", *STREAM),
+    entry("unlabeled_batch_size", "-1", "config.unlabeled_batch_size must be at least 0"),
+    entry(
+        "unlabeled_includes_labeled",
+        "maybe",
+        "--config.unlabeled_includes_labeled=maybe: ('Non-boolean",
+    ),
+    entry("metrics", "(3,)", "config.metrics must be names of metrics, each of them once"),
+    entry("columns", '("nll", "nll")', "config.columns must be names of metrics"),
     entry("train_sizes", "(True,)", "config.train_sizes must be whole numbers"),
     entry("train_sizes", "()", "must each name at least one"),
     entry("train_sizes", "(5, 5)", "config.train_sizes names a number twice: (5, 5)"),
@@ -256,6 +269,11 @@ TABLE = [
     entry("optimizer", "sgd(momentum=1e999)", "finite numbers"),
     entry("optimizer", "sgd | sgd", "cannot make the gradient transformation 'sgd'"),
     entry("optimizer", "adamw(weight_decay=(1, 2))", "cannot take a step with the optimizer"),
+    entry(
+        "optimizer",
+        "sgd | by_part(parts={'haed': 10.0})",
+        "config.optimizer: by_part names 'haed', which is no part of the network; there are: ",
+    ),
     entry("schedule", "linear", "unknown schedule 'linear'; known are: constant, step, cosine"),
     entry("schedule", "cosine(warmup=2)", "must be from 0 to 1 epochs"),
     entry("schedule", "step(epochs=3, factor=0.1)", "must have the arguments: epochs, factor"),

@@ -76,10 +76,10 @@ TABLE = {
 }
 # Those for which a network with BatchNorm tells frozen statistics from the batch's own.
 FROZEN = [
-    "double_backprop(weight=0.1, statistics='frozen')",
-    "frobenius(weight=0.1, probes=1, statistics='frozen')",
-    "hessian_frobenius(weight=0.1, power=2, statistics='frozen')",
-    "jacobian(weight=0.1, probes=2, statistics='frozen')",
+    "double_backprop(weight=0.1, batch_norm='frozen')",
+    "frobenius(weight=0.1, probes=1, batch_norm='frozen')",
+    "hessian_frobenius(weight=0.1, power=2, batch_norm='frozen')",
+    "jacobian(weight=0.1, probes=2, batch_norm='frozen')",
 ]
 COMPOSITIONS = [
     "cross_entropy | l2(weight=0.1) | label_smoothing(amount=0.1) | frobenius(weight=0.1, probes=1)"
@@ -203,7 +203,7 @@ def test_every_stage_is_in_the_table() -> None:
     }
     assert stages == set(TABLE), "every public stage has its sample arguments in TABLE"
     assert stages <= set(rj.__all__)
-    frozen = {name for name in stages if "statistics" in REGISTRY[name].arguments}
+    frozen = {name for name in stages if "batch_norm" in REGISTRY[name].arguments}
     assert frozen == {link.split("(")[0] for link in FROZEN}
     assert all(REGISTRY[name] is getattr(rj, name).definition for name in stages)
 

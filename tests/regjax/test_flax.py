@@ -291,7 +291,7 @@ def test_frozen_penalties_are_those_of_the_eval_mode(link: str) -> None:
     evaluation = bind(model)
     text = f"cross_entropy | {link}"
     expected = penalty(rj.parse(text), evaluation)
-    frozen = penalty(rj.parse(text.replace("weight=1", "weight=1, statistics='frozen'")), training)
+    frozen = penalty(rj.parse(text.replace("weight=1", "weight=1, batch_norm='frozen'")), training)
     assert_close(frozen, expected)
     assert jnp.any(jnp.abs(penalty(rj.parse(text), training) - expected) > 1e-4)
 

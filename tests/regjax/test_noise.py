@@ -1,4 +1,4 @@
-"""Noise on input, labels and layers: its distribution, and what the thesis's 6.1 says of it."""
+"""Noise on input and layers: its distribution, and what the thesis's 6.1 says of it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -105,41 +105,7 @@ def test_the_image_keeps_its_type(dtype: Any) -> None:
         assert noisy.dtype == dtype
 
 
-# Noise on labels and in layers.
-
-
-def relabelled(label: jax.Array, rate: float, seed: int = 0, **fields: Any) -> np.ndarray:
-    batch = rj.Batch(jnp.zeros((len(label), 1)), label, **fields)
-    key = jax.random.key(seed)
-    return np.asarray(rj.disturb_label.definition.function(None, batch, key, rate=rate)[1].label)
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
-def test_a_share_of_the_labels_is_drawn_from_all_classes(rate: float) -> None:
-    n = 8000
-    label = np.eye(C, dtype=np.float32)[np.arange(n) % C]
-    drawn = relabelled(jnp.asarray(label), rate)
-    assert ((drawn == 0) | (drawn == 1)).all()
-    assert (drawn.sum(1) == 1).all()
-    for true in range(C):
-        counts = drawn[true::C].sum(0)
-        expected = np.full(C, rate / C) + (1 - rate) * (np.arange(C) == true)
-        if rate == 0:
-            np.testing.assert_array_equal(drawn, label)
-        else:
-            assert stats.chisquare(counts, expected * n / C).pvalue > 1e-3
-
-
-def test_labels_are_drawn_by_index_and_left_alone_otherwise() -> None:
-    soft = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(C), 8), jnp.bfloat16)
-    drawn = relabelled(soft, 0.5)
-    assert drawn.dtype == jnp.bfloat16
-    replaced = (drawn == 1).any(1)
-    assert 0 < replaced.sum() < 8
-    np.testing.assert_array_equal(drawn[~replaced], np.asarray(soft)[~replaced])
-    index = np.array([6, 1, 3])
-    some = relabelled(soft[index], 0.5, index=jnp.asarray(index))
-    np.testing.assert_array_equal(some, drawn[index])
+# Noise in layers.
 
 
 def chain(params: Any, x: jax.Array, tap: Any) -> jax.Array:

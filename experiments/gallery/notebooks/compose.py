@@ -83,7 +83,7 @@ print("layers:", *fresh.layers)
 # %%
 PER_CLASS, SIZE, STEPS = 10, 50, 200
 data = sources.load("digits")
-chosen = subsets.balanced_indices(data.train.label, PER_CLASS, seed=0)
+chosen = subsets.balanced_indices(data.train["label"], PER_CLASS, seed=0)
 
 
 def batch_of(image: np.ndarray, label: np.ndarray) -> rj.Batch:
@@ -91,8 +91,8 @@ def batch_of(image: np.ndarray, label: np.ndarray) -> rj.Batch:
     return rj.Batch(image=jnp.asarray(image / 255, jnp.float32), label=jax.nn.one_hot(label, 10))
 
 
-train_set = batch_of(data.train.image[chosen], data.train.label[chosen])
-test_set = batch_of(data.test.image, data.test.label)
+train_set = batch_of(data.train["image"][chosen], data.train["label"][chosen])
+test_set = batch_of(data.test["image"], data.test["label"])
 
 # %% [markdown]
 # ## A step

@@ -35,7 +35,7 @@ from experiments.report.plots import COLOURS, MARKERS
 # %%
 CLASSES, FEATURES, PER_CLASS, SIZE, EPOCHS = 10, 32, 40, 50, 30
 data = sources.load("digits")
-chosen = subsets.balanced_indices(data.train.label, PER_CLASS, seed=0)
+chosen = subsets.balanced_indices(data.train["label"], PER_CLASS, seed=0)
 
 
 def batch_of(image: np.ndarray, label: np.ndarray) -> rj.Batch:
@@ -43,8 +43,8 @@ def batch_of(image: np.ndarray, label: np.ndarray) -> rj.Batch:
     return rj.Batch(jnp.asarray(image / 255, jnp.float32), jax.nn.one_hot(label, CLASSES))
 
 
-train_set = batch_of(data.train.image[chosen], data.train.label[chosen])
-test_set = batch_of(data.test.image, data.test.label)
+train_set = batch_of(data.train["image"][chosen], data.train["label"][chosen])
+test_set = batch_of(data.test["image"], data.test["label"])
 
 
 class Net(nnx.Module):
@@ -221,8 +221,8 @@ print(
 # frame marks images of another class. They are chosen among all images, trained on or not.
 
 # %%
-gallery = np.concatenate([data.train.image, data.test.image])
-gallery_label = np.concatenate([data.train.label, data.test.label])
+gallery = np.concatenate([data.train["image"], data.test["image"]])
+gallery_label = np.concatenate([data.train["label"], data.test["label"]])
 gallery_features = np.asarray(outputs_of(forward, batch_of(gallery, gallery_label).image).features)
 means = np.asarray(statistics.mean)
 SHOWN, MOVES = (1, 4, 8, 9), (-2, -1, 0, 1, 2)
@@ -264,14 +264,14 @@ plt.show()
 MOVED = np.array([0.0, 0.25, 0.5, 1.0, 2.0, 4.0])
 roots = directions * np.sqrt(values)[:, None]  # [C, A, A], root @ root' is the covariance
 variance = values.sum(1)
-test_label, test_features = data.test.label, np.asarray(test_outputs.features)
+test_label, test_features = data.test["label"], np.asarray(test_outputs.features)
 normal = np.random.default_rng(0).standard_normal((4, *test_features.shape))
 other = (test_label + np.random.default_rng(1).integers(1, CLASSES, len(test_label))) % CLASSES
 
 
 def kept(noise: np.ndarray) -> list[float]:
     """How often the nearest training image has the class of the test image that was moved."""
-    train_features, train_label = np.asarray(outputs.features), data.train.label[chosen]
+    train_features, train_label = np.asarray(outputs.features), data.train["label"][chosen]
     squares = (train_features**2).sum(1)[None]
     rates = []
     for strength in MOVED:

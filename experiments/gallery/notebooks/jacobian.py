@@ -38,8 +38,9 @@ data = sources.load("digits")
 
 def flat(split: sources.Split) -> tuple[np.ndarray, np.ndarray]:
     """The images of the three digits, [N, 64], and their labels 0, 1 and 2."""
-    kept = np.isin(split.label, DIGITS)
-    return split.image[kept].reshape(-1, 64) / 255.0, np.searchsorted(DIGITS, split.label[kept])
+    kept = np.isin(split["label"], DIGITS)
+    label = np.searchsorted(DIGITS, split["label"][kept])
+    return split["image"][kept].reshape(-1, 64) / 255.0, label
 
 
 pixels, labels = flat(data.train)

@@ -11,10 +11,8 @@ import pytest
 from flax import nnx
 
 import regjax as rj
-from experiments.benchmark import isda as isda_benchmark
-from experiments.benchmark import tables as benchmark
-from experiments.benchmark import timing as benchmark_parts
-from experiments.training import step as training
+from experiments.benchmark import isda, tables, timing
+from experiments.training.task import Rows, gather
 
 
 class Network(nnx.Module):
@@ -29,12 +27,10 @@ class Network(nnx.Module):
 
 
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
-    monkeypatch.setattr(benchmark, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
-    monkeypatch.setattr(
-        benchmark, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"}
-    )
-    monkeypatch.setattr(benchmark_parts.models, "create", Network)
-    result = benchmark.run(quick=True)
+    monkeypatch.setattr(tables, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
+    monkeypatch.setattr(tables, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"})
+    monkeypatch.setattr(timing.models, "create", Network)
+    result = tables.run(quick=True)
     plain, double, isda = result["transforms"]["rows"]
     names = [row["transform"] for row in (plain, double, isda)]
     assert names == ["plain", "double_backprop", "isda"]
@@ -59,23 +55,18 @@ def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch)
 @pytest.mark.parametrize(
     ("expression", "model"),
     [
-        *((expression, "small_cnn") for expression in benchmark.TRANSFORMS.values()),
-        *(
-            (expression, benchmark.resnet(True).model)
-            for expression in benchmark.IN_STAGES.values()
-        ),
+        *((expression, "small_cnn") for expression in tables.TRANSFORMS.values()),
+        *((expression, tables.resnet(True).model) for expression in tables.IN_STAGES.values()),
     ],
 )
 def test_all_transforms_can_be_traced(expression, model):
-    task, data = benchmark.random_problem(benchmark.Setting((32, 32, 3), 4, 1, 1, model=model))
+    task, data = tables.random_problem(tables.Setting((32, 32, 3), 4, 1, 1, model=model))
     loss = rj.parse(expression)
 
     def step(index):
-        state = training.init_loss(
-            task, data.image.shape[1:], training.init(task, jnp.uint32(0)), loss
-        )
-        batch = training.gather(task, data, index, jnp.ones(4))
-        return training.train_step(task, state, loss, batch, jnp.uint32(0))
+        state = task.init(jnp.uint32(0), loss)
+        batch = task.batch(gather(data, Rows(index, jnp.ones(4))))
+        return task.step(state, loss, batch, jnp.uint32(0))
 
     _, metrics = jax.eval_shape(step, jnp.zeros(4, jnp.int32))
     assert metrics["total"].shape == ()
@@ -93,12 +84,12 @@ def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
 
         return take
 
-    assert benchmark.paired(timing("a", first), timing("b", second), 3) == (2.0, 3.0)
+    assert tables.paired(timing("a", first), timing("b", second), 3) == (2.0, 3.0)
     assert order == ["a", "b"] * 4
 
 
 def test_the_table_is_markdown():
-    text = benchmark.table([{"x": "a", "y": 1.234}], {"x": "s", "y": ".1f"})
+    text = tables.table([{"x": "a", "y": 1.234}], {"x": "s", "y": ".1f"})
     assert text == "| x | y |\n| --- | --- |\n| a | 1.2 |"
 
 
@@ -110,23 +101,23 @@ def test_isda_counts_the_products_of_its_formulas(features, formed):
     takes one product, which is kept for the derivative where features are three times the classes;
     where not, it is formed again.
     """
-    case = isda_benchmark.Case(16, 5, features, "full")
+    case = isda.Case(16, 5, features, "full")
     b, c, a = case.batch, case.classes, case.features
-    (row,) = isda_benchmark.costs((case,), rounds=1)
+    (row,) = isda.costs((case,), rounds=1)
     layer, amid, means = 3 * 2 * b * c * a, 2 * b * a, 2 * b * c * a
-    scatters = isda_benchmark.most_pieces(b, c) * 2 * (16 + 1) * a * a
+    scatters = isda.most_pieces(b, c) * 2 * (16 + 1) * a * a
     tables = 2 * c * c * a * a * formed
     assert row["gflop"] * 1e9 == pytest.approx(layer + amid + means + scatters + tables)
 
 
 def test_isda_never_holds_more_than_its_state_and_the_tables():
     """Neither a matrix for each example nor a feature for each example and class."""
-    case = isda_benchmark.Case(64, 40, 48, "full")
-    (row,) = isda_benchmark.costs((case,), rounds=1)
+    case = isda.Case(64, 40, 48, "full")
+    (row,) = isda.costs((case,), rounds=1)
     b, c, a = case.batch, case.classes, case.features
     floats = row["megabytes"] * 1e6 / 4
     assert c * a * a < floats < c * a * a + b * c * a
-    (row,) = isda_benchmark.costs((case._replace(covariance="diagonal"),), rounds=1)
+    (row,) = isda.costs((case._replace(covariance="diagonal"),), rounds=1)
     assert row["megabytes"] * 1e6 / 4 < b * c * a
 
 
@@ -137,4 +128,4 @@ def test_no_labels_need_more_pieces_than_the_bound(batch, classes):
         share = generator.dirichlet(np.full(classes, skew))
         count = generator.multinomial(batch, share)
         pieces = np.sum(-(-count // 16))
-        assert pieces <= isda_benchmark.most_pieces(batch, classes)
+        assert pieces <= isda.most_pieces(batch, classes)

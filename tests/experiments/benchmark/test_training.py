@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.benchmark import communication as communication_benchmark
-from experiments.benchmark import streams as stream_benchmark
-from experiments.benchmark import tables as benchmark
-from experiments.benchmark import training as training_benchmark
+from experiments.benchmark import communication, streams, tables, training
 from experiments.benchmark.communication import Case
 from experiments.benchmark.timing import random_task
 from experiments.data.streams import Streams
@@ -21,14 +18,14 @@ TINY = (4, 4, 1)
 
 @pytest.fixture(scope="module")
 def quick():
-    return benchmark.run_training(quick=True)
+    return tables.run_training(quick=True)
 
 
 def test_a_quick_run_has_rows_that_can_be_shown(quick):
-    assert quick.keys() == benchmark.TRAINING_TABLES.keys()
+    assert quick.keys() == tables.TRAINING_TABLES.keys()
     json.dumps(quick, allow_nan=False)
-    for name, (_, columns) in benchmark.TRAINING_TABLES.items():
-        text = benchmark.table(quick[name]["rows"], columns)
+    for name, (_, columns) in tables.TRAINING_TABLES.items():
+        text = tables.table(quick[name]["rows"], columns)
         assert len(text.splitlines()) == 2 + len(quick[name]["rows"]) > 2
 
 
@@ -42,7 +39,7 @@ def test_a_checkpoint_has_the_parameters_and_adams_two_copies(quick):
 
 def test_both_ways_take_the_same_steps():
     task = random_task("small_cnn", TINY)
-    programs = [training_benchmark.Program(task, TINY, 8, steps=2) for _ in range(2)]
+    programs = [training.Program(task, 8, steps=2) for _ in range(2)]
     assert programs[0].call() > 0
     assert programs[1].one_by_one() > 0
     assert programs[0].state.step == programs[1].state.step == 2
@@ -59,9 +56,9 @@ def parameters(shape):
 
 @pytest.mark.parametrize("loss", ["cross entropy", "ISDA"])
 def test_gradients_features_and_labels_are_sent_and_the_bound_has_the_statistics(loss):
-    row = communication_benchmark.row(Case("small_cnn", TINY, 8, loss, "shard_map"))
+    row = communication.row(Case("small_cnn", TINY, 8, loss, "shard_map"))
     sent, bound = row["bytes"], row["bound_megabytes"] * 1e6
-    isda, scalars = loss == "ISDA", communication_benchmark.SCALARS
+    isda, scalars = loss == "ISDA", communication.SCALARS
     assert row["devices"] == 8
     assert 0 <= sent["all-reduce"] - 4 * parameters(TINY) <= scalars
     gathered = 4 * 8 * (64 + 10) * isda
@@ -81,13 +78,13 @@ def test_other_numbers_of_devices_are_asked_for_in_processes_of_their_own(quick)
 
 
 def test_the_stream_is_of_jpegs_of_imagenets_size(tmp_path, quick):
-    encoded = stream_benchmark.jpeg(0)
+    encoded = streams.jpeg(0)
     assert Image.open(io.BytesIO(encoded)).size == (500, 375)
     assert 80_000 < len(encoded) < 110_000
-    assert encoded != stream_benchmark.jpeg(1)
-    stream_benchmark.prepare(tmp_path, 3)
-    streams = Streams("smooth_noise", tmp_path, image_size=8)
-    assert (streams.examples, streams.classes) == (3, 1000)
+    assert encoded != streams.jpeg(1)
+    streams.prepare(tmp_path, 3)
+    opened = Streams("smooth_noise", tmp_path, image_size=8)
+    assert (opened.examples, opened.classes) == (3, 1000)
     rows = quick["streams"]["rows"]
     assert [row["workers"] for row in rows] == [0, 1]
     for row in rows:

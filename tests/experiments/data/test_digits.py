@@ -21,8 +21,8 @@ def data(tmp_path_factory):
 
 def test_every_image_and_label_is_scikit_learns(data):
     source = sklearn.datasets.load_digits()
-    image = np.concatenate([data.train.image, data.test.image])
-    label = np.concatenate([data.train.label, data.test.label])
+    image = np.concatenate([data.train["image"], data.test["image"]])
+    label = np.concatenate([data.train["label"], data.test["label"]])
     np.testing.assert_array_equal(label, source.target)
     # In whole numbers, halves upwards; the only half is 127.5, for the pixel 8.
     pixels = source.images.astype(int)
@@ -34,11 +34,11 @@ def test_every_image_and_label_is_scikit_learns(data):
 
 def test_both_splits_have_every_class_and_no_form_in_common(data):
     for split, least, most in ((data.train, 127, 131), (data.test, 47, 52)):
-        counts = np.bincount(split.label, minlength=data.classes)
-        assert (len(split.label), counts.min(), counts.max()) == (counts.sum(), least, most)
+        counts = np.bincount(split["label"], minlength=data.classes)
+        assert (len(split["label"]), counts.min(), counts.max()) == (counts.sum(), least, most)
     # Each form begins with the digits in their order, and ends with 9, 8.
-    assert data.test.label[:20].tolist() == [*range(10), *range(10)]
-    assert data.train.label[-2:].tolist() == [9, 8]
+    assert data.test["label"][:20].tolist() == [*range(10), *range(10)]
+    assert data.train["label"][-2:].tolist() == [9, 8]
 
 
 def test_it_is_prepared_once(tmp_path, monkeypatch):
@@ -61,12 +61,12 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             digits.prepare(tmp_path)
     assert not list((tmp_path / "digits").iterdir())
-    assert load("digits", tmp_path).train.label.size == 1287
+    assert load("digits", tmp_path).train["label"].size == 1287
 
 
 def test_what_a_killed_preparation_left_does_no_harm(tmp_path):
     (tmp_path / "digits" / "incomplete.ABCDEF_1.0.0").mkdir(parents=True)
-    assert load("digits", tmp_path).train.label.size == 1287
+    assert load("digits", tmp_path).train["label"].size == 1287
 
 
 def test_another_process_that_finishes_first_wins(tmp_path, monkeypatch):
@@ -81,13 +81,13 @@ def test_another_process_that_finishes_first_wins(tmp_path, monkeypatch):
     monkeypatch.setattr(digits.Digits, "_download_and_prepare", overtaken)
     digits.prepare(tmp_path)
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
-    assert load("digits", tmp_path).test.label.size == 510
+    assert load("digits", tmp_path).test["label"].size == 510
 
 
 def test_two_processes_at_once_both_succeed_in_silence_without_tensorflow(tmp_path):
     code = (
         "import sys; from experiments.data.sources import load; "
-        "print(load('digits', sys.argv[1]).train.image.sum()); "
+        "print(load('digits', sys.argv[1]).train['image'].sum()); "
         "assert 'tensorflow' not in sys.modules"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

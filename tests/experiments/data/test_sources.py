@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_corrupted
+import tiny_imagenet
 from array_record.python import array_record_module
 from PIL import Image
 
@@ -24,6 +25,7 @@ from experiments.data.sources import (
     load,
     load_test,
 )
+from experiments.data.streams import Streams
 from regjax import corruptions
 
 _SIBLING = Path(__file__).parents[3].parent / "shared" / "tfds"
@@ -75,36 +77,36 @@ def _edit(path, old, new):
 
 def test_mnist_is_whole(mnist):
     assert (mnist.name, mnist.classes) == ("mnist", 10)
-    assert mnist.train.image.shape == (60000, 28, 28, 1)
-    assert mnist.test.image.shape == (10000, 28, 28, 1)
-    assert np.bincount(mnist.train.label).tolist() == MNIST_TRAIN
-    assert np.bincount(mnist.test.label).tolist() == MNIST_TEST
-    assert mnist.train.image.dtype == np.uint8
-    assert mnist.train.label.dtype == np.int32
+    assert mnist.train["image"].shape == (60000, 28, 28, 1)
+    assert mnist.test["image"].shape == (10000, 28, 28, 1)
+    assert np.bincount(mnist.train["label"]).tolist() == MNIST_TRAIN
+    assert np.bincount(mnist.test["label"]).tolist() == MNIST_TEST
+    assert mnist.train["image"].dtype == np.uint8
+    assert mnist.train["label"].dtype == np.int32
 
 
 def test_mnist_has_the_published_mean_and_deviation(mnist):
-    pixels = mnist.train.image / np.float32(255)
+    pixels = mnist.train["image"] / np.float32(255)
     np.testing.assert_allclose(pixels.mean(dtype=np.float64), 0.1307, atol=5e-5)
     np.testing.assert_allclose(pixels.std(dtype=np.float64), 0.3081, atol=5e-5)
 
 
 def test_mnist_decodes_as_pillow_does(mnist):
     file = TFDS_DIR / "mnist" / "3.0.1" / "mnist-test.array_record-00000-of-00001"
-    np.testing.assert_array_equal(mnist.test.image[:200, ..., 0], _decoded(file, 200))
+    np.testing.assert_array_equal(mnist.test["image"][:200, ..., 0], _decoded(file, 200))
 
 
 def test_a_folder_without_a_builder_class():
     data = _prepared("cifar10_jpeg")
-    assert data.train.image.shape == (50000, 32, 32, 3)
-    assert np.bincount(data.test.label).tolist() == [1000] * 10
+    assert data.train["image"].shape == (50000, 32, 32, 3)
+    assert np.bincount(data.test["label"]).tolist() == [1000] * 10
     file = TFDS_DIR / "cifar10_jpeg" / "1.0.0" / "cifar10_jpeg-test.array_record-00000-of-00001"
-    np.testing.assert_array_equal(data.test.image[:50], _decoded(file, 50))
+    np.testing.assert_array_equal(data.test["image"][:50], _decoded(file, 50))
 
 
 def test_the_default_folder_is_that_of_tfds(prepared_digits, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared_digits))
-    assert load("digits").test.label.size == 510
+    assert load("digits").test["label"].size == 510
 
 
 def test_missing_data_names_folder_command_and_alternative(tmp_path):
@@ -140,7 +142,7 @@ def test_a_version_that_is_not_there(copy, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: (path / SHARD).unlink(), "No such file"),
+        (lambda path: (path / SHARD).unlink(), f"the file {SHARD} is missing"),
         (lambda path: os.truncate(path / SHARD, 3000), "64KB"),
         (lambda path: (path / "features.json").unlink(), "its folder is incomplete"),
         (lambda path: (path / "dataset_info.json").unlink(), "Could not read dataset info"),
@@ -173,10 +175,20 @@ def test_flipped_bits(copy, tmp_path):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("dataset_info.json", '"test"', '"extra"', "has no test split"),
-        ("features.json", '"label": {', '"writer": {', "not have a uint8 'image' .* 'writer'"),
+        ("dataset_info.json", '"test"', '"extra"', "has no test and no validation split"),
+        (
+            "features.json",
+            '"label": {',
+            '"writer": {',
+            "not have a class 'label', or a mask .* 'writer'",
+        ),
         ("features.json", "uint8", "uint16", "not have a uint8 'image'"),
-        ("features.json", '"10"', '"9"', "train labels .* from 0 to 9, but must be from 0 to 8"),
+        (
+            "features.json",
+            '"10"',
+            '"9"',
+            "labels in the train split of .* from 0 to 9, but must be from 0 to 8",
+        ),
     ],
 )
 def test_data_that_does_not_fit(copy, tmp_path, file, old, new, message):
@@ -185,15 +197,43 @@ def test_data_that_does_not_fit(copy, tmp_path, file, old, new, message):
         load("digits", tmp_path)
 
 
+# What is scored.
+
+
+@pytest.mark.parametrize(
+    ("splits", "withheld", "scored", "count"),
+    [
+        ({"train": 4, "validation": 3, "test": 5}, "", "test", 5),
+        ({"train": 4, "validation": 3, "test": 5}, "test", "validation", 3),
+        ({"train": 4, "validation": 3}, "", "validation", 3),
+    ],
+)
+def test_the_test_split_or_else_the_validation_split_is_scored(
+    tmp_path, splits, withheld, scored, count
+):
+    tiny_imagenet.prepare(tmp_path, splits=splits, withheld=withheld)
+    data = load("tiny_imagenet", tmp_path, 8)
+    assert (data.scored, len(data.test["label"]), len(data.train["label"])) == (scored, count, 4)
+    assert len(load_test("tiny_imagenet", tmp_path, 8)["label"]) == count
+    assert Streams("tiny_imagenet", tmp_path).scored == scored
+
+
+def test_withheld_test_labels_and_no_validation_split(tmp_path):
+    tiny_imagenet.prepare(tmp_path, splits={"train": 4, "test": 5}, withheld="test")
+    for read in (load, load_test, describe_test):
+        with pytest.raises(DataError, match=r"test labels .* withheld, and it has no validation"):
+            read("tiny_imagenet", tmp_path, 8)
+
+
 # The test split alone.
 
 
 def test_the_test_split_alone_is_that_of_the_whole(prepared_digits):
-    image, label = load_test("digits", prepared_digits)
+    alone = load_test("digits", prepared_digits)
     whole = load("digits", prepared_digits)
-    np.testing.assert_array_equal(image, whole.test.image)
-    np.testing.assert_array_equal(label, whole.test.label)
-    assert describe_test("digits", prepared_digits) == ((8, 8, 1), 10)
+    np.testing.assert_array_equal(alone["image"], whole.test["image"])
+    np.testing.assert_array_equal(alone["label"], whole.test["label"])
+    assert describe_test("digits", prepared_digits) == ((8, 8, 1), 10, tuple("0123456789"))
 
 
 def test_a_data_set_of_nothing_but_a_test_split(tmp_path):
@@ -202,9 +242,9 @@ def test_a_data_set_of_nothing_but_a_test_split(tmp_path):
     label = generator.integers(0, 5, 7).astype(np.int32)
     tiny_corrupted.prepare(tmp_path, "fog_3", image, label, 5)
     split = load_test("cifar10_corrupted/fog_3", tmp_path)
-    np.testing.assert_array_equal(split.image, image)
-    np.testing.assert_array_equal(split.label, label)
-    assert describe_test("cifar10_corrupted/fog_3", tmp_path) == ((4, 6, 3), 5)
+    np.testing.assert_array_equal(split["image"], image)
+    np.testing.assert_array_equal(split["label"], label)
+    assert describe_test("cifar10_corrupted/fog_3", tmp_path) == ((4, 6, 3), 5, tuple("01234"))
     with pytest.raises(DataError, match="has no train split"):
         load("cifar10_corrupted/fog_3", tmp_path)
     with pytest.raises(MissingDataError, match=r"'cifar10_corrupted/fog_4' in .* has no config or"):
@@ -214,7 +254,7 @@ def test_a_data_set_of_nothing_but_a_test_split(tmp_path):
 @pytest.mark.parametrize("read", [load_test, describe_test])
 def test_without_a_test_split_that_is_said(copy, tmp_path, read):
     _edit(copy / "dataset_info.json", '"test"', '"extra"')
-    with pytest.raises(DataError, match="has no test split"):
+    with pytest.raises(DataError, match="has no test and no validation split"):
         read("digits", tmp_path)
 
 

@@ -17,7 +17,7 @@ import pytest
 import tiny_imagenet
 from PIL import Image
 
-from experiments.data import crops, records
+from experiments.data import crops, records, subsets
 from experiments.data.sources import DataError, MissingDataError
 from experiments.data.streams import Streams
 from experiments.data.stripes import TrainChunks, make_stripe
@@ -62,6 +62,7 @@ def assert_same_batches(actual, desired):
 def test_what_a_stream_says_of_itself(folder):
     streams = opened(folder)
     assert streams.classes == tiny_imagenet.CLASSES
+    assert (streams.class_names, streams.scored) == (("0", "1", "2", "3"), "test")
     assert streams.shape == (SIZE, SIZE, 3)
     assert (streams.examples, streams.test_examples) == (EXAMPLES, TEST_EXAMPLES)
     assert "tensorflow" not in sys.modules
@@ -164,6 +165,44 @@ def test_workers_make_the_same_batches_and_the_state_fits_any_number(folder, ref
     assert type(batches[0][0]) is np.ndarray  # no shared memory leaves the stream
 
 
+def test_the_stream_without_labels_is_another_of_the_same_images(folder, reference):
+    stream = opened(folder).unlabeled(BATCH, 3)
+    batches = [next(stream) for _ in range(2)]
+    state = stream.state()
+    batches += [next(stream) for _ in range(3)]
+    stream.restore(state)
+    assert_same_batches([next(stream) for _ in range(3)], batches[2:])
+    stream.close()
+    image, label, index = (np.concatenate(part) for part in zip(*batches, strict=True))
+    assert (label == -1).all()
+    assert (image.dtype, label.dtype, index.dtype) == (np.uint8, np.int32, np.int32)
+    for epoch in (0, 1):
+        order = index[epoch * EXAMPLES : (epoch + 1) * EXAMPLES]
+        np.testing.assert_array_equal(order, subsets.endless_order(EXAMPLES, epoch, 3))
+    first = np.concatenate([batch[2] for batch in reference])[:EXAMPLES]
+    assert not np.array_equal(first, index[:EXAMPLES])
+    crops_of = np.concatenate([batch[0] for batch in reference])[:EXAMPLES][np.argsort(first)]
+    others = image[:EXAMPLES][np.argsort(index[:EXAMPLES])]
+    assert not (crops_of == others).all((1, 2, 3)).any()
+
+
+def test_the_stream_without_labels_is_shared_and_of_any_size(folder):
+    whole = taken(opened(folder, workers=1).unlabeled(12, 3), 2)
+    parts = [taken(opened(folder).unlabeled(12, 3, p, 3), 2) for p in range(3)]
+    joined = [
+        tuple(map(np.concatenate, zip(*each, strict=True))) for each in zip(*parts, strict=True)
+    ]
+    assert_same_batches(joined, whole)
+
+
+def test_the_stream_without_labels_looks_at_none(tmp_path):
+    splits = {"train": 4, "test": 3}
+    tiny_imagenet.prepare(tmp_path, splits=splits, withheld="train")
+    assert len(taken(opened(tmp_path).unlabeled(4, 0), 1)[0][2]) == 4
+    with pytest.raises(DataError, match="its label -1 is not from 0 to 3"):
+        taken(opened(tmp_path).train(4, 0), 1)
+
+
 PROGRAM = """
 import os, sys, time
 from experiments.data.streams import Streams
@@ -246,6 +285,8 @@ def test_grey_images_become_rgb_and_one_channel_stays_one(folder, tmp_path):
     image, _, _, _ = next(iter(opened(folder).test(TEST_EXAMPLES)))
     np.testing.assert_array_equal(image[4, ..., 0], image[4, ..., 2])
     assert (image[3, ..., 0] != image[3, ..., 2]).any()
+    assert opened(folder).shape[0] == SIZE
+    assert Streams("digits", tmp_path).shape == (224, 224, 1)  # that of ImageNet
     digits = Streams("digits", tmp_path, image_size=8)
     assert (digits.shape, digits.examples, digits.test_examples) == ((8, 8, 1), 1287, 510)
     assert taken(digits.train(5, 0), 1)[0][0].shape == (5, 8, 8, 1)
@@ -314,7 +355,10 @@ def test_of_an_image_too_long_for_any_box_the_centre_is_taken(width, height, exp
 def test_a_test_split_whose_labels_are_withheld_gives_way_to_the_validation_split(tmp_path):
     splits = {"train": 4, "validation": 3, "test": 5}
     tiny_imagenet.prepare(tmp_path / "a", splits=splits, withheld="test")
-    assert opened(tmp_path / "a").test_examples == 3
+    assert (opened(tmp_path / "a").test_examples, opened(tmp_path / "a").scored) == (
+        3,
+        "validation",
+    )
     tiny_imagenet.prepare(tmp_path / "b", splits=splits)
     assert opened(tmp_path / "b").test_examples == 5
     tiny_imagenet.prepare(tmp_path / "c", splits={"train": 4, "test": 5}, withheld="test")
@@ -430,9 +474,9 @@ def test_batches_that_cannot_be_shared(folder, batch, process, count, message):
 
 
 def test_numbers_that_are_too_small(folder):
-    with pytest.raises(ValueError, match="not 0 and 0"):
-        Streams("tiny_imagenet", folder, image_size=0, workers=0)
-    with pytest.raises(ValueError, match="not 8 and -1"):
+    with pytest.raises(ValueError, match="are -1 and 0"):
+        Streams("tiny_imagenet", folder, image_size=-1, workers=0)
+    with pytest.raises(ValueError, match="are 8 and -1"):
         Streams("tiny_imagenet", folder, image_size=8, workers=-1)
     with pytest.raises(ValueError, match="must not be negative, but is -1"):
         opened(folder).train(BATCH, -1)

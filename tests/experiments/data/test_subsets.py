@@ -3,12 +3,20 @@
 import numpy as np
 import pytest
 
-from experiments.data.subsets import balanced_indices, epoch_batches, split_indices
+from experiments.data.subsets import (
+    balanced_indices,
+    endless_batches,
+    endless_order,
+    epoch_batches,
+    split_indices,
+    unlabeled_indices,
+)
 
 LABEL = np.random.default_rng(7).permutation(np.repeat(np.arange(5), [20, 25, 30, 22, 40]))
 
 DRAW = [2, 15, 20, 39, 36, 19, 32, 21]
 ORDER = [4, 2, 0, 3, 6, 5, 1, 7]
+ENDLESS = [1, 2, 4, 6, 3, 5, 0, 7]
 
 
 @pytest.mark.parametrize("per_class", [0, 1, 7, 20])
@@ -31,6 +39,7 @@ def test_a_numpy_that_draws_otherwise_is_noticed():
     # numpy does not promise the streams of its Generator, but our tables depend on them.
     assert balanced_indices(np.arange(40) % 2, 4, seed=0).tolist() == DRAW
     assert epoch_batches(np.arange(8), 8, epoch=1, seed=0)[0].tolist() == [ORDER]
+    assert endless_batches(np.arange(8), 8, step=1, seed=0).tolist() == ENDLESS
 
 
 def test_every_member_is_as_likely():
@@ -107,3 +116,57 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 def test_no_examples_or_no_places(count, batch_size):
     with pytest.raises(ValueError, match=f"{count} examples for batches of {batch_size}"):
         epoch_batches(np.arange(count), batch_size, epoch=0, seed=0)
+
+
+# The second stream.
+
+
+@pytest.mark.parametrize("include_labeled", [False, True])
+def test_images_without_labels_are_all_but_those_held_out(include_labeled):
+    train, validation = split_indices(LABEL, 12, 8, seed=1)
+    pool = unlabeled_indices(len(LABEL), train, validation, include_labeled=include_labeled)
+    expected = set(range(len(LABEL))) - set(validation.tolist())
+    assert pool.tolist() == sorted(expected - (set() if include_labeled else set(train.tolist())))
+    assert pool.dtype == np.int32
+
+
+def test_where_none_is_left_that_is_said():
+    labeled, held_out = np.arange(3), np.array([3])
+    with pytest.raises(ValueError, match=r"All 4 training images .* train on fewer, or include"):
+        unlabeled_indices(4, labeled, held_out, include_labeled=False)
+    assert unlabeled_indices(4, labeled, held_out, include_labeled=True).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 41])
+@pytest.mark.parametrize("batch_size", [1, 8, 16])
+def test_batches_run_on_and_every_epoch_has_every_example_once(count, batch_size):
+    indices = 100 + 3 * np.arange(count)
+    steps = -(-3 * count // batch_size)
+    batches = [endless_batches(indices, batch_size, step, seed=2) for step in range(steps)]
+    assert {(batch.shape, batch.dtype.name) for batch in batches} == {((batch_size,), "int32")}
+    epochs = np.concatenate(batches)[: 3 * count].reshape(3, count)
+    for epoch, order in enumerate(epochs):
+        assert sorted(order) == indices.tolist()
+        np.testing.assert_array_equal(order, indices[endless_order(count, epoch, seed=2)])
+
+
+def test_epochs_seeds_and_streams_have_orders_of_their_own():
+    orders = {
+        tuple(endless_batches(np.arange(50), 50, step, seed, stream))
+        for step in range(3)
+        for seed in range(3)
+        for stream in range(3)
+    }
+    assert len(orders) == 27
+    assert not orders & {tuple(epoch_batches(np.arange(50), 50, e, 0)[0][0]) for e in range(3)}
+
+
+def test_a_late_step_needs_none_before_it():
+    late = endless_batches(np.arange(7), 3, 7 * 10**9, seed=0)
+    np.testing.assert_array_equal(late, endless_order(7, 3 * 10**9, seed=0)[:3])
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (4, 0)])
+def test_no_examples_or_no_places_of_an_endless_stream(count, batch_size):
+    with pytest.raises(ValueError, match=f"{count} examples for batches of {batch_size}"):
+        endless_batches(np.arange(count), batch_size, 0, seed=0)

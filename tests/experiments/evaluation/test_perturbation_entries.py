@@ -52,6 +52,15 @@ def config(**changes):
             "distance",
             "cw_l2",
         ),
+        ("dataset(name='cats', examples=7)", (1.0,), 7, {"name": "cats"}, "", "cats"),
+        (
+            "dataset(name='pets/small', map={'cat': ('tabby', 'lion'), 'dog': 'pug'})",
+            (1.0,),
+            0,
+            {"name": "pets/small", "map": (("cat", ("tabby", "lion")), ("dog", ("pug",)))},
+            "",
+            "pets/small",
+        ),
     ],
 )
 def test_an_expression_is_read(text, levels, examples, options, level, about):
@@ -81,7 +90,7 @@ def test_every_corruption_can_be_named():
         (
             "red_noise(sigma=1)",
             "unknown perturbation 'red_noise'; known are: white_noise, salt_and_pepper, "
-            "switched_off_pixels, corruption, stored_corruption, fgsm, pgd, mim, cw_l2",
+            "switched_off_pixels, corruption, stored_corruption, dataset, fgsm, pgd, mim, cw_l2",
         ),
         (
             "white_noise",
@@ -118,6 +127,16 @@ def test_every_corruption_can_be_named():
         ("pgd(epsilon=0.1, steps=0)", "pgd's steps must be a whole number of at least 1, not 0"),
         ("pgd(epsilon=0.1, restarts=1.0)", "restarts must be a whole number of at least 1"),
         ("pgd(epsilon=0.1, norm='l1')", "pgd's norm must be 'linf' or 'l2', not 'l1'"),
+        ("pgd(epsilon=2)", r"pgd's epsilon is of pixels from 0 to 1, such as 8 / 255, not \(2"),
+        ("dataset", "dataset needs name=, a data set, such as 'svhn_cropped', not None"),
+        ("dataset(name='')", "dataset needs name=, a data set"),
+        ("dataset(name=3)", "dataset needs name=, a data set"),
+        ("dataset(name='a', level=1)", "has no 'level'; it takes: name, map, examples"),
+        ("dataset(name='a', map={})", "dataset's map must be class names such as {'our class'"),
+        ("dataset(name='a', map=('b', 'c'))", "dataset's map must be class names"),
+        ("dataset(name='a', map={'b': ()})", "dataset's map must be class names"),
+        ("dataset(name='a', map={'b': ('c', 1)})", "dataset's map must be class names"),
+        ("dataset(name='a', map={1: 'c'})", "dataset's map must be class names"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(text, message):
@@ -147,7 +166,12 @@ def test_published_numbers_are_those_of_a_perturbation():
 
 
 @pytest.mark.parametrize(
-    "text", ["white_noise(sigma=1, examples=5)", "stored_corruption(name='fog')"]
+    "text",
+    [
+        "white_noise(sigma=1, examples=5)",
+        "stored_corruption(name='fog')",
+        "dataset(name='cats')",
+    ],
 )
 def test_a_stream_is_tested_whole_and_on_its_own_images(text):
     stream = {"data": "stream", "train_sizes": (0,), "validation_per_class": 0}

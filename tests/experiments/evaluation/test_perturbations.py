@@ -145,6 +145,11 @@ def test_a_corruption_is_of_pixels_and_normalised_as_asked(std):
     np.testing.assert_allclose(stored, clean, atol=1e-5)
 
 
+def test_images_of_another_data_set_are_prepared_and_nothing_else():
+    given = {"name": "cats", "map": (("cat", ("tabby",)),)}
+    np.testing.assert_allclose(seen("dataset", 1, **given), prepared(draw().image), atol=1e-5)
+
+
 def test_a_grey_image_is_corrupted_as_three_channels_that_are_alike():
     batch = draw(shape=(6, 4, 1))
     coloured = batch.replace(image=jnp.repeat(batch.image, 3, -1))

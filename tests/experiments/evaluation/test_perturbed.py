@@ -1,4 +1,4 @@
-"""Scores under perturbations: every test image once, on any devices, all levels in one program."""
+"""Answers and scores under perturbations: all levels in one program, the same wherever it runs."""
 
 import dataclasses
 import functools
@@ -7,291 +7,263 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny_corrupted
-import tiny_imagenet
-import tiny_runs
-from scipy.special import log_softmax
-from tiny_runs import CLASSES, SHAPE
+import sklearn.metrics
+import tiny_answers
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from scipy.special import log_softmax, softmax
+from tiny_answers import Examples
 
 import regjax as rj
-from experiments.data.preprocessing import normalise
-from experiments.data.sources import DataError, Dataset, MissingDataError, Split
-from experiments.data.streams import Streams
-from experiments.evaluation import classification as scores
-from experiments.evaluation import perturbed as robustness
+from experiments.evaluation import perturbed
 from experiments.evaluation.perturbation_entries import read
-from experiments.runs.plan import Run
-from experiments.training import step as training
-from experiments.training.memory import Memory
-from experiments.training.parallel import Parallel
-from experiments.training.streaming import Stream
-from experiments.training.sweep import Sweep
 
-TRAIN, BATCH = 5, 8
-MOST = 2 * BATCH + 1
-COUNTS = (BATCH - 1, BATCH, BATCH + 1, MOST)
+SHAPE, CLASSES, COUNT, FIRST = (4, 4, 1), 4, 17, 5
 NOISE = read("white_noise(sigma=(0.0, 0.3, 2.0))")
-PGD = read("pgd(epsilon=(0.0, 0.1), steps=2)")
-RUNS = [Run("m", "cross_entropy", 0, None, seed) for seed in range(3)]
+PGD = read("pgd(epsilon=(0.0, 0.1, 0.5), steps=4)")
+TASK = tiny_answers.Task(classes=CLASSES)
 
 
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(scores, "BATCH", BATCH)
+def network(seed=0):
+    """Its parameters."""
+    return np.random.default_rng(seed + 10).normal(size=(16, CLASSES)).astype(np.float32)
 
 
 @functools.cache
-def split(count, seed=0):
+def split(seed=0):
     generator = np.random.default_rng(seed)
-    image = generator.integers(0, 256, (count, *SHAPE)).astype(np.uint8)
-    return Split(image, generator.integers(0, CLASSES, count).astype(np.int32))
+    image = generator.integers(0, 256, (COUNT, *SHAPE)).astype(np.uint8)
+    return image, generator.integers(0, CLASSES, COUNT).astype(np.int32)
+
+
+def examples(chosen=slice(None), seed=0):
+    """Of the test split, in which they have the indices from `FIRST` on."""
+    image, label = (part[chosen] for part in split(seed))
+    index = np.arange(FIRST, FIRST + COUNT, dtype=np.int32)[chosen]
+    return Examples({"image": image, "label": label}, index)
 
 
 @functools.cache
-def task(**options):
-    """With a normalisation that is not that of [0, 1], and statistics that are not a batch's."""
-    prepare = functools.partial(normalise, mean=0.4, std=0.3)
-    return dataclasses.replace(tiny_runs.task(norm=True, **options), prepare=prepare)
+def program(perturbation, task=TASK):
+    return jax.jit(functools.partial(perturbation.measure, task))
 
 
-def memory(tests, data_dir=None, classes=CLASSES):
-    return Memory(Dataset("tiny", split(TRAIN), split(tests, 1), classes), 0, data_dir)
+def rows(perturbation, state=None, given=None, task=TASK):
+    state, given = network() if state is None else state, given or examples()
+    return jax.tree.map(np.asarray, program(perturbation, task)(state, given))
 
 
-@functools.cache
-def program(kind, tests, chosen):
-    data = memory(tests).data
-    if kind in ("map", "sharded"):
-        return Sweep(chosen, data, kind)
-    return Parallel(chosen, data, SHAPE, kind)
-
-
-def feed_of(kind, source, runs=1, chosen=None):
-    """A feed of the first runs, whose programs are compiled once for sources of one size."""
-    made = program(kind, len(source.data.label) - TRAIN, chosen or task())
-    return source.feed(made, RUNS[:runs], 4)
-
-
-def moved(states):
-    """With averages of BatchNorm that are not those of the start."""
-    return states._replace(model_state=jax.tree.map(lambda x: x + 0.5, states.model_state))
-
-
-def started(feed):
-    return moved(feed.start())
-
-
-@functools.cache
-def network(seed=0, chosen=None):
-    """The same, by itself."""
-    return moved(_init(chosen or task())(np.uint32(seed)))
-
-
-@functools.cache
-def _init(chosen):
-    return jax.jit(functools.partial(training.init, chosen))
-
-
-def answer(state, image):
-    """The network in NumPy, of prepared images."""
-    params, norm = (jax.tree.map(lambda x: np.asarray(x, np.float64), t) for t in state[1:4:2])
-    hidden = image.reshape(len(image), -1) @ params["hidden"]["kernel"] + params["hidden"]["bias"]
-    mean, var = norm["norm"]["mean"], norm["norm"]["var"]
-    hidden = (hidden - mean) / np.sqrt(var + 1e-5)
-    hidden = np.tanh(hidden * params["norm"]["scale"] + params["norm"]["bias"])
-    return hidden @ params["head"]["kernel"] + params["head"]["bias"]
-
-
-def noisy(image, index, sigma):
-    """One prepared image with the noise that its index has."""
-    clean = (image[None] / 255 - 0.4) / 0.3
-    return clean + sigma * np.asarray(noise(index, clean.shape), np.float64)
+def answer(image, state):
+    """The network's in NumPy, of prepared images."""
+    return image.reshape(len(image), -1) @ state.astype(np.float64)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def noise(index, shape):
-    key = jax.random.fold_in(jax.random.key(robustness.ROOT), index)[None]
-    return rj.corruptions.white_noise(jnp.zeros(shape), 1.0, key, protocol="paper")
-
-
-def counted(state, images, label, first, levels=NOISE.levels):
-    """Accuracy and negative log-likelihood at each level, image by image."""
-    logits = [
-        np.concatenate(
-            [answer(state, noisy(image, first + i, level)) for i, image in enumerate(images)]
-        )
-        for level in levels
-    ]
-    right = [np.mean(each.argmax(-1) == label) for each in logits]
-    places = np.arange(len(label))
-    return right, [-np.mean(log_softmax(each, -1)[places, label]) for each in logits]
-
-
-@pytest.mark.parametrize(
-    ("kind", "runs", "tests"),
-    [("map", 2, MOST), *((k, r, t) for k, r in (("sharded", 3), ("jit", 1)) for t in COUNTS)],
-)
-def test_every_test_image_in_memory_is_scored_exactly_once(kind, runs, tests):
-    source = memory(MOST)
-    source.tests = source.tests[:tests]
-    feed = feed_of(kind, source, runs)
-    found = feed.perturbed(started(feed), NOISE)
-    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(
-        ("accuracy", "nll", "ece"), (runs, 3)
-    )
-    image, label = (part[:tests] for part in split(MOST, 1))
-    for i in range(runs):
-        accuracy, nll = counted(network(i), image, label, TRAIN)
-        np.testing.assert_allclose(found["accuracy"][i], accuracy, atol=1e-6)
-        # Of one image more or less this would be another mean.
-        np.testing.assert_allclose(found["nll"][i], nll, rtol=2e-4)
-    if tests == MOST:
-        assert np.ptp(found["accuracy"][0]) > 0
-        clean = feed.evaluate(started(feed))
-        np.testing.assert_allclose(found["accuracy"][:, 0], clean["test_accuracy"], atol=1e-6)
-        np.testing.assert_allclose(found["ece"][:, 0], clean["test_ece"], atol=1e-5)
-
-
-@pytest.mark.parametrize("count", [4, 10])
-def test_some_of_the_images_are_spaced_evenly_over_all(count):
-    source = memory(9)
-    feed = feed_of("map", source)
-    some = dataclasses.replace(NOISE, levels=(0.0,), examples=count)
-    found = feed.perturbed(started(feed), some)
-    chosen = [0, 2, 4, 6] if count == 4 else range(9)
-    image, label = (part[list(chosen)] for part in split(9, 1))
-    accuracy, nll = counted(network(), image, label, 0, (0.0,))
-    np.testing.assert_allclose(found["accuracy"][0], accuracy, atol=1e-6)
-    np.testing.assert_allclose(found["nll"][0], nll, rtol=2e-4)
+    key = jax.random.fold_in(jax.random.key(perturbed.ROOT), index)[None]
+    return rj.corruptions.white_noise(jnp.zeros((1, *shape)), 1.0, key, protocol="paper")
 
 
 @functools.cache
-def alone(run):
-    feed = memory(9).feed(program("map", 9, task()), [run], 4)
-    return feed.perturbed(started(feed), PGD)
+def noises():
+    each = [noise(index, SHAPE) for index in examples().index]
+    return np.concatenate(each).astype(np.float64)
 
 
-@pytest.mark.parametrize("kind", ["map", "sharded", "jit"])
-def test_an_attack_is_the_same_wherever_and_with_whatever_the_network_was_trained(kind):
-    together = RUNS if kind in ("map", "sharded") else RUNS[:1]
-    feed = feed_of(kind, memory(9), len(together))
-    found = feed.perturbed(started(feed), PGD)
-    for name, values in found.items():
-        expected = np.concatenate([alone(run)[name] for run in together])
-        np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-5)
-    assert np.all(found["nll"][:, 1] > found["nll"][:, 0] + 0.01)
+def noisy(state, level):
+    """Logits image by image, each with the noise that its index has."""
+    return answer((split()[0] / 255 - 0.4) / 0.3 + level * noises(), state)
+
+
+def test_every_example_is_answered_at_every_level():
+    found, label = rows(NOISE), split()[1]
+    assert {name: (x.shape, x.dtype) for name, x in found.items()} == {
+        "label": ((COUNT,), np.int32),
+        "prediction": ((COUNT, 3), np.int32),
+        "nll": ((COUNT, 3), np.float32),
+        "confidence": ((COUNT, 3), np.float32),
+    }
+    assert found["label"].tolist() == label.tolist()
+    for i, level in enumerate(NOISE.levels):
+        g = noisy(network(), level)
+        assert found["prediction"][:, i].tolist() == g.argmax(-1).tolist()
+        np.testing.assert_allclose(found["confidence"][:, i], softmax(g, -1).max(-1), rtol=1e-3)
+        nll = -log_softmax(g, -1)[np.arange(COUNT), label]
+        np.testing.assert_allclose(found["nll"][:, i], nll, rtol=1e-3, atol=1e-4)
+    assert np.any(found["prediction"][:, 0] != found["prediction"][:, 2])
+
+
+def test_the_scores_of_each_level():
+    found, label = NOISE.scores(rows(NOISE)), split()[1]
+    assert tuple(found) == ("accuracy", "nll", "ece")
+    for i, level in enumerate(NOISE.levels):
+        g = noisy(network(), level)
+        assert found["accuracy"][i] == sklearn.metrics.accuracy_score(label, g.argmax(-1))
+        loss = sklearn.metrics.log_loss(label, softmax(g, -1), labels=range(CLASSES))
+        np.testing.assert_allclose(found["nll"][i], loss, rtol=1e-4)
+        given = jnp.asarray(g, jnp.float32), jax.nn.one_hot(label, CLASSES)
+        theirs = rj.metrics.expected_calibration_error(*given)
+        np.testing.assert_allclose(found["ece"][i], theirs, atol=1e-5)
+    assert np.ptp(found["accuracy"]) > 0
+
+
+def test_examples_without_a_label_count_nowhere():
+    given, label = examples(), split()[1].copy()
+    label[:9] = -1
+    given = given._replace(stored={**given.stored, "label": label})
+    found, some = NOISE.scores(rows(NOISE, given=given)), rows(NOISE)
+    expected = NOISE.scores({name: x[9:] for name, x in some.items()})
+    assert found == expected
+    assert found != NOISE.scores(some)
+    nothing = {name: x[:9] for name, x in rows(NOISE, given=given).items()}
+    assert NOISE.scores(nothing) == dict.fromkeys(("accuracy", "nll", "ece"), [None] * 3)
+
+
+def test_a_network_that_answers_nan_is_wrong():
+    found = NOISE.scores(rows(NOISE, np.full((16, CLASSES), np.nan, np.float32)))
+    assert found["accuracy"] == [0.0] * 3
+    assert np.isnan(found["nll"] + found["ece"]).all()
+
+
+@pytest.mark.parametrize("perturbation", [NOISE, PGD], ids=["noise", "attack"])
+def test_answers_depend_on_the_index_and_not_on_place_or_company(perturbation):
+    whole, order = rows(perturbation), np.random.default_rng(0).permutation(COUNT)[:8]
+    for chosen in (order, slice(0, 7), slice(7, COUNT)):
+        part = rows(perturbation, given=examples(chosen))
+        for name, values in part.items():
+            np.testing.assert_allclose(values, whole[name][chosen], rtol=1e-3, atol=1e-4)
+    moved = examples()._replace(index=examples().index + 1)
+    other = rows(perturbation, given=moved)["nll"]
+    level = 1 if perturbation is PGD else 2
+    assert np.abs(other - whole["nll"])[:, level].max() > 1e-4
+    again = rows(perturbation)
+    assert all(np.array_equal(again[name], whole[name]) for name in whole)
+
+
+def under_map(states, given):
+    return jax.vmap(functools.partial(PGD.measure, TASK), (0, None))(states, given)
+
+
+def in_a_loop(states, given):
+    return jax.lax.map(lambda state: PGD.measure(TASK, state, given), states)
+
+
+def on_devices(states, given):
+    mesh = jax.make_mesh((2,), ("run",), axis_types=(AxisType.Auto,))
+    each = jax.vmap(functools.partial(PGD.measure, TASK), (0, None))
+    places = {"in_specs": (P("run"), P()), "out_specs": P("run")}
+    return jax.shard_map(each, mesh=mesh, check_vma=False, **places)(states, given)
+
+
+@pytest.mark.parametrize("together", [under_map, in_a_loop, on_devices])
+def test_an_attack_is_the_same_with_whatever_other_networks_it_is_made(together):
+    states = np.stack([network(seed) for seed in range(2)])
+    found = jax.jit(together)(states, jax.tree.map(jnp.asarray, examples()))
+    for i, state in enumerate(states):
+        for name, expected in rows(PGD, state).items():
+            np.testing.assert_allclose(found[name][i], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_an_attack_at_full_strength_leaves_nothing():
+    found = PGD.scores(rows(PGD))
+    assert found["nll"][0] + 0.01 < found["nll"][1] < found["nll"][2]
+    assert found["accuracy"][2] == 0 < found["accuracy"][0]
+    clean = NOISE.scores(rows(NOISE))
+    np.testing.assert_allclose(found["nll"][0], clean["nll"][0], rtol=1e-3)
 
 
 def test_all_levels_are_one_program_which_is_traced_once():
     traces: list[int] = []
 
-    def prepare(image, **options):
+    def counted(params, image):
         traces.append(1)
-        return normalise(image, **options)
+        return tiny_answers.linear(params, image)
 
-    chosen = dataclasses.replace(task(), prepare=prepare)
-    feed, counts = feed_of("map", memory(MOST), 2, chosen), []
-    states = started(feed)
+    task, counts = tiny_answers.Task(counted, CLASSES), []
     for text in ("white_noise(sigma=0.1)", "white_noise(sigma=(0.1, 0.2, 0.3))"):
-        perturbation = read(text)
         traces.clear()
-        feed.perturbed(states, perturbation)
+        rows(read(text), task=task)
         counts.append(len(traces))
-        feed.perturbed(states, read(text))  # equal, and so no other program
+        rows(read(text), task=task)  # equal, and so no other program
         assert len(traces) == counts[-1]
-        assert feed._program._perturbed_all(perturbation)._cache_size() == 1
     assert counts == [1, 1]
 
 
-def test_the_averaged_parameters_are_tested():
-    chosen = task(decay=0.5)
-    feed = feed_of("map", memory(9), 1, chosen)
-    states = started(feed)
-    averages = jax.tree.map(lambda x: x * 1.5, states.params)
-    found = feed.perturbed(states._replace(average=averages), NOISE)
-    state = network()._replace(params=jax.tree.map(lambda x: x * 1.5, network().params))
-    np.testing.assert_allclose(found["nll"][0], counted(state, *split(9, 1), TRAIN)[1], 2e-4)
+def test_pixels_may_be_stored_as_floats():
+    given = examples()
+    image = given.stored["image"].astype(np.float32) / 255
+    found = rows(NOISE, given=given._replace(stored={**given.stored, "image": image}))
+    for name, expected in rows(NOISE).items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-5)
 
 
-# Streams.
+def test_the_network_sees_its_own_precision():
+    half = tiny_answers.Task(classes=CLASSES, dtype=jnp.bfloat16)
+    shapes = jax.eval_shape(functools.partial(PGD.measure, half), network(), examples())
+    assert shapes["nll"].dtype == jnp.float32
+    found, expected = rows(NOISE, task=half), rows(NOISE)
+    assert 1e-4 < np.abs(found["nll"] - expected["nll"]).max() < 1
 
 
-@pytest.mark.parametrize("tests", [BATCH - 1, BATCH + 1])
-def test_every_streamed_test_image_is_scored_exactly_once(tests, tmp_path):
-    tiny_imagenet.prepare(tmp_path, splits={"train": 8, "test": tests})
-    streams = Streams("tiny_imagenet", tmp_path, image_size=4, workers=0)
-
-    def build(key, axis_name=None):
-        del axis_name
-        kernel = jax.random.normal(key, (48, tiny_imagenet.CLASSES))
-        return rj.from_function(lambda w, x: x.reshape(len(x), -1) @ w, kernel)
-
-    prepare = functools.partial(normalise, mean=0.4, std=0.3)
-    chosen = dataclasses.replace(task(), build=build, prepare=prepare)
-    feed = Stream(streams).feed(Parallel(chosen, None, streams.shape, "shard_map"), RUNS[:1], 8)
-    states = feed.start()
-    found = feed.perturbed(states, NOISE)
-    feed.close()
-    ((image, label, index, weight),) = streams.test(16)
-    real = weight > 0
-    assert index[real].tolist() == list(range(tests))
-    kernel = np.asarray(states.params, np.float64)
-    for i, level in enumerate(NOISE.levels):
-        seen = np.concatenate([noisy(x, j, level) for j, x in enumerate(image[real])])
-        logits = log_softmax(seen.reshape(tests, -1) @ kernel, -1)
-        own = logits[np.arange(tests), label[real]]
-        np.testing.assert_allclose(found["nll"][0, i], -own.mean(), rtol=1e-3)
-        right = np.mean(logits.argmax(-1) == label[real])
-        np.testing.assert_allclose(found["accuracy"][0, i], right, atol=1e-6)
-    np.testing.assert_allclose(found["ece"][0, 0], feed.evaluate(states)["test_ece"][0], atol=1e-5)
+def test_only_pixels_as_bytes_or_floats_are_taken():
+    wrong = examples()._replace(stored={"image": np.zeros((3, *SHAPE), np.int32), "label": None})
+    with pytest.raises(TypeError, match="must be uint8 or floating"):
+        NOISE.measure(TASK, network(), wrong)
 
 
-# Stored corruptions.
+# Other data sets.
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """Severities 2 and 4 of the one that TFDS calls by another name, of 9 and 11 images."""
-    folder = tmp_path_factory.mktemp("stored")
-    for severity, count in ((2, 9), (4, 11)):
-        name = f"frosted_glass_blur_{severity}"
-        tiny_corrupted.prepare(folder, name, *split(count, severity), CLASSES)
-    return folder
+def test_a_stored_corruption_reads_a_data_set_for_each_level():
+    glass = read("stored_corruption(name='glass_blur', severity=(2, 4), std=(0.2,), examples=9)")
+    names = ["cifar10_corrupted/frosted_glass_blur_2", "cifar10_corrupted/frosted_glass_blur_4"]
+    assert [glass.reads(level) for level in glass.levels] == names
+    (first, one), (second, other) = glass.parts()
+    assert [first, second] == names
+    assert one == other  # one compiled program
+    assert (one.levels, one.examples, one.options) == ((1.0,), 9, glass.options)
+    assert glass.headings == ("severity 2", "severity 4")
+    assert glass.labels(np.arange(3), ("a",), ("b",)).tolist() == [0, 1, 2]
+    fog = read("stored_corruption(name='fog', severity=1)")
+    assert fog.reads(1) == "cifar10_corrupted/fog_1"
 
 
-def glass(severity, **options):
-    rest = "".join(f", {name}={value}" for name, value in options.items())
-    return read(f"stored_corruption(name='glass_blur', severity={severity}{rest})")
+def test_stored_images_are_scored_as_they_are():
+    glass, each = read("stored_corruption(name='glass_blur', severity=(2, 4), std=(0.2,))"), []
+    for severity, (_, one) in zip((2, 4), glass.parts(), strict=True):
+        each.append(one.scores(rows(one, given=examples(seed=severity))))
+    found = perturbed.joined(each)
+    for i, severity in enumerate((2, 4)):
+        image, label = split(severity)
+        g = answer((image / 255 - 0.4) / 0.2, network())
+        assert found["accuracy"][i] == np.mean(g.argmax(-1) == label)
+        nll = -log_softmax(g, -1)[np.arange(COUNT), label].mean()
+        np.testing.assert_allclose(found["nll"][i], nll, rtol=2e-4)
+    assert len(found["ece"]) == 2
 
 
-@pytest.mark.parametrize(("kind", "runs"), [("sharded", 2), ("jit", 1)])
-def test_stored_images_are_scored_as_they_are(kind, runs, stored):
-    source, chosen = memory(9, stored), glass((2, 4), std=(0.2,))
-    source.check(chosen)
-    feed = feed_of(kind, source, runs)
-    found = feed.perturbed(started(feed), chosen)
-    assert found["accuracy"].shape == (runs, 2)
-    for i in range(runs):
-        for j, (severity, count) in enumerate(((2, 9), (4, 11))):
-            image, label = split(count, severity)
-            logits = log_softmax(answer(network(i), (image / 255 - 0.4) / 0.2), -1)
-            np.testing.assert_allclose(found["accuracy"][i, j], np.mean(logits.argmax(-1) == label))
-            nll = -logits[np.arange(count), label].mean()
-            np.testing.assert_allclose(found["nll"][i, j], nll, rtol=2e-4)
+def test_another_data_set_is_scored_where_its_classes_are_ours():
+    cats = read("dataset(name='cats', map={'cat': ('tabby', 'lion'), 'ship': 'boat'})")
+    assert cats.reads(1.0) == "cats"
+    ((name, one),) = cats.parts()
+    assert (name, one, cats.headings) == ("cats", cats, ("cats",))
+    theirs, ours = ("tabby", "oak", "lion", "boat"), ("ship", "cat", "dog", "car")
+    image, label = split(3)
+    mapped = cats.labels(label, theirs, ours)
+    assert mapped.tolist() == np.array([1, -1, 1, 0])[label].tolist()
+    given = Examples({"image": image, "label": mapped}, np.arange(COUNT, dtype=np.int32))
+    g, known = answer((image / 255 - 0.4) / 0.3, network()), mapped >= 0
+    found = cats.scores(rows(cats, given=given))
+    assert found["accuracy"] == [np.mean(g.argmax(-1)[known] == mapped[known])]
+    nll = -log_softmax(g, -1)[known, mapped[known]].mean()
+    np.testing.assert_allclose(found["nll"], [nll], rtol=1e-4)
+    equal = read("dataset(name='cats')")
+    assert equal.labels(np.arange(4), ("dog", "oak", "ship", "x"), ours).tolist() == [2, -1, 0, -1]
 
 
-def test_some_of_the_stored_images(stored):
-    feed = feed_of("map", memory(9, stored))
-    found = feed.perturbed(started(feed), glass((4,), examples=4))
-    image, label = (part[[0, 2, 5, 8]] for part in split(11, 4))
-    logits = log_softmax(answer(network(), (image / 255 - 0.4) / 0.3), -1)
-    np.testing.assert_allclose(found["nll"][0], -logits[np.arange(4), label].mean(), rtol=2e-4)
-
-
-def test_stored_images_that_are_missing_or_do_not_fit_are_named_before_the_training(stored):
-    with pytest.raises(MissingDataError, match="'cifar10_corrupted/frosted_glass_blur_3' in"):
-        memory(6, stored).check(glass((2, 3)))
-    other = memory(6, stored, classes=10)
-    with pytest.raises(DataError, match=r"blur_2 has images \[4, 4, 1\] of 4 classes, .* of 10\."):
-        other.check(glass((2, 4)))
-    other.check(read("corruption(name='glass_blur')"))
+def test_our_own_images_are_one_part():
+    assert NOISE.reads(0.3) is None
+    assert NOISE.parts() == [(None, NOISE)]
+    assert NOISE.headings == ("sigma 0", "sigma 0.3", "sigma 2")
+    some = dataclasses.replace(NOISE, examples=4)
+    assert some.parts() == [(None, some)]

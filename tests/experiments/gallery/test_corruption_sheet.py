@@ -1,7 +1,5 @@
 """The contact sheet: which images it shows, in which lines, and what it refuses."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,14 +56,12 @@ def test_the_sheet_shows_the_images(tmp_path) -> None:
 
 def test_images_are_chosen_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     image = tiny(30)
-    monkeypatch.setattr(
-        corruption_sheet.sources, "load_test", lambda name: SimpleNamespace(image=image)
-    )
+    monkeypatch.setattr(corruption_sheet.sources, "load_test", lambda name: {"image": image})
     np.testing.assert_array_equal(corruption_sheet.chosen("any"), image[[0, 10, 20]])
 
 
 def test_grey_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    grey = SimpleNamespace(image=np.zeros((5, 8, 8, 1), np.uint8))
+    grey = {"image": np.zeros((5, 8, 8, 1), np.uint8)}
     monkeypatch.setattr(corruption_sheet.sources, "load_test", lambda name: grey)
     with pytest.raises(ConfigError, match=r"--dataset=digits has images of 1 channel.*cifar10"):
         corruption_sheet.chosen("digits")

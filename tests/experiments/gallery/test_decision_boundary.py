@@ -11,7 +11,7 @@ import regjax as rj
 from experiments.data import circles
 from experiments.gallery import boundary_plot, decision_boundary
 from experiments.gallery.boundary_plot import GRID
-from experiments.training.step import check
+from experiments.training.steps import check
 
 RADIUS = np.hypot(GRID[..., 0], GRID[..., 1])
 ANGLE = np.arctan2(GRID[..., 1], GRID[..., 0])
@@ -65,7 +65,8 @@ def test_every_scheme_can_be_trained_and_has_a_strength_that_was_tried():
     for scheme in decision_boundary.SCHEMES:
         assert scheme.strength in scheme.candidates
         rate = scheme.strength if scheme.drops else 0.0
-        check(decision_boundary.task(rate), (2,), rj.parse(scheme.loss(scheme.strength)), 4)
+        task = decision_boundary.task(rate)
+        check(task, task.example, rj.parse(scheme.loss(scheme.strength)), 4)
 
 
 @pytest.fixture

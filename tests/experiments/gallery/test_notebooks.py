@@ -152,7 +152,7 @@ def test_isda(monkeypatch, figures):
     assert book.forgetful_error[-1] < 0.5 * book.faithful_error[-1]
     assert (np.diff(book.standing_error) < 0).all()
     assert book.standing_error[-1] < 1e-5
-    features, label = np.asarray(book.outputs.features, np.float64), book.data.train.label
+    features, label = np.asarray(book.outputs.features, np.float64), book.data.train["label"]
     own = features[label[book.chosen] == 3]
     np.testing.assert_allclose(book.matrices[3], np.cov(own.T, bias=True), atol=1e-4)
     # Few directions; and those in which classes differ are among them.

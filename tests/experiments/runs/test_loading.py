@@ -1,5 +1,9 @@
 """A trained network is loaded as it was scored."""
 
+import json
+import shutil
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,9 +11,9 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from experiments import classify
+from experiments.data import sources
 from experiments.runs import folder as run_folder
 from experiments.runs import loading as trained
-from experiments.data import sources
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +36,19 @@ def workdir(request, data, tmp_path_factory):
 def test_a_loaded_network_scores_what_was_recorded(seed, workdir, data):
     network = trained.load(workdir, "x", seed=seed)
     test = sources.load("digits", data).test
-    logits = network(jnp.asarray(test.image, jnp.float32) / 255).logits
+    logits = network(jnp.asarray(test["image"], jnp.float32) / 255).logits
     (record,) = (r for r in run_folder.read(workdir).records if r["seed"] == seed)
-    accuracy = np.mean(np.argmax(logits, -1) == test.label)
+    accuracy = np.mean(np.argmax(logits, -1) == test["label"])
     np.testing.assert_allclose(accuracy, record["test_accuracy"], atol=1e-6)
+
+
+def test_of_an_older_version_it_is_the_same(workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "older")
+    stored = json.loads((folder / "config.json").read_text())
+    older = {name: value for name, value in stored.items() if name not in ("metrics", "mixture")}
+    (folder / "config.json").write_text(json.dumps(older | {"image_size": 224, "growing": []}))
+    mine, before = trained.load(workdir, "x", seed=1), trained.load(folder, "x", seed=1)
+    jax.tree.map(np.testing.assert_array_equal, mine.params, before.params)
 
 
 def test_a_run_that_is_not_there_is_one_sentence_that_names_those_that_are(workdir):

@@ -9,8 +9,8 @@ import pytest
 
 from configs import digits
 from experiments import ConfigError
-from experiments.runs.plan import Run, plan
 from experiments.runs.journal import Journal, alone
+from experiments.runs.plan import Run, plan
 from experiments.runs.selection import SCORES
 
 
@@ -116,6 +116,16 @@ def test_runs_of_another_config_are_refused_and_more_seeds_are_not(tmp_path):
         Journal(tmp_path, config(epochs=3))
     assert len(Journal(tmp_path, config(seeds=9)).runs.records) == 1
     assert json.loads((tmp_path / "config.json").read_text())["seeds"] == 9
+
+
+def test_the_folder_of_an_older_version_goes_on(tmp_path):
+    Journal(tmp_path, config()).runs.append([record(plan(config())[0])])
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text()) | {"image_size": 224, "growing": []}
+    path.write_text(json.dumps({n: v for n, v in stored.items() if n != "mixture"}))
+    with pytest.raises(ConfigError, match=r"\(mixture: {}, now {'x': 0.5}\): choose another"):
+        Journal(tmp_path, config(mixture={"x": 0.5}))
+    assert len(Journal(tmp_path, config()).runs.records) == 1
 
 
 @pytest.mark.parametrize("damage", [None, "", "{", "[]"])

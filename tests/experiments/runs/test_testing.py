@@ -13,18 +13,17 @@ from tiny_classify import Tiny
 
 import regjax as rj
 from configs import digits
-from experiments import classify, models
+from experiments import ConfigError, classify, comparison, models
+from experiments.data import sources
+from experiments.evaluation.perturbation_entries import read
 from experiments.report import page as report
-from experiments.runs import testing as scoring
 from experiments.report import tables
 from experiments.runs import loading as trained
-from experiments.runs.plan import plan
-from experiments.data import sources
-from experiments import ConfigError
-from experiments.training.interruption import StoppedError
+from experiments.runs import testing as scoring
 from experiments.runs.journal import Journal, Lines
+from experiments.runs.plan import plan
+from experiments.training.interruption import StoppedError
 from experiments.training.loop import Training
-from experiments.evaluation.perturbation_entries import read
 
 WHITE = {"white": "white_noise(sigma=(0.0, 0.5, 1.5))"}
 MORE = {"off": "switched_off_pixels(amount=(0.0, 0.5))", "fgsm": "fgsm(epsilon=0.1, examples=51)"}
@@ -110,14 +109,14 @@ def test_the_accuracy_is_the_share_of_single_images_that_the_loaded_network_know
     test = sources.load("digits").test
     index = 1287 + jnp.arange(510)  # the test images follow those of training
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(20), i))(index)
-    image = jnp.asarray(test.image, jnp.float32) / 255
+    image = jnp.asarray(test["image"], jnp.float32) / 255
     line = scored(finished)[1]
     network = trained.load(finished, "a", seed=line["seed"])
     answer = jax.jit(lambda x: jnp.argmax(network(x).logits, -1))
     for level, accuracy in zip(line["levels"], line["accuracy"], strict=True):
         noisy = rj.corruptions.white_noise(image, level, keys, protocol="paper")
         each = np.concatenate([answer(x[None]) for x in noisy])
-        np.testing.assert_allclose(np.mean(each == test.label), accuracy, atol=1e-6)
+        np.testing.assert_allclose(np.mean(each == test["label"]), accuracy, atol=1e-6)
 
 
 def test_what_was_trained_before_is_tested_and_not_trained_again(finished, work, untrained):
@@ -138,7 +137,7 @@ def test_what_was_trained_before_is_tested_and_not_trained_again(finished, work,
 
 
 def test_an_unchanged_start_and_one_with_fewer_tests_do_nothing(work, monkeypatch):
-    monkeypatch.setattr(classify, "Problem", None)
+    monkeypatch.setattr(comparison, "Problem", None)
     before = (work / "robustness.jsonl").read_bytes()
     table = classify.compare(config(WHITE), work)["table"].read_text()
     classify.compare(config({"other name": WHITE["white"]}), work)
@@ -264,7 +263,7 @@ def test_networks_that_diverged_are_not_tested(tmp_path, monkeypatch, capsys):
     assert [run["diverged"] is None for run in ended(tmp_path)] == [False, False, True]
     assert [line["strength"] for line in scored(tmp_path)] == [99.0]
     assert "not finite" in capsys.readouterr().err
-    monkeypatch.setattr(classify, "Problem", None)
+    monkeypatch.setattr(comparison, "Problem", None)
     classify.compare(both, tmp_path)
 
 

@@ -20,8 +20,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import regjax as rj
-from experiments import ConfigError
-from experiments.training import checkpoint_file as leaf_files
+from experiments.training import checkpoint_file
 from experiments.training.checkpoints import Checkpoints
 from regjax.semantic import statistics
 
@@ -165,36 +164,6 @@ def test_a_step_is_saved_once(tmp_path):
     assert restored(tmp_path).data == {"first": True}
 
 
-def test_another_config_is_refused_with_what_differs(tmp_path):
-    folder_with(tmp_path, 1)
-    with pytest.raises(ConfigError) as error:
-        restored(tmp_path, learning_rate=0.2, losses={"nfm": "x"}, seeds=3)
-    assert str(error.value) == (
-        f"{tmp_path} holds checkpoints of another config (learning_rate: 0.1, now 0.2, "
-        "losses.nfm: nothing, now 'x', losses.plain: 'cross_entropy', now nothing, seeds: "
-        "nothing, now 3): choose another --workdir, or the config as it was."
-    )
-    assert restored(tmp_path).step == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"kernel": jnp.zeros((8, 5))},
-            r"state.params\['kernel'\]: float32\[8, 6\], now float32\[8, 5\]",
-        ),
-        ({"bias": jnp.zeros(6, jnp.bfloat16)}, r"float32\[6\], now bfloat16\[6\]"),
-        ({"extra": jnp.zeros(2)}, r"state.params\['extra'\]: nothing, now float32\[2\]"),
-    ],
-)
-def test_a_state_that_does_not_fit_is_refused(tmp_path, change, message):
-    folder_with(tmp_path, 1)
-    like = make(0)
-    with pytest.raises(ConfigError, match=message):
-        restored(tmp_path, like._replace(params=like.params | change))
-
-
 def damage(path: Path, size: float | None) -> None:
     """Deletes the file, or truncates it to that share of its size."""
     if size is None:
@@ -207,7 +176,7 @@ def damage(path: Path, size: float | None) -> None:
 def test_damage_to_any_file_is_noticed(tmp_path, capfd, size):
     whole = folder_with(tmp_path / "whole", 100, 200)
     files = [f.relative_to(whole) for f in (whole / "200").rglob("*") if f.is_file()]
-    assert any(file.suffix == ".bin" for file in files)
+    assert any(file.suffix == ".safetensors" for file in files)
     for file in files:
         folder = shutil.copytree(whole, tmp_path / "damaged" / str(file).replace("/", "-"))
         damage(folder / file, size)
@@ -217,7 +186,7 @@ def test_damage_to_any_file_is_noticed(tmp_path, capfd, size):
         assert bits(values) == bits(make(step))
         said = capfd.readouterr().err
         if step == 200:
-            assert file.suffix != ".bin"
+            assert file.suffix != ".safetensors"
             assert not said
             continue
         assert said.count("\n") == 1
@@ -227,16 +196,12 @@ def test_damage_to_any_file_is_noticed(tmp_path, capfd, size):
         assert not capfd.readouterr().err
 
 
-def test_a_changed_byte_is_noticed_anywhere(tmp_path, capfd):
+def test_a_changed_byte_is_said_and_the_checkpoint_put_aside(tmp_path, capfd):
     folder_with(tmp_path, 100, 200)
-    file = tmp_path / "200" / "state" / "leaves_0.bin"
-    content = file.read_bytes()
-    for place in range(0, len(content), 7):
-        changed = bytearray(content)
-        changed[place] ^= 1 << place % 8
-        file.write_bytes(changed)
-        with pytest.raises(leaf_files.DamagedError):
-            leaf_files.read(file)
+    file = tmp_path / "200" / "state" / "leaves_0.safetensors"
+    changed = bytearray(file.read_bytes())
+    changed[-20] ^= 1
+    file.write_bytes(changed)
     assert restored(tmp_path).step == 100
     assert "is not what was written" in capfd.readouterr().err
     assert (tmp_path / "200.damaged" / "state" / file.name).read_bytes() == changed
@@ -259,7 +224,7 @@ def test_half_written_folders_are_named_and_removed(tmp_path, capfd):
     (tmp_path / "200").rename(tmp_path / "200.orbax-checkpoint-tmp")
     (tmp_path / "300").mkdir()
     assert restored(tmp_path).step == 100
-    reasons = {300: "leaves_0.bin is missing", 200: "its writing was interrupted"}
+    reasons = {300: "leaves_0.safetensors is missing", 200: "its writing was interrupted"}
     assert capfd.readouterr().err == "".join(
         f"The checkpoint of step {step} in {tmp_path} is damaged ({reason}): going on from step "
         "100.\n"
@@ -270,10 +235,10 @@ def test_half_written_folders_are_named_and_removed(tmp_path, capfd):
 
 def test_starts_over_if_none_is_whole(tmp_path, capfd):
     folder_with(tmp_path, 100)
-    damage(tmp_path / "100" / "state" / "leaves_0.bin", None)
+    damage(tmp_path / "100" / "state" / "leaves_0.safetensors", None)
     assert restored(tmp_path) is None
     assert capfd.readouterr().err == (
-        f"The checkpoint of step 100 in {tmp_path} is damaged (leaves_0.bin is missing): "
+        f"The checkpoint of step 100 in {tmp_path} is damaged (leaves_0.safetensors is missing): "
         "starting over.\n"
     )
 
@@ -320,7 +285,9 @@ def test_a_full_disk_is_one_sentence_and_nothing_earlier_is_lost(small_disk, cap
 def test_an_error_of_the_thread_is_not_lost(tmp_path, monkeypatch, capfd, where):
     checkpoints = Checkpoints(folder_with(tmp_path, 1), keep=1, belongs_to=CONFIG)
     with monkeypatch.context() as patch:
-        patch.setattr(leaf_files, "write", partial(_fail, OSError(28, "No space left on device")))
+        patch.setattr(
+            checkpoint_file, "write", partial(_fail, OSError(28, "No space left on device"))
+        )
         checkpoints.save(2, make(2), {})
         with pytest.raises(OSError, match=r"The checkpoint of step 2 .* goes on from step 1"):
             checkpoints.save(3, make(3), {}) if where == "save" else getattr(checkpoints, where)()
@@ -334,7 +301,7 @@ def _fail(error: Exception, *args: object) -> None:
 
 
 def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path, monkeypatch):
-    monkeypatch.setattr(leaf_files, "write", partial(_fail, RuntimeError("a mistake")))
+    monkeypatch.setattr(checkpoint_file, "write", partial(_fail, RuntimeError("a mistake")))
     with (
         pytest.raises(RuntimeError, match="a mistake"),
         Checkpoints(tmp_path, keep=1, belongs_to=CONFIG) as checkpoints,
@@ -413,7 +380,7 @@ with Checkpoints(folder, keep=2, belongs_to={}) as checkpoints:
     checkpoints.wait()
     check(checkpoints.restore(make(0)), 2)
     if rank == 1:
-        with open(f"{folder}/2/state/leaves_1.bin", "r+b") as file:
+        with open(f"{folder}/2/state/leaves_1.safetensors", "r+b") as file:
             file.truncate(file.seek(0, 2) - 1)
     check(checkpoints.restore(make(0)), 1)
     checkpoints.save(2, make(2), {"step": 2})
@@ -435,6 +402,6 @@ def test_processes_write_their_shares_and_agree_on_what_is_whole(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], said
     sentences = [line for line in "".join(said).splitlines() if "checkpoint" in line.lower()]
     assert sentences == [
-        f"The checkpoint of step 2 in {tmp_path} is damaged (leaves_1.bin is cut short): "
-        "going on from step 1."
+        f"The checkpoint of step 2 in {tmp_path} is damaged (leaves_1.safetensors is not what was "
+        "written): going on from step 1."
     ]

@@ -24,10 +24,10 @@ from ml_collections import ConfigDict
 
 import regjax as rj
 from configs import digits
-from experiments import classify, models
+from experiments import classify, comparison, models
 from experiments.runs.problem import Problem
 from experiments.training.interruption import StoppedError
-from experiments.training.record import Monitor
+from experiments.training.record import Record
 
 ROOT = Path(__file__).parents[3]
 EPOCHS, STEPS = 10, 80
@@ -97,19 +97,19 @@ def tiny(tmp_path_factory):
         Path(workdir, "results.json").write_text(json.dumps({"rows": []}))
         return {"table": table}
 
-    def shared(given: ConfigDict) -> Problem:
-        if given != config():
-            return Problem(given)
+    def shared(given: dict[str, Any], experiment: Any) -> Problem:
+        if given != config().to_dict():
+            return Problem(given, experiment)
         if not problem:
-            problem.append(Problem(given))
+            problem.append(Problem(given, experiment))
         return problem[0]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         patch.setitem(models.MODELS, "tiny", Tiny)
-        patch.setattr(classify, "Problem", shared)
-        patch.setattr(classify.tables, "write", write)
-        patch.setattr(classify.report, "write", lambda _, path: path)
+        patch.setattr(comparison, "Problem", shared)
+        patch.setattr(comparison.tables, "write", write)
+        patch.setattr(comparison.page, "write", lambda _, path: path)
         yield
 
 
@@ -122,10 +122,10 @@ def expected(tiny, tmp_path_factory):
 
 def main(folder: Path, monkeypatch: pytest.MonkeyPatch, given: ConfigDict | None = None) -> int:
     """The command's exit code."""
-    for name, value in {"CONFIG": given or config(), "WORKDIR": folder, "PROFILE": False}.items():
-        monkeypatch.setattr(classify, name, SimpleNamespace(value=value))
+    given_flags = SimpleNamespace(config=given or config(), workdir=folder, profile=False)
+    monkeypatch.setattr(comparison.flags, "FLAGS", given_flags)
     try:
-        classify.main()
+        comparison.main(classify.CLASSIFICATION)
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -133,14 +133,14 @@ def main(folder: Path, monkeypatch: pytest.MonkeyPatch, given: ConfigDict | None
 
 def stop(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
     """Sends this process a signal when that step is recorded."""
-    record = Monitor.record
+    record = Record.record
 
-    def recorded(self: Monitor, kind: str, at: int, *rest: Any) -> None:
+    def recorded(self: Record, kind: str, at: int, *rest: Any) -> None:
         record(self, kind, at, *rest)
         if at == step and kind == "train":
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Monitor, "record", recorded)
+    monkeypatch.setattr(Record, "record", recorded)
 
 
 @pytest.fixture(scope="module")
@@ -186,19 +186,19 @@ def test_a_signal_saves_and_says_so(number, code, step, expected, tmp_path, monk
 
 
 def truncate(checkpoint: Path) -> None:
-    file = checkpoint / "state" / "leaves_0.bin"
+    file = checkpoint / "state" / "leaves_0.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
 
 
 def flip(checkpoint: Path) -> None:
-    file = checkpoint / "state" / "leaves_0.bin"
+    file = checkpoint / "state" / "leaves_0.safetensors"
     data = bytearray(file.read_bytes())
     data[-50] ^= 1
     file.write_bytes(data)
 
 
 def delete(checkpoint: Path) -> None:
-    (checkpoint / "state" / "leaves_0.bin").unlink()
+    (checkpoint / "state" / "leaves_0.safetensors").unlink()
 
 
 def half_write(checkpoint: Path) -> None:

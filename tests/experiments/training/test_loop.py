@@ -14,10 +14,10 @@ import pytest
 from tqdm import tqdm
 
 from experiments import ConfigError
-from experiments.runs.plan import Run
+from experiments.training.group import Group, Progress, Settings
 from experiments.training.interruption import Interruption, StoppedError
-from experiments.training.loop import Group, Progress, Settings, Training
-from experiments.training.step import NEVER
+from experiments.training.loop import Training
+from experiments.training.steps import NEVER
 
 
 class Counting:
@@ -59,19 +59,25 @@ class Counting:
     def close(self) -> None:
         pass
 
-    def evaluate(self, states: Any) -> dict[str, np.ndarray]:
+    def measure(self, states: Any, evaluation: Any) -> dict[str, np.ndarray]:
         value = np.asarray(states["sum"])
         self.evaluated.append(float(value[0]))
-        ones = np.ones(self._runs)
-        return {
-            "test_accuracy": -np.abs(self.taken - 20) * ones,  # best at step 20
-            "validation_accuracy": -np.abs(self.taken - 30) * ones,
-            "test_nll": value,
-            "class_accuracy": np.ones((self._runs, 3)),
-        }
+        nearness = -np.abs(self.taken - 20.0)  # best at step 20
+        return {"accuracy": np.full((self._runs, 1), nearness), "nll": value[:, None]}
+
+    def measure_held_out(self, states: Any, evaluation: Any) -> dict[str, np.ndarray]:
+        nearness = -np.abs(self.taken - 30.0)
+        return {"accuracy": np.full((self._runs, 1), nearness)}
 
 
-RUNS = [Run("m", "cross_entropy", 5, None, seed) for seed in range(3)]
+class First:
+    """Scores that are the first row of what is measured, and one that is a list."""
+
+    def scores(self, rows: dict[str, np.ndarray]) -> dict[str, Any]:
+        return {name: float(x[0]) for name, x in rows.items()} | {"class_accuracy": [1.0] * 3}
+
+
+LABELS = [{"method": "m", "train_size": 5, "strength": None, "seed": seed} for seed in range(3)]
 SETTINGS: dict[str, Any] = {
     "profile": False,
     "evaluate_epochs": 1.25,
@@ -83,8 +89,11 @@ SETTINGS: dict[str, Any] = {
 
 def group(feed: Any, steps: int = 50, steps_per_epoch: float = 8, **changes: Any) -> Group:
     return Group(
-        runs=RUNS[: feed._runs],
+        name="m, 5 per class",
+        labels=LABELS[: feed._runs],
         feed=feed,
+        evaluation=First(),
+        score="accuracy",
         steps=steps,
         steps_per_epoch=steps_per_epoch,
         examples=25,
@@ -169,9 +178,9 @@ def test_what_is_recorded(tmp_path):
     assert all(line["images_per_second"] > 0 for line in trained[1:])
     assert progress.total == [trained[-1]["total"]] * 2
     evaluated = [line for line in lines if line["kind"] == "evaluation"]
-    assert "class_accuracy" not in evaluated[0]
-    assert evaluated[-1]["test_nll"] == scores["test_nll"][1]
-    assert scores["class_accuracy"].shape == (2, 3)
+    assert "test_class_accuracy" not in evaluated[0]
+    assert evaluated[-1]["test_nll"] == scores[1]["test_nll"]
+    assert scores[0]["test_class_accuracy"] == [1.0] * 3
 
 
 @pytest.mark.parametrize(
@@ -190,9 +199,8 @@ def test_the_last_and_the_best_checkpoints_are_kept(keep, selection, kept, tmp_p
 
 def test_a_score_that_is_not_finite_is_not_the_best(tmp_path):
     class Unsure(Counting):
-        def evaluate(self, states: Any) -> dict[str, np.ndarray]:
-            scores = super().evaluate(states)
-            return scores | {"validation_accuracy": np.array([np.nan if self.taken > 40 else 0.5])}
+        def measure_held_out(self, states: Any, evaluation: Any) -> dict[str, np.ndarray]:
+            return {"accuracy": np.array([[np.nan if self.taken > 40 else 0.5]])}
 
     training(Unsure(), tmp_path, checkpoint_steps=10).run()
     assert saved(tmp_path) == [10, 50]
@@ -211,7 +219,7 @@ def assert_ends_as(folder: Path, feed: Counting, undisturbed: Any) -> None:
     mine, came_to = training(feed, folder, bar=bar).run()
     assert record(folder) == lines
     assert came_to == progress
-    assert all(np.array_equal(mine[name], scores[name]) for name in scores)
+    assert mine == scores
     assert bar.n == bar.total == 100
 
 
@@ -267,7 +275,7 @@ def test_a_signal_in_the_last_call_lets_it_end(undisturbed, tmp_path):
             interruption._note(signal.SIGINT, None)
 
     scores, _ = training(Counting(2, at=receive), tmp_path, interruption).run()
-    assert np.array_equal(scores["test_nll"], undisturbed[1]["test_nll"])
+    assert scores == undisturbed[1]
     assert interruption.received == signal.SIGINT
 
 
@@ -291,7 +299,7 @@ def test_a_run_that_breaks_stops_and_leaves_the_last_good_checkpoint(tmp_path, c
     scores, progress = training(feed, tmp_path, bar=bar).run()
     assert feed.taken == 40  # the end of that call
     assert progress == Progress([None], ["step 33: total"])
-    assert np.isnan(scores["test_nll"]).all()  # not those of step 30, which were good
+    assert np.isnan(scores[0]["test_nll"])  # not those of step 30, which were good
     assert saved(tmp_path) == [30]
     assert steps(tmp_path, "evaluation") == [10, 20, 30]
     assert record(tmp_path)[-1]["total"] is None
@@ -309,7 +317,7 @@ def test_the_others_of_a_group_go_on_when_one_breaks(undisturbed, tmp_path, caps
     scores, progress = training(Counting(3, breaks={2: 17}), tmp_path).run()
     assert progress.broken == [None, None, "step 18: total"]
     assert progress.total[2] is None
-    assert np.array_equal(scores["test_nll"][:2], undisturbed[1]["test_nll"])
+    assert scores[:2] == undisturbed[1]
     assert [line for line in record(tmp_path) if line["seed"] < 2] == undisturbed[0]
     broken = [line for line in record(tmp_path) if line["seed"] == 2 and line["kind"] == "train"]
     assert [line["total"] is None for line in broken] == [line["step"] > 17 for line in broken]

@@ -44,6 +44,17 @@ def test_a_cosine_ends_at_zero_with_the_last_epoch(warmup, start):
     np.testing.assert_allclose(found[60:], 0, atol=1e-7)
 
 
+@pytest.mark.parametrize(("warmup", "start"), [(0, 0), (2, 15)])
+@pytest.mark.parametrize(("given", "power"), [("", 0.9), ("power=2.5, ", 2.5)])
+def test_a_polynomial_ends_at_zero_with_the_last_epoch(given, power, warmup, start):
+    found = rates(f"polynomial({given}warmup={warmup})", 62)
+    left = 1 - np.minimum(np.arange(62 - start) / (60 - start), 1)
+    expected = RATE * left**power
+    np.testing.assert_allclose(found, warm(start, expected) if start else expected, atol=1e-6)
+    assert found[59] > 0
+    assert not found[60:].any()
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_sgd_decays_and_accelerates_as_in_torch(nesterov, decay):
@@ -83,6 +94,26 @@ def test_other_optimizers_of_optax_are_called_with_their_arguments(text):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "adam(b1=0.8) | by_part(parts={'head': 10.0})",
+        "by_part(parts={'head': 10.0}) | adam(b1=0.8)",
+        "by_part(parts={'head': 5.0}) | adam(b1=0.8) | by_part(parts={'head': 2, 'body': 1})",
+    ],
+)
+def test_rates_of_parts_are_factors_of_what_any_optimizer_does(text):
+    params = {"head": jnp.arange(1.0, 4.0), "body": jnp.ones(2)}
+    made, plain = optimizer(text, lambda step: 0.1 / (1 + step)), optax.adam(0.1, b1=0.8)
+    state, plain_state = made.init(params), plain.init(params)
+    for step in range(3):
+        found, state = made.update(params, state, params)
+        expected, plain_state = plain.update(params, plain_state, params)
+        for part, factor in {"head": 10, "body": 1}.items():
+            rest = factor * np.asarray(expected[part]) / (1 + step)
+            np.testing.assert_allclose(found[part], rest, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("sgdd", f"unknown optimizer 'sgdd': name a function of optax, such as {EXAMPLE}."),
@@ -91,6 +122,10 @@ def test_other_optimizers_of_optax_are_called_with_their_arguments(text):
         ("sgd | adam", "optax cannot make the gradient transformation 'sgd': "),
         ("sgd(speed=1)", "optax cannot make the optimizer 'sgd(speed=1)': "),
         ("cosine_decay_schedule", "optax cannot make the optimizer 'cosine_decay_schedule': "),
+        ("by_part(parts={'a': 1.0})", "unknown optimizer \"by_part(parts={'a': 1.0})\": name"),
+        ("sgd | by_part", "by_part needs parts=, a dict of factors by part of the network that"),
+        ("sgd | by_part(parts={'a': 1}, x=2)", "by_part has no 'x'; it takes: parts."),
+        ("sgd | by_part({'a': 1})", "the link \" by_part({'a': 1})\" cannot be read: write a name"),
         ("sgd(0.1)", "the optimizer 'sgd(0.1)' cannot be read: write a name with keyword"),
         ("sgd(", "the optimizer 'sgd(' cannot be read: write a name with keyword arguments"),
         ("", "the optimizer '' cannot be read: write a name with keyword arguments"),
@@ -110,12 +145,18 @@ def test_optimizers_that_do_not_work_are_refused_in_a_sentence(text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("linear", "unknown schedule 'linear'; known are: constant, step, cosine."),
+        ("linear", "unknown schedule 'linear'; known are: constant, step, cosine, polynomial."),
         ("step", "the schedule 'step' must have the arguments: epochs, factor, warmup, none"),
         ("step(epochs=3, factor=0.1)", "must have the arguments: epochs, factor, warmup"),
         ("step(epochs=(3,), factor='a')", "must have the arguments: epochs, factor, warmup"),
         ("step(epochs=(3,), factor=-1.0)", "factor, warmup, none of them negative."),
         ("cosine(alpha=1)", "the schedule 'cosine(alpha=1)' must have the arguments: warmup, none"),
+        ("polynomial(power=-1)", "must have the arguments: power, warmup, none of them negative."),
+        ("polynomial(power='a')", "must have the arguments: power, warmup, none of them negative."),
+        (
+            "polynomial(end=1)",
+            "the schedule 'polynomial(end=1)' must have the arguments: power, wa",
+        ),
         ("cosine(warmup=9)", "warmup in 'cosine(warmup=9)' must be from 0 to 8 epochs."),
         ("cosine(warmup=-1)", "warmup in 'cosine(warmup=-1)' must be from 0 to 8 epochs."),
         ("cosine(warmup='a')", "must be from 0 to 8 epochs."),

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tiny_runs
 from support import assert_close
-from tiny_runs import SHAPE, batches, data, numbers, start, task
+from tiny_runs import Logits, batches, data, numbers, start, task
 
 import regjax as rj
-from experiments.benchmark import hlo as communication
-from experiments.training import parallel
-from experiments.training import step as training
+from experiments.benchmark import hlo
+from experiments.training import parallel, steps
+from experiments.training.descent import across
 from experiments.training.parallel import Parallel
+from experiments.training.task import Rows, gather
 
 SEED, STEPS = 3, 2
 JACOBIAN = "cross_entropy | jacobian(weight={}, probes=1)"
@@ -26,9 +27,9 @@ SEEDS = np.array([SEED], np.uint32)
 def filled(size, multiple=8):
     """Batches filled up with examples of weight 0, as feeds fill them."""
     missing = [(0, 0), (0, -size % multiple)]
-    index, weight = batches(0, size, STEPS)
+    index, weight = batches(0, size, STEPS)[:2]
     weight[0, 0] = 0.5
-    return np.pad(index, missing, mode="wrap"), np.pad(weight, missing)
+    return Rows(np.pad(index, missing, mode="wrap"), np.pad(weight, missing))
 
 
 def one(loss):
@@ -38,14 +39,15 @@ def one(loss):
 
 @functools.cache
 def program(chosen, kind, fsdp=1):
-    return Parallel(chosen, data(), SHAPE, kind, fsdp)
+    return Parallel(chosen, data(), kind, fsdp)
 
 
-def many(chosen, kind, fsdp, loss, index, weight, count=STEPS):
+def many(chosen, kind, fsdp, loss, rows, count=STEPS):
     """State, means and first broken steps on eight devices."""
     devices, loss = program(chosen, kind, fsdp), one(loss)
     old = devices.init(loss, SEEDS)
-    found = devices.advance(old, loss, SEEDS, index[None], weight[None], count)
+    rows = jax.tree.map(lambda x: x[None], rows)
+    found = devices.advance(old, loss, SEEDS, rows, count)
     assert kind == "pmap" or all(x.is_deleted() for x in jax.tree.leaves(old))
     return found
 
@@ -53,10 +55,9 @@ def many(chosen, kind, fsdp, loss, index, weight, count=STEPS):
 @functools.cache
 def alone(chosen, loss, size, count=STEPS, multiple=8):
     """The same on one device."""
-    index, weight = filled(size, multiple)
     state = start(chosen, numbers(loss), SEED)
     advance = tiny_runs.program(chosen)
-    return advance(np.int32(count), state, numbers(loss), SEEDS[0], index, weight)
+    return advance(np.int32(count), state, numbers(loss), SEEDS[0], filled(size, multiple))
 
 
 def assert_equal(found, expected):
@@ -70,24 +71,24 @@ def test_all_devices_equal_one_in_one_program(kind, fsdp):
     chosen = task(norm=True, decay=0.9)
     for size, strength, count in ((7, 0.1, 2), (8, 0.3, 1)):
         loss = JACOBIAN.format(strength)
-        found = many(chosen, kind, fsdp, loss, *filled(size), count)
+        found = many(chosen, kind, fsdp, loss, filled(size), count)
         assert_equal(found, alone(chosen, loss, size, count))
         assert not np.allclose(found[0].model_state["norm"]["mean"], 0)
     if kind != "pmap":
-        assert program(chosen, kind, fsdp)._jitted(parallel._advance, 1, 2)._cache_size() == 1
+        assert program(chosen, kind, fsdp)._jitted(parallel._advance, 1)._cache_size() == 1
 
 
 @pytest.mark.parametrize("kind", ["jit", "shard_map"])
 def test_stages_that_look_at_the_batch_equal_those_of_one_device(kind):
     chosen = task(norm=True)
-    found = many(chosen, kind, 1, MIXED_ISDA, *filled(9))
+    found = many(chosen, kind, 1, MIXED_ISDA, filled(9))
     assert_equal(found, alone(chosen, MIXED_ISDA, 9))
 
 
 def test_several_examples_on_a_device_and_parts_of_a_batch():
     chosen, loss = task(norm=True, accumulate=2), "cross_entropy | noise_injection(sigma=0.1)"
     assert program(chosen, "shard_map").batch_multiple == 16
-    found = many(chosen, "shard_map", 1, loss, *filled(41, 16))
+    found = many(chosen, "shard_map", 1, loss, filled(41, 16))
     assert_equal(found, alone(chosen, loss, 41, multiple=16))
 
 
@@ -98,7 +99,7 @@ def shares(x):
 
 def test_parameters_and_what_the_optimizer_keeps_are_split():
     chosen, loss = task(norm=True, decay=0.9), JACOBIAN.format(0.1)
-    state = many(chosen, "jit", 4, loss, *filled(8))[0]
+    state = many(chosen, "jit", 4, loss, filled(8))[0]
     trace = state.opt_state[0][0].trace
     for tree in (state.params, state.average, trace):
         assert shares(tree["hidden"]["kernel"]) == {(4, tiny_runs.WIDTH)}
@@ -107,13 +108,13 @@ def test_parameters_and_what_the_optimizer_keeps_are_split():
     assert all(shares(x) == {x.shape} for x in jax.tree.leaves(state.model_state))
 
 
-def test_statistics_split_by_class_equal_whole_ones():
+def test_statistics_split_by_class_equal_those_split_like_parameters():
     """In turn, since what was compiled for the one does not fit the other."""
     chosen, results = task(), []
-    for where, classes in (("", 4), (", axis_name='data'", 1)):
-        found = many(chosen, "jit", 2, f"isda(strength=0.5{where})", *filled(8))
+    for where, share in (("", (4, 4, 8)), (", axis_name='data'", (1, 8, 8))):
+        found = many(chosen, "jit", 2, f"isda(strength=0.5{where})", filled(8))
         matrix = found[0].loss_state.stages["isda"].covariance.matrix
-        assert shares(matrix) == {(classes, tiny_runs.WIDTH, tiny_runs.WIDTH)}
+        assert shares(matrix) == {share}
         results.append(found)
     assert_close(*results)
 
@@ -128,36 +129,43 @@ def test_dropout_differs_between_devices():
     index = np.zeros((STEPS, 8), np.int32)  # the same image on every device
     for rate, differs in ((0.5, True), (0.0, False)):
         loss, chosen = "cross_entropy | spread(weight=0.0)", task(dropout=rate)
-        means = many(chosen, "shard_map", 1, loss, index, np.ones(index.shape, np.float32))[1]
+        rows = Rows(index, np.ones(index.shape, np.float32))
+        means = many(chosen, "shard_map", 1, loss, rows)[1]
         assert (means["spread"][0] > 1e-3) == differs
 
 
 def test_streamed_batches_equal_those_in_memory():
     chosen, loss = task(norm=True), "cross_entropy"
-    index, weight = filled(9)
-    devices = Parallel(chosen, None, SHAPE, "shard_map")
+    rows, stored = filled(9), jax.tree.map(np.asarray, data())
+    devices = Parallel(chosen, None, "shard_map")
     state = devices.init(one(loss), SEEDS)
     totals = []
-    for i, w in zip(index, weight, strict=True):
-        batch = devices.place((*(np.asarray(x)[i] for x in data()), i, w))
+    for each in zip(rows.index, rows.weight, strict=True):
+        batch = devices.place(gather(stored, Rows(*each)))
         state, metrics = devices.step(state, one(loss), SEEDS, batch)
         totals.append(metrics["total"])
     expected, means, _ = alone(chosen, loss, 9)
     assert_close(state, expected)
     np.testing.assert_allclose(np.mean(totals), means["total"], rtol=1e-5)
-    images, label, weight = np.asarray(data().image)[:16], np.arange(16), np.ones(16)
-    logits, *rest = devices.predict(state, devices.place((images, label, weight)))
-    assert_close(logits, training.predict(chosen, expected, images))
-    np.testing.assert_array_equal(rest[0], label)
-    inside = program(chosen, "shard_map").predict_all(state, np.arange(16).reshape(1, 2, 8))
-    assert_close(inside[0], logits)
+    rows = Rows(np.arange(16), np.ones(16, np.float32), np.arange(16) + 7)
+    placed = devices.place(gather(stored, rows))
+    outside, weights = devices.measure_examples(state, Logits(), placed)
+    single = steps.measure(
+        chosen, Logits(), data(), expected, jax.tree.map(lambda x: x[None], rows)
+    )
+    assert_close(outside, single)
+    np.testing.assert_array_equal(weights, rows.weight)
+    rows = jax.tree.map(lambda x: x.reshape(1, 2, 8), rows)
+    inside = program(chosen, "shard_map").measure(state, Logits(), rows)
+    assert_close(jax.tree.map(lambda x: x[0], inside), outside)
 
 
 def test_gradients_features_and_labels_are_all_that_is_sent():
-    devices, loss = Parallel(task(norm=True), None, SHAPE, "shard_map"), one("isda(strength=0.5)")
+    devices, loss = Parallel(task(norm=True), None, "shard_map"), one("isda(strength=0.5)")
     state = devices.init(loss, SEEDS)
-    batch = devices.place((*(np.asarray(x)[:8] for x in data()), np.arange(8), np.ones(8, "f4")))
-    sent = communication.sent(devices.lower(state, loss, SEEDS, batch).compile().as_text())
+    stored = jax.tree.map(np.asarray, data())
+    batch = devices.place(gather(stored, Rows(np.arange(8), np.ones(8, np.float32))))
+    sent = hlo.sent(devices.lower(state, loss, SEEDS, batch).compile().as_text())
     gradients = sum(x.nbytes for x in jax.tree.leaves(state.params))
     normalised = 4 * 4 * tiny_runs.WIDTH  # BatchNorm's sums: two forward, two backward
     scalars = 4 * 4
@@ -167,7 +175,7 @@ def test_gradients_features_and_labels_are_all_that_is_sent():
 
 def test_stages_that_look_at_a_batch_look_at_that_of_all_devices():
     loss = rj.parse("isda(strength=0.5) | mixup(alpha=1.0) | noise_injection(sigma=0.1)")
-    assert parallel.across(loss, "data") == rj.parse(
+    assert across(loss, "data") == rj.parse(
         "isda(strength=0.5, axis_name='data') | mixup(alpha=1.0, axis_name='data') | "
         "noise_injection(sigma=0.1)"
     )
@@ -184,5 +192,5 @@ def test_stages_that_look_at_a_batch_look_at_that_of_all_devices():
 )
 def test_errors_say_what_to_do(kind, fsdp, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        Parallel(task(), data(), SHAPE, kind, fsdp)
+        Parallel(task(), data(), kind, fsdp)
     assert str(error.value) == message

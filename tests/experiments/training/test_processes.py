@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.training import checkpoint_file as leaf_files
+from experiments.training import checkpoint_file
 
 ROOT = Path(__file__).parents[3]
 LOSSES = {
@@ -78,10 +78,10 @@ def finish(processes):
 def trained(workdir):
     """The checkpointed parameters and statistics of every method, by name."""
     arrays = {}
-    for file in Path(workdir).glob("training/*/checkpoints/*/*/leaves_*.bin"):
+    for file in Path(workdir).glob("training/*/checkpoints/*/*/leaves_*.safetensors"):
         method = file.parts[-5].rsplit("-", 2)[0]
-        for name, start, value in leaf_files.read(file):
-            assert not any(start)  # no array is split over the processes
+        for name, start, value in checkpoint_file.read(file):
+            assert start is None  # no array is split over the processes
             arrays[method, file.parts[-3], name] = np.asarray(value, np.float64)
     return arrays
 

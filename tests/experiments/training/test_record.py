@@ -11,18 +11,16 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments.runs.plan import Run
-from experiments.training import record as monitor
-from experiments.training.record import Monitor, slug
+from experiments.training import record as module
+from experiments.training.record import Record, slug
 
-LOSS = "cross_entropy | double_backprop(weight=0.1)"
-RUNS = [Run("db", LOSS, 5, 0.1, 0), Run("db", LOSS, 5, 0.1, 1)]
 OF = {"method": "db", "train_size": 5, "strength": 0.1}
+RUNS = [OF | {"seed": seed} for seed in (0, 1)]
 
 
 def record(folder: Path, *steps: int, after: int = 0, runs: Any = RUNS) -> Path:
     """Records some steps, from the step `after` on."""
-    with Monitor(folder, runs, after) as mine:
+    with Record(folder, runs, after) as mine:
         for step in steps:
             mine.record("train", step, step / 8, {"total": np.array([step, step + 0.5])})
         mine.sync()
@@ -42,7 +40,7 @@ def test_a_line_for_each_run_with_its_own_numbers(tmp_path):
         "gradient_norm": np.array([np.inf, 3]),
         "one_for_all": np.float32(np.nan),
     }
-    with Monitor(tmp_path, RUNS, 0) as mine:
+    with Record(tmp_path, RUNS, 0) as mine:
         mine.record("train", 20, 20 / 24, values)
     shared = {"kind": "train", "step": 20, "epoch": 0.833333, **OF, "learning_rate": 0.1}
     shared |= {"images_per_second": None, "one_for_all": None}
@@ -53,9 +51,10 @@ def test_a_line_for_each_run_with_its_own_numbers(tmp_path):
 
 
 def test_a_method_without_a_strength_has_none(tmp_path):
-    path = record(tmp_path, 20, runs=[Run("plain", "cross_entropy", 0, None, 3)])
-    line = json.loads(path.read_text())
-    assert (line["strength"], line["train_size"], line["seed"]) == (None, 0, 3)
+    label = {"method": "plain", "train_size": 0, "strength": None, "seed": 3}
+    line = json.loads(record(tmp_path, 20, runs=[label]).read_text())
+    assert {name: line[name] for name in label} == label
+    assert [board.name for board in boards(tmp_path)] == ["method=plain__train_size=0__seed=3"]
 
 
 def test_lines_after_the_step_that_training_goes_on_from_are_written_again(tmp_path):
@@ -98,14 +97,14 @@ def test_a_kill_while_the_record_is_shortened_loses_none_of_it(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        Monitor(tmp_path, RUNS, 20)
+        Record(tmp_path, RUNS, 20)
     assert path.read_bytes() == before
     monkeypatch.undo()
     assert steps(record(tmp_path, after=20)) == [(20, 0), (20, 1)]
 
 
 def test_every_line_is_there_as_soon_as_it_is_recorded(tmp_path):
-    with Monitor(tmp_path, RUNS, 0) as mine:
+    with Record(tmp_path, RUNS, 0) as mine:
         mine.record("train", 20, 1.0, {"total": 1.0})
         assert steps(mine.path) == [(20, 0), (20, 1)]
         assert [len(events(board)) for board in boards(tmp_path)] == [3, 3]
@@ -114,10 +113,10 @@ def test_every_line_is_there_as_soon_as_it_is_recorded(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("full", ["metrics.jsonl", "events.out.tfevents.7.host.0"])
 def test_a_full_disk_is_one_sentence_and_no_noise(full, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(monitor, "_cut", lambda *_: None)
-    monkeypatch.setattr(monitor.time, "time", lambda: 7.5)
-    monkeypatch.setattr(monitor.socket, "gethostname", lambda: "host")
-    folder = tmp_path / "tensorboard" / "db_at_0.1__5_per_class__seed_1"
+    monkeypatch.setattr(module, "_cut", lambda *_: None)
+    monkeypatch.setattr(module.time, "time", lambda: 7.5)
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "host")
+    folder = tmp_path / "tensorboard" / "method=db__train_size=5__strength=0.1__seed=1"
     folder = tmp_path if full == "metrics.jsonl" else folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / full).symlink_to("/dev/full")
@@ -134,7 +133,7 @@ def test_a_full_disk_is_one_sentence_and_no_noise(full, tmp_path, monkeypatch, c
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"record .* cannot be written to .*file/group \(Not a dir"):
-        Monitor(tmp_path / "file" / "group", RUNS, 0)
+        Record(tmp_path / "file" / "group", RUNS, 0)
 
 
 def boards(folder: Path) -> list[Path]:
@@ -168,11 +167,11 @@ def events(folder: Path) -> list[Event]:
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
-    with Monitor(tmp_path, RUNS, 40) as mine:
+    with Record(tmp_path, RUNS, 40) as mine:
         mine.record("train", 60, 2.5, {"total": np.array([0.25, np.nan]), "learning_rate": 0.5})
         mine.record("evaluation", 60, 2.5, {"test_accuracy": np.array([0.75, 0.5])})
     assert [board.name for board in boards(tmp_path)] == [
-        f"db_at_0.1__5_per_class__seed_{seed}" for seed in (0, 1)
+        f"method=db__train_size=5__strength=0.1__seed={seed}" for seed in (0, 1)
     ]
     read = []
     for board in boards(tmp_path):

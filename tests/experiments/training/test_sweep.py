@@ -9,6 +9,7 @@ from tiny_runs import batches, data, task
 
 import regjax as rj
 from experiments.training import sweep
+from experiments.training.task import Rows
 
 SIZE, STEPS = 6, 4
 NOISY = "cross_entropy | double_backprop(weight={}) | noise_injection(sigma=0.1)"
@@ -16,20 +17,20 @@ DRAWN = "cross_entropy | jacobian(weight={}, probes=1)"
 
 
 def single(expression, seed, count):
-    """One run, by the functions of training.py alone."""
+    """One run, by the functions of steps.py alone."""
     chosen, loss = task(norm=True), tiny_runs.numbers(expression)
     state, seed = tiny_runs.start(chosen, loss, seed), np.uint32(seed)
     advance = tiny_runs.program(chosen)
-    return advance(np.int32(count), state, loss, seed, *batches(int(seed), SIZE, STEPS))[:2]
+    return advance(np.int32(count), state, loss, seed, batches(int(seed), SIZE, STEPS))[:2]
 
 
 def swept(program, expression, strengths, seeds, count):
     losses = sweep.stack([rj.parse(expression.format(s)) for s in strengths])
     seeds = np.asarray(seeds, np.uint32)
     each = [batches(int(s), SIZE, STEPS) for s in seeds]
-    index, weight = map(np.stack, zip(*each, strict=True))
+    rows = jax.tree.map(lambda *parts: np.stack(parts), *each)
     states = program.init(losses, seeds)
-    return program.advance(states, losses, seeds, index, weight, count)[:2]
+    return program.advance(states, losses, seeds, rows, count)[:2]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +62,14 @@ def test_training_learns_and_predicts_every_example():
     losses, seeds = sweep.stack([rj.cross_entropy()] * 2), np.arange(2, dtype=np.uint32)
     states = program.init(losses, seeds)
     index = np.tile(np.arange(48, dtype=np.int32).reshape(8, SIZE), (2, 8, 1))
-    states, first, _ = program.advance(states, losses, seeds, index, np.ones(index.shape, "f4"), 8)
-    states, last, _ = program.advance(states, losses, seeds, index, np.ones(index.shape, "f4"), 64)
+    rows = Rows(index, np.ones(index.shape, np.float32))
+    states, first, _ = program.advance(states, losses, seeds, rows, 8)
+    states, last, _ = program.advance(states, losses, seeds, rows, 64)
     assert (last["total"] < 0.6 * first["total"]).all()
-    logits = program.predict_all(states, index[:, :8])
+    rows = jax.tree.map(lambda x: x[:, :8], rows)
+    logits = program.measure(states, tiny_runs.Logits(), rows)["logits"]
     assert logits.shape == (2, 48, tiny_runs.CLASSES)
-    assert (np.argmax(logits, -1) == np.asarray(data().label)[None]).mean() > 0.8
+    assert (np.argmax(logits, -1) == np.asarray(data()["label"])[None]).mean() > 0.8
 
 
 def test_errors_name_what_is_known():

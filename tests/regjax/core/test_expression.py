@@ -198,7 +198,7 @@ def test_odd_numbers_survive(number: float) -> None:
             "cross_entropy | l2(weight=0.5, exclude=('a', 'b'))",
         ),
         (
-            'cross_entropy | jacobian(statistics="batch", probes=2, weight=1e-3)',
+            'cross_entropy | jacobian(batch_norm="batch", probes=2, weight=1e-3)',
             "cross_entropy | jacobian(weight=0.001, probes=2)",
         ),
     ],

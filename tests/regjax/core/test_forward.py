@@ -114,8 +114,8 @@ def test_frozen_changes_nothing_without_statistics() -> None:
     batch = random_batch(4)
     for stage in ("double_backprop", "jacobian", "frobenius", "hessian_frobenius"):
         values = []
-        for statistics in ("batch", "frozen"):
-            loss = getattr(rj, stage)(rj.cross_entropy(), weight=1.0, statistics=statistics)
+        for batch_norm in ("batch", "frozen"):
+            loss = getattr(rj, stage)(rj.cross_entropy(), weight=1.0, batch_norm=batch_norm)
             result, _ = loss.apply(loss.init(network, batch), network, batch, KEY)
             values.append(result.penalties[stage])
         assert_same(*values)

@@ -180,7 +180,7 @@ def test_options_that_are_none() -> None:
     with pytest.raises(ValueError, match=r"power must be 1 or 2.*3"):
         run(rj.hessian_frobenius(rj.cross_entropy(), weight=1, power=3))
     with pytest.raises(ValueError, match=r"'batch' or 'frozen'.*'running'"):
-        run(rj.double_backprop(rj.cross_entropy(), weight=1, statistics="running"))
+        run(rj.double_backprop(rj.cross_entropy(), weight=1, batch_norm="running"))
     with pytest.raises(ValueError, match=r"exclude names \['head', 'stem'\]|\['stem'\].*bias"):
         run(rj.l2(rj.cross_entropy(), weight=1, exclude=("stem",)))
 
@@ -211,7 +211,7 @@ def test_definitions_that_ask_for_what_there_is_not() -> None:
 def test_definitions_that_cannot_be_named() -> None:
     with pytest.raises(TypeError, match=r"by name.*<lambda>.*'def'"):
         rj.penalty(lambda point: point.outputs.logits)
-    with pytest.raises(ValueError, match=r"named l2 exists already in regjax\.weights"):
+    with pytest.raises(ValueError, match=r"named l2 exists already in regjax\.parameters"):
 
         @rj.penalty
         def l2(point):

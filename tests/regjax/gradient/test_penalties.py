@@ -557,7 +557,7 @@ def batchnorm(params: Arrays) -> rj.Forward:
 def test_frozen_statistics_give_each_examples_own_gradient(name: str) -> None:
     params, batch = draw(hidden=True)
     forward = batchnorm(params)
-    arguments = {"weight": 1.0, "statistics": "frozen"}
+    arguments = {"weight": 1.0, "batch_norm": "frozen"}
     loss = getattr(rj, name)(rj.cross_entropy(), **arguments)
     result = evaluate(loss, forward, batch)
 
@@ -610,22 +610,22 @@ def test_batch_statistics_differentiate_the_sum_in_training_mode(name: str) -> N
     expected = sum(jnp.sum(part**2, axis=1) for part in parts)
     penalties = evaluate(loss, forward, batch).penalties
     assert_measured(penalties[name], expected)
-    frozen = getattr(rj, name)(rj.cross_entropy(), weight=1.0, statistics="frozen")
+    frozen = getattr(rj, name)(rj.cross_entropy(), weight=1.0, batch_norm="frozen")
     other = jnp.mean(evaluate(frozen, forward, batch).penalties[name])
     assert not np.allclose(other, jnp.mean(expected), rtol=0.05)
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("statistics", ["batch", "frozen"])
-def test_probes_under_batchnorm_leave_out_the_products_between_examples(statistics: str) -> None:
+@pytest.mark.parametrize("batch_norm", ["batch", "frozen"])
+def test_probes_under_batchnorm_leave_out_the_products_between_examples(batch_norm: str) -> None:
     """In training mode sum_j ||d logits_j / d x_i||^2, where the exact norm squares the sum."""
     params, batch = draw(hidden=True)
     forward = batchnorm(params)
-    loss = rj.frobenius(rj.cross_entropy(), weight=1.0, probes=1, statistics=statistics)
+    loss = rj.frobenius(rj.cross_entropy(), weight=1.0, probes=1, batch_norm=batch_norm)
     keys = jax.random.split(jax.random.key(0), KEYS)
     run = jax.vmap(lambda key: evaluate(loss, forward, batch, key).penalties["frobenius"])
     drawn = np.asarray(jax.jit(run)(keys))
-    is_frozen = statistics == "frozen"
+    is_frozen = batch_norm == "frozen"
     every = jax.jacobian(lambda x: normalised(params, forward.state, x, is_frozen))(batch.image)
     expected = jnp.sum(every**2, axis=(0, 1, 3))  # of [B, C, B, D], all but the second B
     assert deviations(drawn, np.asarray(expected))[0] < 1
@@ -635,7 +635,7 @@ def test_probes_under_batchnorm_leave_out_the_products_between_examples(statisti
 @pytest.mark.parametrize("name", EVERY)
 def test_without_batchnorm_both_statistics_agree(name: str) -> None:
     params, batch = draw(hidden=True)
-    both = [penalty(name, tanh_mlp, batch, statistics=s)(params) for s in ("batch", "frozen")]
+    both = [penalty(name, tanh_mlp, batch, batch_norm=s)(params) for s in ("batch", "frozen")]
     np.testing.assert_array_equal(*both)
 
 
@@ -645,8 +645,8 @@ def test_without_batchnorm_both_statistics_agree(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("double_backprop", {"statistics": "eval"}, "'batch' or 'frozen', but it is 'eval'"),
-        ("frobenius", {"statistics": None}, "'batch' or 'frozen', but it is None"),
+        ("double_backprop", {"batch_norm": "eval"}, "'batch' or 'frozen', but it is 'eval'"),
+        ("frobenius", {"batch_norm": None}, "'batch' or 'frozen', but it is None"),
         ("frobenius", {"probes": 0}, "at least 1, but it is 0"),
         ("jacobian", {"probes": 1.5}, "at least 1, but it is 1.5"),
         ("hessian_frobenius", {"probes": 1, "power": 2}, "at least 2, but it is 1"),

@@ -93,26 +93,6 @@ def test_low_precision_logits_give_float32_losses(dtype: Any) -> None:
     np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
-def test_smoothing_composes_as_the_wrappers_nest() -> None:
-    """The outer one first: twice a share of one half leaves a quarter of the label."""
-    loss = rj.label_smoothing(rj.label_smoothing(rj.cross_entropy(), amount=0.5), amount=0.5)
-    logits = jnp.array([[2.0, 0.0]])
-    values = losses(loss, identity, (), rj.Batch(logits, jnp.array([[1.0, 0.0]])))
-    label = np.array([0.25 + 0.375, 0.375])
-    expected = -label @ (np.array([2.0, 0.0]) - np.log(np.exp(2) + 1))
-    np.testing.assert_allclose(values, [expected], rtol=1e-6)
-
-
-def test_smoothing_acts_on_the_labels_that_penalties_see() -> None:
-    params = {"W": jnp.eye(2), "b": jnp.zeros(2)}
-    forward = rj.from_function(linear, params)
-    batch = rj.Batch(jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]]))
-    loss = rj.label_smoothing(rj.cross_entropy(), amount=0.5)
-    loss = rj.double_backprop(loss, weight=1.0)
-    result = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))[0]
-    np.testing.assert_allclose(result.penalties["double_backprop"], [2 * 0.25**2], rtol=1e-6)
-
-
 def test_log_probabilities_keep_the_wider_type() -> None:
     with jax.enable_x64(True):
         assert log_probabilities(np.zeros(3)).dtype == np.float64

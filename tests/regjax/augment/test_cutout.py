@@ -1,24 +1,19 @@
-"""Augmentation: where the square lies, which crops are drawn, what is turned."""
+"""Cutout: where the square lies, and what it leaves alone."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from support import assert_same, random_batch
+from support import assert_same, flat_identity, random_batch
 
 import regjax as rj
-from regjax.augment import images as augment
-
-
-def identity(params: None, x: jax.Array) -> jax.Array:
-    return x.reshape(len(x), -1)
 
 
 def cut(image: jax.Array, size: float, seed: int = 0, **fields: jax.Array) -> np.ndarray:
     """The images after cutout."""
     label = jnp.full((len(image), image[0].size), 1 / image[0].size)
-    loss, forward = rj.cutout(rj.cross_entropy(), size=size), rj.from_function(identity, None)
+    loss, forward = rj.cutout(rj.cross_entropy(), size=size), rj.from_function(flat_identity, None)
     batch = rj.Batch(image, label, **fields)
     result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(seed))
     return np.asarray(result.outputs.logits).reshape(image.shape)
@@ -87,52 +82,3 @@ def test_the_image_keeps_its_type_and_its_other_pixels(dtype: jnp.dtype) -> None
 def test_images_without_rows_are_refused() -> None:
     with pytest.raises(ValueError, match=r"cutout needs images \[B, H, W, ...\].*\[2, 3\]"):
         cut(jnp.ones((2, 3)), 2)
-
-
-def test_a_box_of_two_sides() -> None:
-    keys = jax.random.split(jax.random.key(0), 200)
-    sides = (jnp.array(5.0), jnp.array(0.0))
-    inside = jax.vmap(lambda k: augment.box(k, (6, 4), sides))(keys)
-    assert inside.shape == (200, 6, 4)
-    assert not inside.any()
-    whole = jax.vmap(lambda k: augment.box(k, (6, 4), (jnp.array(13.0), jnp.array(9.0))))(keys)
-    assert whole.all()
-
-
-def augmented(stage: str, image: jax.Array, seed: int = 0) -> np.ndarray:
-    """The images after a stage."""
-    label = jnp.full((len(image), image[0].size), 1 / image[0].size)
-    loss, forward = rj.parse(f"cross_entropy | {stage}"), rj.from_function(identity, None)
-    batch = rj.Batch(image, label)
-    result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(seed))
-    return np.asarray(result.outputs.logits).reshape(image.shape)
-
-
-def test_a_crop_is_one_out_of_the_padded_image_and_all_are_equally_likely() -> None:
-    image = np.arange(1.0, 1 + 5 * 4 * 2).reshape(5, 4, 2).astype(np.float32)
-    fill = (-1.0, -2.0)
-    padded = np.full((9, 8, 2), fill, np.float32)
-    padded[2:7, 2:6] = image
-    crops = [padded[i : i + 5, j : j + 4] for i in range(5) for j in range(5)]
-    got = augmented("random_crop(padding=2.9, fill=(-1, -2))", jnp.asarray([image] * 3000))
-    which = np.array([[np.array_equal(g, c) for c in crops] for g in got])
-    assert_same(which.sum(1), np.ones(3000, int))
-    assert stats.chisquare(which.sum(0)).pvalue > 1e-3
-
-
-def test_a_flip_turns_whole_images_as_often_as_asked() -> None:
-    image = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
-    got = augmented("random_flip(probability=0.3)", jnp.asarray([image] * 3000))
-    turned = (got == image[:, ::-1]).all((1, 2, 3))
-    assert_same(turned | (got == image).all((1, 2, 3)), np.ones(3000, bool))
-    assert abs(turned.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 3000)
-    assert_same(augmented("random_flip(probability=1)", jnp.asarray([image]))[0], image[:, ::-1])
-
-
-def test_what_does_not_fit_the_images_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"images are \[2, 4, 4, 3\] and fill is \(0, 1\)"):
-        augmented("random_crop(padding=1, fill=(0, 1))", jnp.ones((2, 4, 4, 3)))
-    with pytest.raises(ValueError, match=r"a tuple of one number in fill.* fill is 0.5"):
-        augmented("random_crop(padding=1, fill=0.5)", jnp.ones((2, 4, 4, 3)))
-    with pytest.raises(ValueError, match=r"random_flip needs images \[B, H, W, ...\]"):
-        augmented("random_flip", jnp.ones((2, 4)))

@@ -10,7 +10,7 @@ from flax import nnx
 
 import regjax as rj
 import regjax.flax as rf
-from regjax.weights import weight_arrays
+from regjax.parameters import penalized_arrays
 
 
 class Model(nnx.Module):
@@ -87,13 +87,13 @@ def test_values_gradients_and_exclusion(
 
 
 def test_by_default_the_kernels_count_and_nothing_else(forward: rj.Forward) -> None:
-    shapes = [w.shape for w in weight_arrays(forward.params)]
+    shapes = [w.shape for w in penalized_arrays(forward.params)]
     assert sorted(shapes) == [(3, 4), (4, 2), (4, 4), (4, 4)]
 
 
 def test_convolutions_count_whatever_their_names() -> None:
     params = {"w": jnp.ones((3, 3, 2, 5)), "scale": jnp.ones(5), "temperature": jnp.ones(())}
-    assert [w.shape for w in weight_arrays(params)] == [(3, 3, 2, 5)]
+    assert [w.shape for w in penalized_arrays(params)] == [(3, 3, 2, 5)]
 
 
 def test_the_value_is_summed_in_float32() -> None:
@@ -135,5 +135,7 @@ def test_weight_decay_shrinks_the_weights_as_stated(forward: rj.Forward) -> None
     """Eq. (30): under gradient descent with rate r by 1 - 2 r lambda."""
     _, gradient = measure("l2", forward, weight=0.25)
     stepped = jax.tree.map(lambda w, g: w - 0.1 * g, forward.params, gradient)
-    for before, after in zip(weight_arrays(forward.params), weight_arrays(stepped), strict=True):
+    for before, after in zip(
+        penalized_arrays(forward.params), penalized_arrays(stepped), strict=True
+    ):
         np.testing.assert_allclose(after, 0.95 * before, rtol=1e-6)

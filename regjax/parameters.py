@@ -12,8 +12,8 @@ from regjax.core.precision import wide
 from regjax.core.stages import penalty
 
 
-def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[jax.Array]:
-    """The arrays of a pytree that weight penalties act on.
+def penalized_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[jax.Array]:
+    """The arrays of a pytree that `l1` and `l2` act on.
 
     Args:
       params: pytree of arrays.
@@ -30,7 +30,7 @@ def weight_arrays(params: Any, exclude: tuple[str, ...] | None = None) -> list[j
 
     Example:
       >>> params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
-      >>> [w.shape for w in weight_arrays(params)]
+      >>> [w.shape for w in penalized_arrays(params)]
       [(2, 3)]
     """
     if not isinstance(exclude, tuple | None):
@@ -54,14 +54,14 @@ def _parts(path: tuple[Any, ...]) -> set[str]:
 
 @penalty
 def l1(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array:
-    """Penalizes the absolute values of the weights.
+    """Penalizes the absolute values of the parameters.
 
     `sum |w|`. See the thesis, eq. (27).
 
     Args:
       loss: the loss to add to (positional).
       weight: the strength, lambda.
-      exclude: None leaves out biases and BatchNorm's scales; see `weight_arrays`.
+      exclude: None leaves out biases and BatchNorm's scales; see `penalized_arrays`.
 
     Returns:
       A `Loss` with a scalar penalty.
@@ -74,22 +74,22 @@ def l1(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array
       >>> rj.l1(rj.cross_entropy(), weight=1e-4)
       cross_entropy | l1(weight=0.0001)
     """
-    arrays = weight_arrays(forward.params, exclude)
-    # Not abs: its derivative at zero is 1 in JAX, which would push weights that are zero.
+    arrays = penalized_arrays(forward.params, exclude)
+    # Not abs: its derivative at zero is 1 in JAX, which would push zeros.
     return sum((jnp.sum(wide(w) * jnp.sign(wide(w))) for w in arrays), jnp.zeros(()))
 
 
 @penalty
 def l2(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array:
-    """Penalizes the squares of the weights.
+    """Penalizes the squares of the parameters.
 
     `sum w^2`, without a factor one half. See the thesis, eqs. (28) and (30).
 
     Args:
       loss: the loss to add to (positional).
-      weight: the strength, lambda; under plain gradient descent with rate r, the weights shrink by
+      weight: the strength, lambda; under plain gradient descent with rate r, parameters shrink by
         `1 - 2 r lambda` a step.
-      exclude: None leaves out biases and BatchNorm's scales; see `weight_arrays`.
+      exclude: None leaves out biases and BatchNorm's scales; see `penalized_arrays`.
 
     Returns:
       A `Loss` with a scalar penalty.
@@ -102,5 +102,5 @@ def l2(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array
       >>> rj.l2(rj.cross_entropy(), weight=1e-4, exclude=("bias",))
       cross_entropy | l2(weight=0.0001, exclude=('bias',))
     """
-    arrays = weight_arrays(forward.params, exclude)
+    arrays = penalized_arrays(forward.params, exclude)
     return sum((jnp.sum(wide(w) ** 2) for w in arrays), jnp.zeros(()))

@@ -6,8 +6,11 @@ from ml_collections import ConfigDict
 from configs import digits
 from configs.isda import imagenet
 from experiments import ConfigError
+from experiments.classify import CLASSIFICATION
+from experiments.runs.groups import groups as groups_of
 from experiments.runs.plan import plan
 from experiments.runs.problem import Problem
+from experiments.runs.step_checks import check
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +31,8 @@ def config(data, **changes):
 def groups(config, pending=None):
     runs = plan(config.to_dict())
     some = runs if pending is None else [runs[i] for i in pending]
-    found = Problem(config).groups(runs, some)
-    return {name: [(run.strength, run.seed) for run in group.runs] for name, group in found}
+    found = groups_of(Problem(config.to_dict(), CLASSIFICATION), runs, some)
+    return {name: [(run["strength"], run["seed"]) for run in group.labels] for name, group in found}
 
 
 def test_what_has_finished_does_not_divide_the_others_anew(data):
@@ -54,4 +57,4 @@ def test_a_stream_needs_batches_that_the_devices_divide(data):
     streamed = imagenet.get_config("smoke")
     streamed.data_dir, streamed.batch_size = data, 60
     with pytest.raises(ConfigError, match=r"batch_size=60 must be a multiple of 8, the devices"):
-        Problem(streamed).check(plan(streamed.to_dict()))
+        check(Problem(streamed.to_dict(), CLASSIFICATION), plan(streamed.to_dict()))

@@ -1,0 +1,174 @@
+"""Any experiment as a comparison: trains what is missing, tests it, writes the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+from experiments import ConfigError
+from experiments.evaluation import perturbation_entries
+from experiments.evaluation.perturbed import Perturbation
+from experiments.report import files, page
+from experiments.runs import about, commands, groups, step_checks, testing
+from experiments.runs.about import About
+from experiments.runs.entries import OWN
+from experiments.runs.experiment import Experiment
+from experiments.runs.journal import Journal, alone
+from experiments.runs.plan import Run, plan
+from experiments.runs.problem import Problem
+from experiments.training import devices
+from experiments.training.group import Group, Progress, Scores
+from experiments.training.interruption import Interruption
+from experiments.training.loop import Training
+
+
+def compare(
+    config: ConfigDict,
+    workdir: str | os.PathLike[str],
+    experiment: Experiment,
+    profile: bool = False,
+) -> dict[str, Path]:
+    """Trains what has not been trained yet, and writes the report.
+
+    Args:
+      config: with the entries of `experiments.runs.entries`.
+      workdir: folder of the results, made if missing.
+      experiment: what is trained, on what, and how it is scored.
+      profile: whether to write a JAX trace of a few steps.
+
+    Returns:
+      The paths of the report's files by name, see `files.write`, and "report"; none in all
+      processes but the first.
+
+    Raises:
+      StoppedError: a signal was received; all is saved.
+      ConfigError: the config or the folder cannot be used; raised before anything is trained.
+      OSError: the data set is missing; says how to prepare it.
+      ValueError: the data set is damaged or too small.
+    """
+    plain = config.to_dict()
+    runs = plan(plain, experiment.parse)
+    with alone(workdir, devices.is_first()), Interruption() as interruption:
+        journal = Journal(workdir, plain, writes=devices.is_first())
+        against = perturbation_entries.read_all(plain["perturbations"])
+        pending, untested = journal.pending(runs), testing.missing(journal, runs, against)
+        if not devices.agree((pending, untested, {n: v for n, v in plain.items() if n not in OWN})):
+            raise ConfigError(
+                f"All processes must have the same config and see --workdir={workdir} alike, but "
+                "they do not: start them with one command."
+            )
+        if pending or untested:
+            problem = Problem(plain, experiment)
+            step_checks.check(problem, pending)
+            step_checks.check_evaluations(problem, runs, against)
+            work = _Work(problem, journal, interruption)
+            work.describe()
+            for _ in work.train(runs, pending, profile):
+                work.test(runs, against)
+            work.test(runs, against)
+        if not devices.is_first():
+            return {}
+        environment = devices.environment() | {"command": commands.line()}
+        records, tested = journal.of(runs), journal.tested(runs)
+        paths = files.write(workdir, records, plain, environment, tested)
+        return paths | {"report": page.write([Path(workdir)], Path(workdir, "report.html"))}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What is to be done in a work folder."""
+
+    problem: Problem
+    journal: Journal
+    interruption: Interruption
+
+    def describe(self) -> None:
+        """Writes what the folder's runs are of."""
+        if devices.is_first():
+            kind = self.problem.experiment
+            about.write(self.journal.folder, About(kind.name, kind.score, self.problem.spec))
+
+    def train(self, runs: Sequence[Run], pending: Sequence[Run], profile: bool) -> Iterator[None]:
+        """Trains group after group; what is done with the networks of each is the caller's."""
+        problem = self.problem
+        total = sum(problem.steps(run.train_size) for run in pending)
+        with _bar(total, "step") as bar:
+            for name, group in groups.groups(problem, runs, pending):
+                bar.set_description(group.name, refresh=False)
+                folder = self.journal.folder / "training" / name
+                settings = groups.settings(problem, profile)
+                training = Training(group, folder, settings, self.interruption, bar)
+                self.journal.runs.append(_records(name, group, *training.run()))
+                profile = profile and not (folder / "profile").exists()
+                yield
+        if profile and pending and devices.is_first():
+            text = "No trace was written: --profile needs more than one call of steps."
+            print(text, file=sys.stderr)
+
+    def test(self, runs: Sequence[Run], against: Mapping[str, Perturbation]) -> None:
+        """Tests the networks that have been trained and not been tested yet."""
+        untested = testing.missing(self.journal, runs, against)
+        with _bar(sum(map(len, untested.values())), "test") as bar:
+            for name, perturbations in untested.items():
+                of = (self.problem, self.journal, name)
+                testing.test(*of, perturbations, self.interruption, bar)
+
+
+def _bar(total: int, unit: str) -> tqdm:
+    # Not shown before the first steps, so that what is wrong until then is all that is said.
+    return tqdm(
+        total=total,
+        unit=unit,
+        delay=1e-3,
+        smoothing=0.05,
+        dynamic_ncols=True,
+        disable=not devices.is_first() or not total,
+        leave=unit == "step",
+    )
+
+
+def _records(
+    name: str, group: Group, scores: Sequence[Scores], progress: Progress
+) -> list[dict[str, Any]]:
+    """What the journal keeps of each run of a group."""
+    rest = {
+        "steps": group.steps,
+        "versions": devices.environment()["versions"],
+        "group": name,
+        "together": len(group.labels),
+    }
+    return [
+        run
+        | mine
+        | {"train_loss": progress.total[i], "diverged": progress.broken[i], "place": i, **rest}
+        for i, (run, mine) in enumerate(zip(group.belongs_to["runs"], scores, strict=True))
+    ]
+
+
+def door(experiment: Experiment) -> None:
+    """Runs the command of an experiment: `--config`, `--workdir`, `--profile`."""
+    config_flags.DEFINE_config_file("config", None, "What to compare.")
+    name = experiment.name.partition(":")[0].rpartition(".")[2]
+    flags.DEFINE_string("workdir", f"runs/{name}", "Folder for the results.")
+    flags.DEFINE_bool("profile", False, "Write a JAX trace of a few steps of the first runs.")
+    commands.run(functools.partial(main, experiment))
+
+
+def main(experiment: Experiment) -> None:
+    """Runs the comparison of the flags; bad input ends it with one sentence and exit code 2."""
+    config, given = flags.FLAGS.config, flags.FLAGS
+    with commands.ends():
+        devices.start(config.get("distributed", ""))
+        paths = compare(config, given.workdir, experiment, given.profile)
+    if paths:
+        print(paths["table"].read_text(encoding="utf-8"))
+        print("Written to " + ", ".join(str(path) for path in paths.values()))

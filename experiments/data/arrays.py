@@ -1,0 +1,146 @@
+"""From the files of a prepared data set to arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from experiments.data import crops
+from experiments.data.dataset import DataError, Split, check_split
+from experiments.data.prepared import undecoded
+
+Pixels = bytes | np.ndarray  # a file's content, or what TFDS has decoded
+
+
+def check_features(builder: tfds.core.DatasetBuilder, label: str) -> None:
+    """Looks whether a data set has an `image` and the label, as in `read`.
+
+    Raises:
+      DataError: if it has not.
+    """
+    features = builder.info.features
+    if "image" not in features or not _is_image(features["image"]):
+        wanted = "a uint8 'image', or one of float32"
+    elif label not in features or not _has_classes(features[label]):
+        wanted = f"a class {label!r}, or a mask of classes"
+    else:
+        return
+    raise DataError(
+        f"The data set in {builder.data_path} does not have {wanted}, but "
+        f"{' '.join(repr(features).split())}."
+    )
+
+
+def _is_image(feature: tfds.features.FeatureConnector) -> bool:
+    if isinstance(feature, tfds.features.Image):
+        return feature.np_dtype in (np.uint8, np.float32)  # (.dtype imports TensorFlow)
+    tensor = isinstance(feature, tfds.features.Tensor)
+    return tensor and feature.np_dtype == np.float32 and len(feature.shape) == 3
+
+
+def _has_classes(feature: tfds.features.FeatureConnector) -> bool:
+    mask = _is_dense(feature) and feature.np_dtype == np.uint8
+    return (mask or isinstance(feature, tfds.features.ClassLabel)) and bool(feature.num_classes)
+
+
+def _is_dense(feature: tfds.features.FeatureConnector) -> bool:
+    return isinstance(feature, tfds.features.LabeledImage)
+
+
+def _is_as_stored(feature: tfds.features.FeatureConnector, image_size: int) -> bool:
+    """Whether images are read as they are: without an image size, or where all have it already."""
+    return not image_size or tuple(feature.shape[:2]) == (image_size, image_size)
+
+
+def read(builder: tfds.core.DatasetBuilder, split: str, label: str, image_size: int) -> Split:
+    """Reads a split whole.
+
+    Args:
+      builder: of an opened data set that has passed `check_features`.
+      split: its name.
+      label: a feature, of one class for each image or for each pixel.
+      image_size: of the crops that are taken of uint8 images, as a stream takes them of test
+        images; 0 to read them as they are stored, which is also done where all have that size.
+
+    Returns:
+      The split, as in `dataset.Dataset`.
+
+    Raises:
+      DataError: if images or labels are not such as can be trained on.
+    """
+    features = builder.info.features
+    source = builder.as_data_source(split=split, decoders=undecoded(features))
+    # All at once: item by item takes four times as long.
+    examples = source.__getitems__(range(len(source)))
+    where = f"the {split} split of {builder.data_path}"
+    size = 0 if _is_as_stored(features["image"], image_size) else image_size
+    images = [example["image"] for example in examples]
+    labels = [example[label] for example in examples]
+    found = {
+        "image": _images(where, images, features["image"].shape[-1], size),
+        "label": (
+            _masks(where, images, labels, size)
+            if _is_dense(features[label])
+            else np.array(labels, np.int32)
+        ),
+    }
+    check_split(where, found, features[label].num_classes)
+    return found
+
+
+def shape(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> tuple[int, ...]:
+    """Returns the shape of an image that `read` reads."""
+    features = builder.info.features
+    stored = tuple(features["image"].shape)
+    if not _is_as_stored(features["image"], image_size):
+        return image_size, image_size, stored[-1]
+    if None not in stored:
+        return stored
+    source = builder.as_data_source(split=split, decoders=undecoded(features))
+    return *_size(source.__getitems__([0])[0]["image"]), stored[-1]
+
+
+def _images(where: str, images: Sequence[Pixels], channels: int, size: int) -> np.ndarray:
+    _check_sizes(where, images, size)
+
+    def decode(image: Pixels) -> np.ndarray:
+        if isinstance(image, np.ndarray):
+            return image
+        return crops.centre_crop(image, size, channels) if size else crops.whole(image, channels)
+
+    first = decode(images[0])
+    found = np.empty((len(images), *first.shape), first.dtype)  # no second copy of all of them
+    for i, image in enumerate(images):
+        found[i] = decode(image)
+    return found
+
+
+def _check_sizes(where: str, images: Sequence[Pixels], size: int) -> None:
+    if size and isinstance(images[0], np.ndarray):
+        raise DataError(
+            f"The images in {where} are floats, which are not resized: store them as "
+            f"{size} x {size}, or choose another config.image_size."
+        )
+    sizes = sorted({_size(image) for image in images})
+    if not size and len(sizes) > 1:
+        several = " and ".join(f"{height} x {width}" for height, width in (sizes[0], sizes[-1]))
+        raise DataError(
+            f"The images in {where} are of different sizes, such as {several}: name one in "
+            "config.image_size, to which they are cropped."
+        )
+
+
+def _masks(where: str, images: Sequence[Pixels], masks: Sequence[bytes], size: int) -> np.ndarray:
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        if _size(image) != _size(mask):
+            (height, width), (h, w) = _size(image), _size(mask)
+            raise DataError(
+                f"Example {i} in {where} has an image of {height} x {width} pixels, but a mask of "
+                f"{h} x {w}: they must be of one size."
+            )
+    return np.stack([crops.centre_mask(mask, size) if size else crops.mask(mask) for mask in masks])
+
+
+def _size(image: Pixels) -> tuple[int, int]:
+    """Height and width."""
+    return crops.size_of(image) if isinstance(image, bytes) else (len(image), image.shape[1])

@@ -1,0 +1,131 @@
+"""What a data set in memory is, and the data sets that are added from outside."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+IGNORED = 255  # the label of a pixel that counts for nothing
+
+Split = dict[str, np.ndarray]
+
+
+class MissingDataError(FileNotFoundError):
+    """No such data set in the data folder."""
+
+
+class DataError(ValueError):
+    """The data set is there, but damaged, or not of labelled images that can be trained on."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set that is whole in memory.
+
+    A split is a dict of arrays with one row an example: `image`, uint8 [N, H, W, K] or float32 in
+    [0, 1], and `label`, int32 [N], or uint8 [N, H, W] where every pixel has a class, 255 for
+    ignored ones.
+
+    Attributes:
+      name: what it is called.
+      train: the training split.
+      test: the split to score.
+      classes: number of classes, labelled from 0.
+      class_names: one for each class; by default "0", "1", ...
+      scored: which split `test` is, "test" or "validation".
+      parts: the ranges of training examples that come from one data set each, for a mixture has
+        several; by default all of them.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    class_names: tuple[str, ...] = ()
+    scored: str = "test"
+    parts: tuple[range, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = self.class_names or tuple(map(str, range(self.classes)))
+        object.__setattr__(self, "class_names", names)
+        examples = len(next(iter(self.train.values()), ()))
+        object.__setattr__(self, "parts", self.parts or (range(examples),))
+
+
+Reader = Callable[[Path, int], Dataset]
+
+DATASETS: dict[str, Reader] = {}
+
+
+def register(name: str) -> Callable[[Reader], Reader]:
+    """Adds a data set, which `config.dataset` can then name: a decorator of what reads it.
+
+    Args:
+      name: of the data set; it goes before a prepared one of that name.
+
+    Returns:
+      A decorator of a function from the data folder and the image size (0: as it is stored) to the
+      data set. It returns the function.
+
+    Raises:
+      ValueError: if another module has registered the name.
+
+    Example:
+      `@register("stripes")` above `def stripes(data_dir: Path, image_size: int) -> Dataset`
+    """
+
+    def add(reader: Reader) -> Reader:
+        if name in DATASETS and DATASETS[name].__module__ != reader.__module__:
+            raise ValueError(
+                f"A data set named {name!r} exists already in {DATASETS[name].__module__}: choose "
+                "another name, since configs find data sets by name."
+            )
+        DATASETS[name] = reader
+        return reader
+
+    return add
+
+
+def check_split(where: str, split: Split, classes: int) -> None:
+    """Looks whether images and labels are such as can be trained on.
+
+    Args:
+      where: what the split is called in an error, such as "the train split of 'digits'".
+      split: as in `Dataset`.
+      classes: number of classes.
+
+    Raises:
+      DataError: if they are not, in one sentence.
+    """
+    if missing := {"image", "label"} - set(split):
+        raise DataError(f"There is no {' and no '.join(sorted(missing))} in {where}.")
+    image, label = split["image"], split["label"]
+    if image.ndim != 4 or image.dtype not in (np.uint8, np.float32):
+        raise DataError(
+            f"The images in {where} must be uint8 or float32 [N, H, W, K], not {image.dtype} "
+            f"{list(image.shape)}."
+        )
+    if label.shape not in (image.shape[:1], image.shape[:3]) or label.dtype.kind not in "iu":
+        raise DataError(
+            f"The labels in {where} must be whole numbers, one for each of the images "
+            f"{list(image.shape)} or of their pixels, not {label.dtype} {list(label.shape)}."
+        )
+    if not len(image):
+        raise DataError(f"There are no examples in {where}.")
+    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):  # NaN neither
+        raise DataError(
+            f"The images in {where} go from {image.min():g} to {image.max():g}, but floats must be "
+            "in [0, 1]."
+        )
+    _check_labels(where, label, classes)
+
+
+def _check_labels(where: str, label: np.ndarray, classes: int) -> None:
+    counted = label[label != IGNORED] if label.ndim > 1 else label
+    if counted.size and (counted.min() < 0 or counted.max() >= classes):
+        pixels = f", or {IGNORED} where a pixel is ignored" if label.ndim > 1 else ""
+        raise DataError(
+            f"The labels in {where} go from {counted.min()} to {counted.max()}, but must be from "
+            f"0 to {classes - 1}{pixels}."
+        )

@@ -1,0 +1,166 @@
+"""The checks of a config's entries, each before anything is read or trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import LARGEST, ConfigError, is_number
+from experiments.runs.entries import ENTRIES, growing
+from experiments.runs.entry_kinds import KINDS, MOST, Entry
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Looks at all entries but the losses and their strengths.
+
+    Raises:
+      ConfigError: one is missing, of another type, out of range, or does not fit the others.
+    """
+    for entry in ENTRIES:
+        _check_kind(entry, config)
+    for entry in ENTRIES:
+        check_value(entry, config[entry.name])
+    _check_data(config)
+    _check_training(config)
+    _check_growing(config["growing"])
+    _check_mixture(config)
+    if config["data"] == "stream":
+        _check_stream(config)
+    _check_published(config["published"])
+
+
+def _check_kind(entry: Entry, config: Mapping[str, Any]) -> None:
+    if entry.name not in config:
+        raise ConfigError(
+            f"config.{entry.name} is missing: begin with base() of configs/common.py, which has "
+            "every entry."
+        )
+    value = config[entry.name]
+    if not entry.fits(value):
+        raise ConfigError(
+            f"config.{entry.name} must be {KINDS[entry.kind][1]}, but it is {value!r}."
+        )
+
+
+def check_value(entry: Entry, value: Any) -> None:
+    """Raises ConfigError for a number out of the entry's range, or a text that is not known."""
+    if entry.kind in ("whole", "number"):
+        most = MOST if entry.kind == "whole" else LARGEST
+        if not entry.least <= value <= most:
+            bound = f"at most {most:,}" if value > most else f"at least {entry.least}"
+            bound = "finite" if value == math.inf else bound
+            raise ConfigError(f"config.{entry.name} must be {bound}, but it is {value!r:.20}.")
+    if entry.known and value not in entry.known:
+        known = " or ".join(map(repr, entry.known))
+        raise ConfigError(f"config.{entry.name} is {value!r}, but it can be {known}.")
+
+
+def _check_data(config: Mapping[str, Any]) -> None:
+    sizes = config["train_sizes"]
+    if not config["losses"] or not sizes:
+        raise ConfigError("config.losses and config.train_sizes must each name at least one.")
+    if not all(type(size) is int and 0 <= size <= MOST for size in sizes):
+        raise ConfigError(
+            "config.train_sizes must be whole numbers of at least 1 image per class, or 0 for all "
+            f"of them: {tuple(sizes)}."
+        )
+    check_distinct("train_sizes", sizes)
+    for name, least in (("mean", -math.inf), ("std", 0)):
+        if not all(is_number(value) and least < value for value in config[name]):
+            raise ConfigError(
+                f"config.{name} must be {'positive' if name == 'std' else 'finite'} numbers, one "
+                f"for all channels or one for each, but it is {tuple(config[name])}."
+            )
+    if config["selection"] == "validation" and config["validation_per_class"] < 1:
+        raise ConfigError(
+            "config.selection='validation' needs config.validation_per_class of at least 1."
+        )
+    for name in ("metrics", "columns"):
+        if not all(isinstance(each, str) for each in config[name]) or _repeats(config[name]):
+            raise ConfigError(
+                f"config.{name} must be names of metrics, each of them once, such as "
+                f"('accuracy', 'nll'), but it is {tuple(config[name])}."
+            )
+
+
+def _check_training(config: Mapping[str, Any]) -> None:
+    if not config["learning_rate"] > 0:
+        raise ConfigError(
+            f"config.learning_rate must be positive, but it is {config['learning_rate']}."
+        )
+    if not config["average"] < 1:
+        raise ConfigError(
+            "config.average is the decay of the parameters' moving average and must be below 1, "
+            f"such as 0.999, but it is {config['average']}."
+        )
+    for name in ("batch_size", "unlabeled_batch_size"):
+        if config[name] % config["accumulate"]:
+            raise ConfigError(
+                f"config.accumulate={config['accumulate']} must divide config.{name}="
+                f"{config[name]}: the batch is split into that many equal parts."
+            )
+    for name, value in (("fsdp", 1), ("parallelism", "")):
+        if config["runs_at_once"] > 1 and config[name] != value:
+            raise ConfigError(
+                f"config.{name}={config[name]!r} is for one run that is spread over all devices: "
+                f"it needs config.runs_at_once=1, not {config['runs_at_once']}."
+            )
+
+
+def _check_growing(given: Any) -> None:
+    for name, curve in growing(given).items():
+        if not isinstance(curve, str):
+            raise ConfigError(
+                f"config.growing must have a curve for each number, such as {{'isda': "
+                f"{{'strength': 'linear'}}}}, but for {name!r} it has {curve!r}."
+            )
+
+
+def _check_mixture(config: Mapping[str, Any]) -> None:
+    mixture = config["mixture"]
+    if not mixture:
+        return
+    if config["data"] != "memory":
+        raise ConfigError(
+            f"config.mixture needs config.data='memory': a {config['data']} is of one data set."
+        )
+    shares = mixture.values()
+    if not all(is_number(share) and share > 0 for share in shares) or not sum(shares) < 1:
+        raise ConfigError(
+            "config.mixture must name data sets with their shares of each batch, positive numbers "
+            f"whose sum is below 1, such as {{'synthetic': 0.25}}, but it is {dict(mixture)}."
+        )
+
+
+def _check_stream(config: Mapping[str, Any]) -> None:
+    needed = {"train_sizes": (0,), "validation_per_class": 0, "runs_at_once": 1}
+    for name, value in needed.items():
+        given = tuple(config[name]) if name == "train_sizes" else config[name]
+        if given != value:
+            raise ConfigError(
+                f"config.data='stream' trains on all images, one run at a time: config.{name} must "
+                f"be {value!r}, but it is {given!r}."
+            )
+
+
+def _check_published(published: Mapping[str, Any]) -> None:
+    for method, sizes in published.items():
+        for size, value in sizes.items() if isinstance(sizes, Mapping) else [("", sizes)]:
+            pair = isinstance(value, tuple | list) and len(value) == 2
+            mean, std = value if pair else (None, None)
+            if not (str(size).isdecimal() and is_number(mean) and (std is None or is_number(std))):
+                raise ConfigError(
+                    f"config.published.{method} must be (mean, standard deviation or None) by "
+                    f"training size, such as {{'5': (81.2, 0.4)}}, but it is {sizes!r}."
+                )
+
+
+def check_distinct(name: str, values: Sequence[float]) -> None:
+    """Raises ConfigError for a number that stands twice: it would count runs that are not there."""
+    if _repeats(values):
+        raise ConfigError(f"config.{name} names a number twice: {tuple(values)}.")
+
+
+def _repeats(values: Sequence[Any]) -> bool:
+    return len(set(values)) < len(values)

@@ -1,0 +1,71 @@
+"""From a config's entries to what is trained: the data, the network, its optimizer, its rate."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import regjax as rj
+import regjax.flax
+from experiments import models
+from experiments.data import mixture, sources
+from experiments.data.preprocessing import normalise
+from experiments.data.sources import Dataset
+from experiments.data.spec import Spec
+from experiments.data.streams import Streams
+from experiments.runs import entries
+from experiments.training import growth, optimizers
+from experiments.training.descent import Descent
+
+Config = Mapping[str, Any]
+
+
+def open_data(config: Config) -> Dataset | Streams:
+    """The data set of a config, with what is mixed in; whole, or to be read as streams."""
+    name, folder = config["dataset"], config["data_dir"] or None
+    size = entries.image_size(config) or None
+    if config["data"] == "stream":
+        assert size is not None
+        return Streams(name, folder, image_size=size, workers=config["workers"])
+    others = [sources.load(each, folder, image_size=size) for each in config["mixture"]]
+    return mixture.join(sources.load(name, folder, image_size=size), others)
+
+
+def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:
+    """The learning rate by step."""
+    of = (config["schedule"], config["learning_rate"], steps_per_epoch, config["epochs"])
+    return optimizers.schedule(*of)
+
+
+def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
+    """The task of one network that descends the gradient of a loss, as the config says."""
+    height, width, channels = spec.shape
+
+    def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
+        shape = (height, width, channels)
+        rngs = nnx.Rngs(key)
+        model = models.create(config["model"], shape, spec.classes, rngs, axis_name=axis_name)
+        return regjax.flax.bind(model, head="head")
+
+    return Descent(
+        build=build,
+        optimizer=optimizers.optimizer(
+            config["optimizer"], rate(config, steps_per_epoch), config["clip_norm"]
+        ),
+        prepare=functools.partial(
+            normalise, mean=config["mean"] or None, std=config["std"] or None
+        ),
+        classes=spec.classes,
+        example=spec.example,
+        dtype=jnp.dtype(config["dtype"]),
+        accumulate=config["accumulate"],
+        decay=config["average"],
+        growing=growth.read_curves(entries.growing(config["growing"]), steps_per_epoch),
+        steps=round(config["epochs"] * steps_per_epoch),
+    )

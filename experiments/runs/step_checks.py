@@ -1,0 +1,106 @@
+"""Looks at every loss, network and perturbation of a comparison before work is spent on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import ConfigError
+from experiments.runs.plan import Run
+from experiments.runs.problem import Problem
+from experiments.training import steps
+from experiments.training.descent import Descent
+from experiments.training.memory import Memory
+from experiments.training.task import Evaluation, blank
+
+
+def check(problem: Problem, runs: Iterable[Run]) -> None:
+    """Draws every subset and traces a step of every loss.
+
+    Raises:
+      ConfigError: a loss, the network or the length of the training cannot be used.
+      ValueError: the data set is too small.
+    """
+    runs = list(runs)
+    unlabeled = problem.config["unlabeled_batch_size"]
+    if isinstance(problem.source, Memory):
+        problem.source.counts(problem.config["batch_size"])
+        for size, seed in {(run.train_size, run.seed) for run in runs}:
+            problem.source.indices(size, seed)
+            if unlabeled:
+                problem.source.unlabeled_indices(size, seed)
+    _check_lengths(problem, runs)
+    each = {run.method: (run.loss, run.train_size) for run in runs}
+    for method, (text, size) in each.items():
+        task, program = problem.task(size)
+        _check_network(problem, task)
+        rows = _filled(problem, "batch_size", program.batch_multiple)
+        second = _filled(problem, "unlabeled_batch_size", program.batch_multiple)
+        try:
+            steps.check(task, problem.spec.example, problem.parse(text), rows, second)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"config.losses.{method}: {error}") from error
+
+
+def _filled(problem: Problem, entry: str, multiple: int) -> int:
+    """The size of a batch, filled up to what the devices need."""
+    size = problem.config[entry]
+    missing = -size % multiple
+    if missing and problem.config["data"] == "stream":
+        raise ConfigError(
+            f"config.{entry}={size} must be a multiple of {multiple}, the devices times "
+            "config.accumulate."
+        )
+    return size + missing
+
+
+def _check_lengths(problem: Problem, runs: Sequence[Run]) -> None:
+    config = problem.config
+    longest = max((problem.steps(run.train_size) for run in runs), default=0)
+    if longest >= steps.NEVER:
+        raise ConfigError(
+            f"config.epochs={config['epochs']} are {longest} steps, more than can be counted."
+        )
+    if 0 < config["evaluate_epochs"] * longest < config["epochs"]:
+        raise ConfigError(
+            f"config.evaluate_epochs={config['evaluate_epochs']} is less than one step: name a "
+            "larger part of an epoch, or 0 to evaluate at the end only."
+        )
+
+
+def _check_network(problem: Problem, task: Any) -> None:
+    """Traces network and optimizer alone, so that what is wrong is not said of a loss."""
+    if not isinstance(task, Descent):
+        return
+    examples, forward = blank(problem.spec.example, 1), task.untrained
+    jax.eval_shape(lambda forward: forward.frozen()(task.batch(examples).image), forward)
+    try:
+        jax.eval_shape(task.optimizer.init, forward.params)
+    except ValueError as error:
+        raise ConfigError(f"config.optimizer: {error}") from None
+
+
+def check_evaluations(
+    problem: Problem, runs: Sequence[Run], perturbations: Mapping[str, Evaluation]
+) -> None:
+    """Traces each perturbation on the network.
+
+    Raises:
+      ConfigError: one does not fit the network or its images.
+    """
+    task, _ = problem.task(runs[0].train_size)
+    objective, seed = problem.parse(runs[0].loss), np.uint32(0)
+    state = jax.eval_shape(task.init, seed, objective)
+    for name, perturbation in perturbations.items():
+        try:
+            jax.eval_shape(
+                lambda state, of=perturbation: of.measure(
+                    task, state, blank(problem.spec.example, 1)
+                ),
+                state,
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"config.perturbations[{name!r}]: {error}") from error

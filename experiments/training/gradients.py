@@ -1,0 +1,126 @@
+"""The gradient of a batch: taken part by part, and averaged over devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import regjax as rj
+from experiments.training.task import Metrics
+from regjax.core.axes import varying_as
+
+
+class Gradient(NamedTuple):
+    """What a batch says of the next step.
+
+    Attributes:
+      direction: the gradient, a pytree like the parameters.
+      metrics: scalars by name, "total" among them, the same on every device.
+      model_state: the model's statistics after the batch.
+      loss_state: the loss's state after the batch.
+    """
+
+    direction: Any
+    metrics: Metrics
+    model_state: Any
+    loss_state: rj.LossState
+
+
+def gradient(
+    network: Callable[[Any, Any], rj.Forward],
+    params: Any,
+    model_state: Any,
+    loss_state: rj.LossState,
+    loss: rj.Loss,
+    batch: rj.Batch,
+    key: jax.Array,
+    *,
+    parts: int = 1,
+    axis_name: str | None = None,
+) -> Gradient:
+    """The gradient of a loss with respect to the parameters, over all parts and devices.
+
+    Args:
+      network: `(params, model_state) -> Forward`.
+      params: with respect to which the gradient is taken.
+      model_state: the model's statistics.
+      loss_state: the loss's state.
+      loss: to be minimised, with `axis_name` in its stages where there is one.
+      batch: under `pmap` or `shard_map` this device's examples; with a weight.
+      key: of the step.
+      parts: of a batch, of one size, whose gradients are taken one after the other.
+      axis_name: the mapped axis over which the batch is spread.
+    """
+    assert batch.weight is not None
+    whole, start = _sum(jnp.sum(batch.weight), axis_name), loss_state
+
+    def part(carry: Any, numbered: tuple[jax.Array, rj.Batch]) -> tuple[Any, Any]:
+        number, batch = numbered
+        assert batch.weight is not None
+        model_state, loss_state = carry
+        given = _given(loss, start, loss_state)
+
+        def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
+            forward = salted(network(params, model_state), lambda: number)
+            result, following = loss.apply(given, forward, batch, key, part=number)
+            return rj.total(result, batch, axis_name=axis_name), (result, following)
+
+        # Of the device's own copy, so that the gradient is its own until the mean is taken.
+        own = jax.tree.map(lambda p: varying_as(p, batch.image), params)
+        taken = jax.value_and_grad(objective, has_aux=True)(own)
+        (total, (result, loss_state)), direction = taken
+        mine = jnp.sum(batch.weight)
+        weight = _sum(mine, axis_name)
+        # What devices' means count in the mean over all, and that in the mean over all parts.
+        each, share = mine / _positive(weight), weight / _positive(whole)
+        metrics = {name: share * _sum(each * m, axis_name) for name, m in result.metrics.items()}
+        direction, total = jax.tree.map(lambda x: share * _mean(x, axis_name), (direction, total))
+        return (result.outputs.state, loss_state), (direction, {"total": total, **metrics})
+
+    carry = (model_state, loss_state)
+    if parts == 1:
+        carry, (direction, metrics) = part(carry, (jnp.int32(0), batch))
+        return Gradient(direction, metrics, *carry)
+
+    def split(x: jax.Array) -> jax.Array:
+        # Every part takes its examples from all devices.
+        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    numbered = (jnp.arange(parts), jax.tree.map(split, batch))
+    carry, taken = jax.lax.scan(part, carry, numbered)
+    direction, metrics = jax.tree.map(lambda x: x.sum(0), taken)
+    return Gradient(direction, metrics, *carry)
+
+
+def _given(loss: rj.Loss, start: rj.LossState, now: rj.LossState) -> rj.LossState:
+    """What a part is given of the states: all parts are one step, for schedules and for states."""
+    in_parts = loss.in_parts()
+    stages = {
+        name: now.stages[name] if name in in_parts else start.stages[name] for name in start.stages
+    }
+    return rj.LossState(start.step, stages)
+
+
+def salted(forward: rj.Forward, salt: Callable[[], jax.Array]) -> rj.Forward:
+    """The network with other dropout masks for every salt, for use inside the current trace."""
+
+    def apply(params: Any, state: Any, x: jax.Array, key: Any, *rest: Any) -> rj.Outputs:
+        key = None if key is None else jax.random.fold_in(key, salt())
+        return forward.apply(params, state, x, key, *rest)
+
+    return forward.replace(apply=apply)
+
+
+def _sum(x: jax.Array, axis_name: str | None) -> jax.Array:
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
+def _mean(x: jax.Array, axis_name: str | None) -> jax.Array:
+    return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+
+def _positive(weight: jax.Array) -> jax.Array:
+    return jnp.where(weight == 0, 1, weight)

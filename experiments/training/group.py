@@ -1,0 +1,107 @@
+"""Runs that are trained together, what else happens in their training, and what becomes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.training.feeds import Feed, Measured
+from experiments.training.steps import NEVER
+from experiments.training.task import Evaluation
+
+Scores = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that are trained together, and how.
+
+    Attributes:
+      name: what they are called in messages.
+      labels: what is recorded of each, its method, size, strength and seed.
+      feed: their examples.
+      evaluation: what they are scored by.
+      score: the name of the main one of its scores.
+      steps: of each run.
+      steps_per_epoch: not whole where batches run on across epochs.
+      examples: in a batch, over all runs.
+      rate: the learning rate at a step.
+      belongs_to: what a checkpoint must have been made with.
+    """
+
+    name: str
+    labels: Sequence[Mapping[str, Any]]
+    feed: Feed
+    evaluation: Evaluation
+    score: str
+    steps: int
+    steps_per_epoch: float
+    examples: int
+    rate: Callable[[int], Any]
+    belongs_to: dict[str, Any]
+
+    def scores(self, states: Any) -> list[Scores]:
+        """Each run's scores, `test_...` and `validation_...`; None where nothing was held out."""
+        test = self._scored(self.feed.measure(states, self.evaluation))
+        held_out = self.feed.measure_held_out(states, self.evaluation)
+        rest = [{self.score: None}] * len(test) if held_out is None else self._scored(held_out)
+        return [
+            {f"test_{name}": value for name, value in mine.items()}
+            | {f"validation_{name}": value for name, value in theirs.items()}
+            for mine, theirs in zip(test, rest, strict=True)
+        ]
+
+    def _scored(self, measured: Measured) -> list[Scores]:
+        each = range(len(self.labels))
+        return [self.evaluation.scores({n: x[run] for n, x in measured.items()}) for run in each]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """When something happens besides the steps.
+
+    Attributes:
+      evaluate_epochs: epochs between evaluations; 0 for only one, at the end.
+      checkpoint_steps: steps between checkpoints; what is evaluated, and the end, are saved too. 0
+        for no others.
+      keep_checkpoints: how many of the last are kept, besides the best.
+      selection: "validation" or "test", by whose main score the best is found.
+      profile: whether to trace a few steps.
+    """
+
+    evaluate_epochs: float
+    checkpoint_steps: int
+    keep_checkpoints: int
+    selection: str
+    profile: bool = False
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a group has come to, besides its states; rides in the checkpoints.
+
+    Attributes:
+      total: of each run, the mean of what was minimised over the last call.
+      broken: of each run, None or "step 12: isda", the first number that was not finite.
+    """
+
+    total: list[float | None]
+    broken: list[str | None]
+
+    def note(self, total: Iterable[Any], broken: dict[str, np.ndarray]) -> list[int]:
+        """Takes in a call's numbers; returns the runs that broke in it."""
+        self.total = [float(t) if math.isfinite(t) else None for t in total]
+        new = []
+        for run, said in enumerate(self.broken):
+            first = min(int(steps[run]) for steps in broken.values())
+            if said is None and first < NEVER:
+                names = [name for name, steps in broken.items() if steps[run] == first]
+                # Where a term is broken so are these two: the term says more.
+                named = min(names, key=lambda name: (name == "gradient_norm", name == "total"))
+                self.broken[run] = f"step {first + 1}: {named}"  # as the record counts
+                new.append(run)
+        return new

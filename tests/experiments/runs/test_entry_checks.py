@@ -1,0 +1,157 @@
+"""The checks of a config's entries: what is wrong is one sentence."""
+
+import math
+
+import pytest
+
+from configs import common
+from experiments import ConfigError
+from experiments.runs.entries import ENTRIES
+from experiments.runs.entry_checks import check, check_value
+
+every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+
+
+def config(**changes):
+    """A config that can run."""
+    right = {"losses": {"x": "cross_entropy"}, "validation_per_class": 1}
+    return common.base().to_dict() | right | changes
+
+
+def stream(**changes):
+    right = {"data": "stream", "runs_at_once": 1, "validation_per_class": 0, "selection": "test"}
+    return config(**right | changes)
+
+
+def said(given):
+    with pytest.raises(ConfigError) as caught:
+        check(given)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@every_entry
+def test_every_default_passes_its_own_check(entry):
+    assert entry.fits(entry.default)
+    check_value(entry, entry.default)
+
+
+def test_a_right_config_passes():
+    check(config())
+    check(stream(image_size=64))
+
+
+@every_entry
+def test_an_entry_that_is_missing_is_named(entry):
+    given = config()
+    del given[entry.name]
+    assert f"config.{entry.name} is missing: begin with base() of configs/common.py" in said(given)
+
+
+@every_entry
+def test_an_entry_of_another_type_is_named(entry):
+    assert said(config(**{entry.name: None})).startswith(f"config.{entry.name} must be ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"dataset": 3}, "config.dataset must be a text, but it is 3."),
+        ({"seeds": True}, "config.seeds must be a whole number, but it is True."),
+        ({"epochs": 1.0}, "config.epochs must be a whole number, but it is 1.0."),
+        ({"clip_norm": "1"}, "config.clip_norm must be a number, but it is '1'."),
+        (
+            {"unlabeled_includes_labeled": 1},
+            "config.unlabeled_includes_labeled must be True or False, but it is 1.",
+        ),
+        ({"mean": 0.5}, "config.mean must be a tuple, but it is 0.5."),
+        ({"mixture": ("x",)}, "config.mixture must be a ConfigDict, but it is ('x',)."),
+        ({"growing": "x"}, "config.growing must be a ConfigDict, but it is 'x'."),
+    ],
+)
+def test_a_wrong_value_of_each_kind(changes, sentence):
+    assert said(config(**changes)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seeds": 0}, "config.seeds must be at least 1, but it is 0."),
+        ({"image_size": -1}, "config.image_size must be at least 0, but it is -1."),
+        ({"epochs": 2**31}, "config.epochs must be at most 2,147,483,647, but it is 2147483648."),
+        ({"clip_norm": math.inf}, "config.clip_norm must be finite, but it is inf."),
+        ({"clip_norm": math.nan}, "config.clip_norm must be at least 0, but it is nan."),
+        ({"dtype": "int8"}, "config.dtype is 'int8', but it can be 'float32' or 'bfloat16'."),
+        ({"learning_rate": 0}, "config.learning_rate must be positive, but it is 0."),
+    ],
+)
+def test_a_value_out_of_range(changes, sentence):
+    assert said(config(**changes)) == sentence
+
+
+@pytest.mark.parametrize("name", ["metrics", "columns"])
+@pytest.mark.parametrize("value", [(3,), ("nll", "nll")])
+def test_metrics_are_names_and_each_stands_once(name, value):
+    assert said(config(**{name: value})) == (
+        f"config.{name} must be names of metrics, each of them once, such as ('accuracy', 'nll'), "
+        f"but it is {value}."
+    )
+    check(config(**{name: ("nll", "accuracy")}))
+
+
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        {"x": 0},
+        {"x": -0.1},
+        {"x": 1.0},
+        {"x": 0.5, "y": 0.5},
+        {"x": "0.5"},
+        {"x": math.nan},
+        {"x": True},
+        {"x": {"y": 0.5}},
+    ],
+)
+def test_a_mixture_has_shares_that_leave_room_for_the_data_set(mixture):
+    assert said(config(mixture=mixture)) == (
+        "config.mixture must name data sets with their shares of each batch, positive numbers "
+        f"whose sum is below 1, such as {{'synthetic': 0.25}}, but it is {mixture}."
+    )
+
+
+def test_a_mixture_is_in_memory():
+    check(config(mixture={"x": 0.5, "y": 0.25}))
+    assert said(stream(mixture={"x": 0.5})) == (
+        "config.mixture needs config.data='memory': a stream is of one data set."
+    )
+
+
+def test_both_batches_are_divided_into_equal_parts():
+    check(config(accumulate=4, batch_size=8, unlabeled_batch_size=12))
+    assert said(config(accumulate=4, batch_size=8, unlabeled_batch_size=6)) == (
+        "config.accumulate=4 must divide config.unlabeled_batch_size=6: the batch is split into "
+        "that many equal parts."
+    )
+
+
+@pytest.mark.parametrize("growing", [{}, (), ("isda.strength",), {"isda": {"strength": "linear"}}])
+def test_numbers_grow_by_curves(growing):
+    check(config(growing=growing))
+
+
+def test_a_curve_is_a_text():
+    assert said(config(growing={"isda": {"strength": 3}})) == (
+        "config.growing must have a curve for each number, such as {'isda': {'strength': "
+        "'linear'}}, but for 'isda.strength' it has 3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "needed"),
+    [("train_sizes", (5,), "(0,)"), ("validation_per_class", 1, "0"), ("runs_at_once", 2, "1")],
+)
+def test_a_stream_is_trained_on_whole(name, value, needed):
+    assert said(stream(**{name: value})) == (
+        "config.data='stream' trains on all images, one run at a time: "
+        f"config.{name} must be {needed}, but it is {value}."
+    )

@@ -1,0 +1,139 @@
+"""The rows that a step sees of data in memory (memory.py, feeds.py)."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.data.sources import Dataset
+from experiments.training.feeds import STEPS_PER_CALL, Member, rows_of_batches, spaced
+from experiments.training.memory import Memory
+from experiments.training.task import Rows
+
+CLASSES, TRAIN, EXTRA, TESTS = 3, 30, 12, 7
+
+
+def dataset(**changes: Any) -> Dataset:
+    """Images that say their own number."""
+    count = TRAIN + EXTRA
+    image = np.arange(count, dtype=np.float32)[:, None, None, None]
+    train = {"image": image, "label": (np.arange(count) % CLASSES).astype(np.int32)}
+    image = 100 + np.arange(TESTS, dtype=np.float32)[:, None, None, None]
+    test = {"image": image, "label": (np.arange(TESTS) % CLASSES).astype(np.int32)}
+    parts = (range(TRAIN), range(TRAIN, count))
+    return Dataset("numbers", train, test, CLASSES, parts=parts, **changes)
+
+
+class Program:
+    """Takes no steps, and keeps the rows."""
+
+    runs_multiple, batch_multiple = 1, 4
+
+    def init(self, objectives: Any, seeds: np.ndarray) -> Any:
+        return None
+
+    def advance(self, states: Any, objectives: Any, seeds: Any, rows: Rows, count: int) -> Any:
+        self.rows, self.seeds = rows, seeds
+        zeros = {"total": np.zeros(len(seeds))}
+        return states, zeros, zeros
+
+    def measure(self, states: Any, evaluation: Any, rows: Rows, stored: Any) -> Any:
+        self.rows, self.stored = rows, stored
+        flat = {"index": rows.index, "number": rows.number}
+        return {name: x.reshape(len(x), -1) for name, x in flat.items()}
+
+
+def fed(memory: Memory, seeds: tuple[int, ...] = (0, 1), size: int = 2, batch: int = 6) -> Any:
+    program = Program()
+    members = [Member(np.float32(0), seed, size) for seed in seeds]
+    return program, memory.feed(program, members, batch)
+
+
+def rows(memory: Memory, step: int, count: int, **options: Any) -> Rows:
+    program, feed = fed(memory, **options)
+    feed.advance(None, step, count)
+    return program.rows
+
+
+def test_each_part_of_a_data_set_has_its_share_of_every_batch():
+    memory = Memory(dataset(), shares={"extra": 1 / 3})
+    assert memory.counts(6) == (4, 2)
+    assert memory.steps_per_epoch(2, 6) == 2  # 6 images, 4 a step
+    found = rows(memory, 0, 5)
+    assert found.index.shape == (2, STEPS_PER_CALL, 8)  # six, filled up for four devices
+    assert found.unlabeled is None
+    index, weight = found.index[:, :5], found.weight[:, :5]
+    assert (index[..., :4] < TRAIN).all()
+    assert ((index[..., 4:6] >= TRAIN) & (index[..., 4:6] < TRAIN + EXTRA)).all()
+    assert (weight[..., 4:6] == 1).all()
+    assert (weight[..., 6:] == 0).all()
+    # Each of the twelve once in six steps, in an order of each run's own.
+    drawn = rows(memory, 0, 6).index[:, :6, 4:6].reshape(2, -1)
+    assert np.array_equal(np.sort(drawn), [np.arange(TRAIN, TRAIN + EXTRA)] * 2)
+    assert not np.array_equal(*drawn)
+
+
+def test_rows_follow_from_the_step_alone():
+    memory = Memory(dataset(), held_out=1, shares={"extra": 0.5}, unlabeled=5)
+    whole, later = rows(memory, 0, 9), rows(memory, 6, 3)
+    for a, b in ((whole, later), (whole.unlabeled, later.unlabeled)):
+        np.testing.assert_array_equal(a.index[:, 6:9], b.index[:, :3])
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_second_stream_holds_what_is_not_labelled_and_never_what_is_held_out(both):
+    memory = Memory(dataset(), 1, unlabeled=8, unlabeled_includes_labeled=both, shares={"e": 0.5})
+    found = rows(memory, 0, 20, seeds=(3,))
+    train, held_out = memory.indices(2, 3)
+    pool = set(found.unlabeled.index[0].ravel().tolist())
+    expected = set(range(TRAIN)) - set(held_out.tolist()) - (set() if both else {*train.tolist()})
+    assert pool == expected
+    assert found.unlabeled.index.shape == (1, STEPS_PER_CALL, 8)
+    assert (found.unlabeled.weight == 1).all()
+
+
+def test_where_all_is_labelled_there_is_no_second_stream():
+    with pytest.raises(ValueError, match="All 30 training images are trained on with their labels"):
+        Memory(dataset(), unlabeled=4).unlabeled_indices(0, 0)
+
+
+def test_draws_on_test_examples_go_by_their_place_among_them():
+    program, feed = fed(Memory(dataset(), shares={"extra": 0.5}))
+    found = feed.measure(None, None)
+    np.testing.assert_array_equal(found["number"], [np.arange(TESTS)] * 2)
+    np.testing.assert_array_equal(found["index"], [TRAIN + EXTRA + np.arange(TESTS)] * 2)
+    few = feed.measure(None, None, examples=3)
+    np.testing.assert_array_equal(few["number"], [[0, 2, 4]] * 2)
+    other = {"image": np.zeros((5, 1, 1, 1)), "label": np.zeros(5, np.int32)}
+    found = feed.measure(None, None, stored=other)
+    assert program.stored is other
+    np.testing.assert_array_equal(found["index"], [np.arange(5)] * 2)
+
+
+def test_held_out_examples_are_each_runs_own():
+    memory = Memory(dataset(), 2, shares={"extra": 0.5})
+    _, feed = fed(memory)
+    found = feed.measure_held_out(None, None)
+    expected = [memory.indices(2, seed)[1] for seed in (0, 1)]
+    np.testing.assert_array_equal(found["index"], expected)
+    _, feed = fed(Memory(dataset(), shares={"extra": 0.5}))
+    assert feed.measure_held_out(None, None) is None
+
+
+def test_dense_labels_are_of_one_stratum():
+    split = {"image": np.zeros((9, 2, 2, 1), np.uint8), "label": np.zeros((9, 2, 2), np.int32)}
+    memory = Memory(Dataset("dense", split, split, CLASSES), held_out=2)
+    train, held_out = memory.indices(0, 0)
+    assert len(train) == 7
+    assert sorted([*train, *held_out]) == list(range(9))
+    assert memory.steps_per_epoch(0, 4) == 2
+
+
+@pytest.mark.parametrize(("size", "multiple", "rows"), [(7, 1, 7), (7, 4, 8), (900, 8, 256)])
+def test_examples_are_measured_in_batches_that_devices_divide(size, multiple, rows):
+    assert rows_of_batches(size, multiple) == rows
+
+
+def test_spaced_numbers_are_evenly_spaced():
+    assert spaced(10, 3).tolist() == [0, 3, 6]
+    assert spaced(3, 0).tolist() == spaced(3, 5).tolist() == [0, 1, 2]

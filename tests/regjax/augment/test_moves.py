@@ -1,0 +1,49 @@
+"""Crops and flips: which are drawn, how often, and what they do to images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from support import assert_same, flat_identity
+
+import regjax as rj
+
+
+def augmented(stage: str, image: jax.Array, seed: int = 0) -> np.ndarray:
+    """The images after a stage."""
+    label = jnp.full((len(image), image[0].size), 1 / image[0].size)
+    loss, forward = rj.parse(f"cross_entropy | {stage}"), rj.from_function(flat_identity, None)
+    batch = rj.Batch(image, label)
+    result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(seed))
+    return np.asarray(result.outputs.logits).reshape(image.shape)
+
+
+def test_a_crop_is_one_out_of_the_padded_image_and_all_are_equally_likely() -> None:
+    image = np.arange(1.0, 1 + 5 * 4 * 2).reshape(5, 4, 2).astype(np.float32)
+    fill = (-1.0, -2.0)
+    padded = np.full((9, 8, 2), fill, np.float32)
+    padded[2:7, 2:6] = image
+    crops = [padded[i : i + 5, j : j + 4] for i in range(5) for j in range(5)]
+    got = augmented("random_crop(padding=2.9, fill=(-1, -2))", jnp.asarray([image] * 3000))
+    which = np.array([[np.array_equal(g, c) for c in crops] for g in got])
+    assert_same(which.sum(1), np.ones(3000, int))
+    assert stats.chisquare(which.sum(0)).pvalue > 1e-3
+
+
+def test_a_flip_turns_whole_images_as_often_as_asked() -> None:
+    image = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    got = augmented("random_flip(rate=0.3)", jnp.asarray([image] * 3000))
+    turned = (got == image[:, ::-1]).all((1, 2, 3))
+    assert_same(turned | (got == image).all((1, 2, 3)), np.ones(3000, bool))
+    assert abs(turned.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 3000)
+    assert_same(augmented("random_flip(rate=1)", jnp.asarray([image]))[0], image[:, ::-1])
+
+
+def test_what_does_not_fit_the_images_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"images are \[2, 4, 4, 3\] and fill is \(0, 1\)"):
+        augmented("random_crop(padding=1, fill=(0, 1))", jnp.ones((2, 4, 4, 3)))
+    with pytest.raises(ValueError, match=r"a tuple of one number in fill.* fill is 0.5"):
+        augmented("random_crop(padding=1, fill=0.5)", jnp.ones((2, 4, 4, 3)))
+    with pytest.raises(ValueError, match=r"random_flip needs images \[B, H, W, ...\]"):
+        augmented("random_flip", jnp.ones((2, 4)))

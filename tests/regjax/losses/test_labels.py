@@ -1,0 +1,81 @@
+"""Wrappers that change labels: how smoothing composes, which labels are drawn anew.
+
+The values and gradients of smoothed labels are in `test_cross_entropy.py`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import regjax as rj
+
+C = 4
+
+
+def identity(params: Any, x: jax.Array) -> jax.Array:
+    """A network whose logits are its input."""
+    return x
+
+
+def linear(params: Any, x: jax.Array) -> jax.Array:
+    return x @ params["W"] + params["b"][None]
+
+
+def test_smoothing_composes_as_the_wrappers_nest() -> None:
+    """The outer one first: twice a share of one half leaves a quarter of the label."""
+    loss = rj.label_smoothing(rj.label_smoothing(rj.cross_entropy(), amount=0.5), amount=0.5)
+    logits = jnp.array([[2.0, 0.0]])
+    forward = rj.from_function(identity, ())
+    batch = rj.Batch(logits, jnp.array([[1.0, 0.0]]))
+    values = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))[0].losses
+    label = np.array([0.25 + 0.375, 0.375])
+    expected = -label @ (np.array([2.0, 0.0]) - np.log(np.exp(2) + 1))
+    np.testing.assert_allclose(values, [expected], rtol=1e-6)
+
+
+def test_smoothing_acts_on_the_labels_that_penalties_see() -> None:
+    params = {"W": jnp.eye(2), "b": jnp.zeros(2)}
+    forward = rj.from_function(linear, params)
+    batch = rj.Batch(jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]]))
+    loss = rj.label_smoothing(rj.cross_entropy(), amount=0.5)
+    loss = rj.double_backprop(loss, weight=1.0)
+    result = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))[0]
+    np.testing.assert_allclose(result.penalties["double_backprop"], [2 * 0.25**2], rtol=1e-6)
+
+
+def relabelled(label: jax.Array, rate: float, seed: int = 0, **fields: Any) -> np.ndarray:
+    batch = rj.Batch(jnp.zeros((len(label), 1)), label, **fields)
+    key = jax.random.key(seed)
+    return np.asarray(rj.disturb_label.definition.function(None, batch, key, rate=rate)[1].label)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_a_share_of_the_labels_is_drawn_from_all_classes(rate: float) -> None:
+    n = 8000
+    label = np.eye(C, dtype=np.float32)[np.arange(n) % C]
+    drawn = relabelled(jnp.asarray(label), rate)
+    assert ((drawn == 0) | (drawn == 1)).all()
+    assert (drawn.sum(1) == 1).all()
+    for true in range(C):
+        counts = drawn[true::C].sum(0)
+        expected = np.full(C, rate / C) + (1 - rate) * (np.arange(C) == true)
+        if rate == 0:
+            np.testing.assert_array_equal(drawn, label)
+        else:
+            assert stats.chisquare(counts, expected * n / C).pvalue > 1e-3
+
+
+def test_labels_are_drawn_by_index_and_left_alone_otherwise() -> None:
+    soft = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(C), 8), jnp.bfloat16)
+    drawn = relabelled(soft, 0.5)
+    assert drawn.dtype == jnp.bfloat16
+    replaced = (drawn == 1).any(1)
+    assert 0 < replaced.sum() < 8
+    np.testing.assert_array_equal(drawn[~replaced], np.asarray(soft)[~replaced])
+    index = np.array([6, 1, 3])
+    some = relabelled(soft[index], 0.5, index=jnp.asarray(index))
+    np.testing.assert_array_equal(some, drawn[index])
