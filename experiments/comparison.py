@@ -17,7 +17,7 @@ from tqdm import tqdm
 from experiments import ConfigError
 from experiments.evaluation import perturbation_entries
 from experiments.evaluation.perturbed import Perturbation
-from experiments.report import page, tables
+from experiments.report import files, page
 from experiments.runs import about, commands, groups, step_checks, testing
 from experiments.runs.about import About
 from experiments.runs.entries import OWN
@@ -46,7 +46,7 @@ def compare(
       profile: whether to write a JAX trace of a few steps.
 
     Returns:
-      The paths of the report's files by name, see `tables.write`, and "report"; none in all
+      The paths of the report's files by name, see `files.write`, and "report"; none in all
       processes but the first.
 
     Raises:
@@ -79,7 +79,7 @@ def compare(
             return {}
         environment = devices.environment() | {"command": commands.line()}
         records, tested = journal.of(runs), journal.tested(runs)
-        paths = tables.write(workdir, records, plain, environment, tested)
+        paths = files.write(workdir, records, plain, environment, tested)
         return paths | {"report": page.write([Path(workdir)], Path(workdir, "report.html"))}
 
 

@@ -16,7 +16,7 @@ from experiments.classify import CLASSIFICATION
 from experiments.data import sources
 from experiments.data.sources import Dataset
 from experiments.evaluation.perturbation_entries import read_all
-from experiments.report import tables
+from experiments.report.published import published
 from experiments.runs import entry_checks, groups, problem
 from experiments.runs.entries import ENTRIES
 from experiments.runs.plan import plan
@@ -207,7 +207,7 @@ def test_quick_is_one_column_with_probes(name):
     assert all(
         config.losses[m].count("probes=1") == 1 for m in ("jac", "fob", "hsfob", "hsfob-db1")
     )
-    assert tables.published(config) == tables.published(get(f"configs/thesis/{name}")) != {}
+    assert published(config) == published(get(f"configs/thesis/{name}")) != {}
     assert "exact Jacobian norms" in config.published_source
     assert "ours are estimated with random probes" in config.published_source
 
@@ -216,7 +216,7 @@ def test_quick_is_one_column_with_probes(name):
 def test_smoke_is_small_and_needs_no_download(name):
     config = get(name, "smoke")
     assert config.dataset == "digits"
-    assert not tables.published(config)  # numbers on another data set are no comparison
+    assert not published(config)  # numbers on another data set are no comparison
     assert max(config.train_sizes) <= 10
     assert config.epochs <= 2
     assert config.seeds <= 2

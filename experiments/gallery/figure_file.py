@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments import ConfigError
-from experiments.report import plots, tables
+from experiments.report import files, plots
 
 
 def check(output: str) -> None:
@@ -37,6 +37,6 @@ def write(figure: Figure, output: str) -> Path:
       ConfigError: the file cannot be written.
     """
     try:
-        return tables.replace(Path(output), plots.render(figure, "png"))
+        return files.replace(Path(output), plots.render(figure, "png"))
     except OSError as error:
         raise ConfigError(f"--output={output} cannot be written ({error.strerror}).") from None

@@ -1,4 +1,4 @@
-"""The test accuracy of every class, in percent, averaged over the seeds."""
+"""The accuracy on every class, in percent, averaged over the seeds."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from experiments.report.cells import beside, cell
 from experiments.runs.folder import RunFolder
+from experiments.runs.records import class_accuracy
 from experiments.runs.selection import Record, Row
 
 # Shades: a class differs by so many percentage points from the mean over the methods.
 STEPS = (0.5, 2.0, 5.0)
 
 
-def tables(folder: RunFolder) -> Iterator[dict[str, Any]]:
+def tables(folder: RunFolder, names: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Yields a table for each training size: a line per class, a column per method.
 
-    A line has the "mean" over the methods and its "cells": the "value", the "difference" from that
-    mean, and the "shade", a name that says how far above or below it is. Methods that diverged, and
-    runs of older versions, have no accuracies by class and are left out.
+    A line has the class's "name", the "mean" over the methods as text, and its "cells": the "text"
+    with the difference from that mean, and the "shade", a name that says how far above or below it
+    is. Methods that diverged, and runs of older versions, have no accuracies by class and are left
+    out.
+
+    Args:
+      folder: whose runs.
+      names: the classes' names; a class without one goes by its number.
     """
     for size in sorted({row.train_size for row in folder.chosen}):
         columns = {
@@ -28,14 +35,17 @@ def tables(folder: RunFolder) -> Iterator[dict[str, Any]]:
             if row.train_size == size and (means := _class_means(folder.records, row))
         }
         if columns:
-            lines = itertools.zip_longest(*columns.values())
-            yield {"size": size, "methods": list(columns), "lines": [_line(line) for line in lines]}
+            lines = [
+                {"name": names[i] if i < len(names) else str(i), **_line(values)}
+                for i, values in enumerate(itertools.zip_longest(*columns.values()))
+            ]
+            yield {"size": size, "methods": list(columns), "lines": lines}
 
 
 def _class_means(records: Sequence[Record], row: Row) -> list[float | None]:
     key = (row.method, row.train_size, row.strength)
     mine = [r for r in records if (r["method"], r["train_size"], r["strength"]) == key]
-    lists = itertools.zip_longest(*(record.get("class_accuracy") or () for record in mine))
+    lists = itertools.zip_longest(*(class_accuracy(record) for record in mine))
     return [] if row.diverged else [_mean(values) for values in lists]
 
 
@@ -53,5 +63,6 @@ def _line(values: Sequence[float | None]) -> dict[str, Any]:
         difference = 0.0 if value is None or mean is None else round(value - mean, 1) + 0.0
         step = sum(abs(difference) >= bound for bound in STEPS)
         shade = f"{'above' if difference > 0 else 'below'}{step}" if step else ""
-        cells.append({"value": value, "difference": difference, "shade": shade})
-    return {"mean": mean, "cells": cells}
+        text = beside(value, difference=difference, decimals=1)
+        cells.append({"text": text, "shade": shade})
+    return {"mean": cell(mean, decimals=1), "cells": cells}

@@ -2,7 +2,8 @@
 
 A line of metrics.jsonl is an object with "kind" ("train" or "evaluation"), "step", "epoch", a run's
 "method", "train_size", "strength" and "seed", and numbers by name, null where one is not finite:
-"total", "learning_rate" and a number for each term of the loss, or accuracies in [0, 1].
+"total", "learning_rate" and a number for each term of the loss, or scores "test_..." and
+"validation_...".
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.report import plots
+from experiments.report.scoring import Scoring
 from experiments.runs.plan import Run
 from experiments.runs.selection import Row
+from experiments.runs.shown import shown
 
 IDENTITY = ("kind", "step", "epoch", "method", "train_size", "strength", "seed")
-# Drawn first, in this order; then come the terms of the losses, and the rate.
-FIRST = ("validation_accuracy", "test_accuracy", "total")
-LAST = ("learning_rate",)
-SKIPPED = ("gradient_norm", "images_per_second", "test_nll", "test_ece")
+SPLITS = ("validation_", "test_")
+# The scores come first, then the loss, its terms, and the rate.
+LOSS, RATE = "total", "learning_rate"
+SKIPPED = ("gradient_norm", "images_per_second")
 # A thousand logged points look the same, and make the page slow.
 POINTS = 150
 
@@ -44,7 +47,10 @@ class Curve:
 
 
 def gather(
-    lines: Iterable[Mapping[str, Any]], chosen: Iterable[Row], planned: Iterable[Run]
+    lines: Iterable[Mapping[str, Any]],
+    chosen: Iterable[Row],
+    planned: Iterable[Run],
+    scoring: Scoring,
 ) -> dict[str, dict[Cell, Curve]]:
     """Returns the curves of every quantity, by method and training size.
 
@@ -53,7 +59,9 @@ def gather(
       chosen: the chosen row of each method and training size: other strengths are left out. Where
         no run has finished, the first strength that was recorded stands.
       planned: the config's runs; the lines of others are left out.
+      scoring: which scores are drawn, the main one first.
     """
+    scores = [s + name for name in (scoring.score, *scoring.others) for s in SPLITS]
     strengths = {(row.method, row.train_size): row.strength for row in chosen}
     known = {(run.method, run.train_size, run.strength, run.seed) for run in planned}
     runs: dict[tuple[str, Cell], dict[int, dict[int, tuple[float, float]]]] = {}
@@ -64,19 +72,16 @@ def gather(
         if strengths.setdefault(cell, line["strength"]) != line["strength"]:
             continue
         for name, value in line.items():
-            if name not in IDENTITY + SKIPPED and (value is None or isinstance(value, int | float)):
+            if _is_drawn(name, value, scores):
                 points = runs.setdefault((name, cell), {}).setdefault(line["seed"], {})
                 points[line["step"]] = (line["epoch"], math.nan if value is None else value)
     curves: dict[str, dict[Cell, Curve]] = {}
-    for name, cell in sorted(runs, key=_order):
+    order = [*scores, LOSS]
+    for name, cell in sorted(runs, key=lambda key: _place(key[0], order)):
         every = [np.array(list(points.values())) for points in runs[name, cell].values()]
         curves.setdefault(name, {})[cell] = average(every)
-    # No images were held out where none has an accuracy; a loss without a value has diverged.
+    # No images were held out where none has a score; a loss without a value has diverged.
     return {name: cells for name, cells in curves.items() if not _is_missing(name, cells)}
-
-
-def _is_missing(name: str, cells: Mapping[Cell, Curve]) -> bool:
-    return is_accuracy(name) and not any(curve.mean.size for curve in cells.values())
 
 
 def average(runs: Sequence[np.ndarray]) -> Curve:
@@ -103,43 +108,69 @@ def average(runs: Sequence[np.ndarray]) -> Curve:
     return Curve(epoch.sum(0) / count.sum(0), mean, np.sqrt(squares / np.maximum(n - 1, 1)))
 
 
-def draw(quantity: str, curves: Mapping[Cell, Curve], look: Mapping[str, plots.Style]) -> Figure:
+def draw(
+    quantity: str,
+    curves: Mapping[Cell, Curve],
+    look: Mapping[str, plots.Style],
+    scoring: Scoring,
+) -> Figure:
     """Draws a quantity against the epoch: a panel per training size, a line per method.
 
     Args:
       quantity: its name.
       curves: of each method and training size.
       look: how each method's line is drawn, see `plots.styles`.
+      scoring: names the split that is scored.
     """
     figure, panels = plots.by_size(size for _, size in curves)
-    scale = 100.0 if is_accuracy(quantity) else 1.0
     for i, (method, style) in enumerate(look.items()):
         mine = {size: curve for (name, size), curve in curves.items() if name == method}
         for size, curve in mine.items():
             style = style | {"label": plots.label(method), "markersize": 3.5, "linewidth": 1.2}
             # Markers, few and not above each other, tell lines apart that have one colour.
             style["markevery"] = (i % 5 * 0.04, 0.2)
-            _line(panels[size], curve, scale, style)
+            _line(panels[size], curve, scale(quantity), style)
     for axes in panels.values():
         axes.grid(alpha=0.3)
-    if not is_accuracy(quantity):
+    if scale(quantity) == 1:
         _zoom(list(panels.values()))
     figure.supxlabel("epoch", fontsize="medium")
-    unit = " (%)" if is_accuracy(quantity) else ""
-    figure.supylabel(plots.label(title(quantity)) + unit, fontsize="medium")
+    unit = " (%)" if scale(quantity) != 1 else ""
+    figure.supylabel(plots.label(title(quantity, scoring)) + unit, fontsize="medium")
     plots.legend(figure)
     return figure
 
 
-def title(quantity: str) -> str:
+def title(quantity: str, scoring: Scoring) -> str:
     """Returns the quantity's name in words; a term of the loss keeps its own."""
-    words = {"total": "training loss", "learning_rate": "learning rate"}
-    return quantity.replace("_", " ") if is_accuracy(quantity) else words.get(quantity, quantity)
+    score = _score(quantity)
+    if not score:
+        return {LOSS: "training loss", RATE: "learning rate"}.get(quantity, quantity)
+    # What is held out of the training images is called so where "validation" are other images.
+    held_out = "validation" if scoring.scored == "test" else "held-out"
+    return f"{scoring.scored if quantity.startswith('test_') else held_out} {shown(score).name}"
 
 
-def is_accuracy(quantity: str) -> bool:
-    """Says whether the quantity is an accuracy, which is shown in percent."""
-    return quantity.endswith("_accuracy")
+def scale(quantity: str) -> float:
+    """Returns what the values are multiplied with to be shown, such as 100 for a percentage."""
+    score = _score(quantity)
+    return shown(score).scale if score else 1.0
+
+
+def _score(quantity: str) -> str:
+    """The name of a score without its split; "" of what is none."""
+    split, _, name = quantity.partition("_")
+    return name if f"{split}_" in SPLITS else ""
+
+
+def _is_drawn(name: str, value: Any, scores: Sequence[str]) -> bool:
+    known = not _score(name) or name in scores
+    number = value is None or isinstance(value, int | float)
+    return known and number and name not in IDENTITY + SKIPPED
+
+
+def _is_missing(name: str, cells: Mapping[Cell, Curve]) -> bool:
+    return bool(_score(name)) and not any(curve.mean.size for curve in cells.values())
 
 
 def _line(axes: Axes, curve: Curve, scale: float, style: plots.Style) -> None:
@@ -166,8 +197,7 @@ def _means(axes: Axes) -> np.ndarray:
     return np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
 
 
-def _order(key: tuple[str, Cell]) -> tuple[int, str]:
-    name = key[0]
-    if name in FIRST:
-        return (FIRST.index(name), "")
-    return (len(FIRST) + (name in LAST), name)
+def _place(name: str, first: Sequence[str]) -> tuple[int, str]:
+    if name in first:
+        return (first.index(name), "")
+    return (len(first) + (name == RATE), name)

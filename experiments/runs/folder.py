@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import regjax as rj
 from experiments import ConfigError
-from experiments.report.tables import with_versions
+from experiments.runs import about, lines
+from experiments.runs.about import About
 from experiments.runs.entries import NEEDED
-from experiments.runs.journal import ROBUSTNESS, parsed, run_of
 from experiments.runs.plan import PLACEHOLDER, Run
-from experiments.runs.selection import SCORES, SELECTIONS, Record, Row, select, summarize
+from experiments.runs.records import is_finished, is_report, is_tested, run_of
+from experiments.runs.selection import SELECTIONS, Record, Row, is_diverged, select, summarize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class RunFolder:
       records: the finished ones among them, in that order.
       environment: hardware and versions by name, as far as they were recorded.
       robustness: the scores under perturbations.
+      about: the experiment and its data.
     """
 
     name: str
@@ -38,21 +39,22 @@ class RunFolder:
     records: Sequence[Record]
     environment: Mapping[str, str]
     robustness: Sequence[Record]
+    about: About
 
     @cached_property
     def rows(self) -> list[Row]:
         """A row of each method, training size and strength."""
-        return summarize(self.records)
+        return summarize(self.records, self.about.score)
 
     @cached_property
     def chosen(self) -> list[Row]:
         """The chosen ones among them."""
-        return select(self.records, self.config["selection"])
+        return select(self.records, self.config["selection"], self.about.score)
 
     @property
     def diverged(self) -> list[Run]:
         """The runs that ended with a number that is not finite."""
-        return [run_of(r) for r in self.records if summarize([r])[0].diverged]
+        return [run_of(r) for r in self.records if is_diverged(r, self.about.score)]
 
     @property
     def unfinished(self) -> list[Run]:
@@ -63,7 +65,7 @@ class RunFolder:
     def metrics(self) -> Iterator[Mapping[str, Any]]:
         """Yields the lines of every metrics.jsonl; older folders have none."""
         for path in sorted(Path(self.name).glob("training/*/metrics.jsonl")):
-            yield from _lines(path, _is_metric)
+            yield from lines.read(path, is_report)
 
 
 def read(name: str | os.PathLike[str]) -> RunFolder:
@@ -75,13 +77,28 @@ def read(name: str | os.PathLike[str]) -> RunFolder:
     """
     folder = Path(name)
     config = _config(folder)
-    planned = _plan(config, folder / "config.json")
-    finished = {run_of(record): record for record in _lines(folder / "runs.jsonl", _is_record)}
+    stored = list(lines.read(folder / "runs.jsonl", is_finished))
+    planned = _plan(config, stored, folder / "config.json")
+    finished = {run_of(record): record for record in stored}
     records = [finished[run] for run in planned if run in finished]
-    environment = with_versions(_environment(folder / "results.json"), records)
-    lines, known = _lines(folder / "robustness.jsonl", _is_tested), {*planned}
-    robustness = [line for line in lines if run_of(line) in known]
-    return RunFolder(os.fspath(name), config, planned, records, environment, robustness)
+    tested, known = lines.read(folder / "robustness.jsonl", is_tested), {*planned}
+    return RunFolder(
+        name=os.fspath(name),
+        config=config,
+        planned=planned,
+        records=records,
+        environment=with_versions(_environment(folder / "results.json"), records),
+        robustness=[line for line in tested if run_of(line) in known],
+        about=about.read(folder),
+    )
+
+
+def with_versions(environment: Mapping[str, str], records: Sequence[Record]) -> Mapping[str, str]:
+    """Returns the environment with the versions that the runs were trained with."""
+    versions = dict.fromkeys(record.get("versions", "not recorded") for record in records)
+    if list(versions) == ["not recorded"]:
+        return environment
+    return {**environment, "versions": " and ".join(versions)}
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -89,7 +106,7 @@ def _config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         missing = "holds no config.json" if folder.is_dir() else "is no folder"
         raise ConfigError(f"{folder} {missing}: name the --workdir of a comparison.")
-    config = parsed(path.read_bytes())
+    config = lines.read_object(path)
     wrong = [entry.name for entry in NEEDED if not entry.fits(config.get(entry.name))]
     if not wrong and not all(isinstance(size, int) for size in config["train_sizes"]):
         wrong = ["train_sizes"]
@@ -103,14 +120,15 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _plan(config: Mapping[str, Any], path: Path) -> list[Run]:
-    """As `comparison.plan`, without the checks of what only training needs."""
+def _plan(config: Mapping[str, Any], records: Sequence[Record], path: Path) -> list[Run]:
+    """As `plan.plan`, without the checks of what only training needs."""
+    recorded = {(r["method"], r["strength"]): r["loss"] for r in records}
     runs = []
     for method, template in config["losses"].items():
         try:
             numbers = map(float, config["strengths"].get(method, ()))
             strengths: list[float | None] = [*numbers] or [None]
-            losses = [repr(rj.parse(template.replace(PLACEHOLDER, repr(s)))) for s in strengths]
+            losses = [_loss(template, s, recorded.get((method, s))) for s in strengths]
         except (AttributeError, TypeError, ValueError) as error:
             raise ConfigError(f"{path}: losses.{method}: {error}") from None
         for size in config["train_sizes"]:
@@ -119,46 +137,16 @@ def _plan(config: Mapping[str, Any], path: Path) -> list[Run]:
     return runs
 
 
+def _loss(template: str, strength: float | None, recorded: str | None) -> str:
+    """The loss as `Run` has it; one that only the experiment can parse, as it was recorded."""
+    text = template.replace(PLACEHOLDER, repr(strength))
+    try:
+        return repr(rj.parse(text))
+    except (TypeError, ValueError):
+        return text if recorded is None else recorded
+
+
 def _environment(path: Path) -> dict[str, str]:
     """Of the last report; an interrupted comparison has none yet."""
-    found = parsed(path.read_bytes() if path.exists() else b"").get("environment")
+    found = lines.read_object(path).get("environment")
     return found if isinstance(found, dict) else {}
-
-
-def _lines(path: Path, sound: Callable[[Mapping[str, Any]], bool]) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    # What follows the last end of line was being written when the process died.
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        value = parsed(line)
-        if not sound(value):
-            raise ConfigError(f"line {number} of {path} is damaged: delete that line.")
-        yield value
-
-
-def _is_record(line: Mapping[str, Any]) -> bool:
-    scores = [line.get(name, "") for name in SCORES]
-    classes = line.get("class_accuracy") or []  # which older records have not
-    names = _names_run(line) and isinstance(line.get("loss"), str) and isinstance(classes, list)
-    return names and all(map(_is_number, scores + classes))
-
-
-def _is_tested(line: Mapping[str, Any]) -> bool:
-    series = [line.get(name) for name in ROBUSTNESS]
-    same = all(isinstance(s, list) and len(s) == len(series[0] or ()) for s in series)
-    names = _names_run(line) and all(isinstance(line.get(name), str) for name in ("loss", "text"))
-    return names and same and all(_is_number(v) for s in series for v in s or ())
-
-
-def _is_metric(line: Mapping[str, Any]) -> bool:
-    when = [line.get("step"), line.get("epoch")]
-    return _names_run(line) and all(isinstance(n, int | float) and math.isfinite(n) for n in when)
-
-
-def _names_run(line: Mapping[str, Any]) -> bool:
-    whole = all(isinstance(line.get(name), int) for name in ("train_size", "seed"))
-    return whole and isinstance(line.get("method"), str) and _is_number(line.get("strength", ""))
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, int | float)

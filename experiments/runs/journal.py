@@ -1,11 +1,10 @@
-"""The work folder of a comparison: its finished runs, line by line, which make it resumable."""
+"""The work folder of a comparison that trains: what has finished, and whose it is."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +13,9 @@ from typing import Any
 
 from experiments import ConfigError
 from experiments.runs import entries
-from experiments.runs.plan import FIELDS, Run
-from experiments.runs.selection import SCORES
-
-# A run's scores under a perturbation, one for each level.
-ROBUSTNESS = ("levels", "accuracy", "nll", "ece")
+from experiments.runs.lines import Lines, read_object
+from experiments.runs.plan import Run
+from experiments.runs.records import is_finished, is_tested, run_of
 
 
 @contextlib.contextmanager
@@ -90,9 +87,8 @@ class Journal:
         with _usable(workdir):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check_config(self.folder / "config.json", dict(config))
-            self.runs = Lines(self.folder / "runs.jsonl", (*FIELDS, *SCORES), writes)
-            needed = (*FIELDS, "text", *ROBUSTNESS)
-            self.robustness = Lines(self.folder / "robustness.jsonl", needed, writes)
+            self.runs = Lines(self.folder / "runs.jsonl", is_finished, writes)
+            self.robustness = Lines(self.folder / "robustness.jsonl", is_tested, writes)
 
     def _check_config(self, path: Path, config: dict[str, Any]) -> None:
         config = json.loads(json.dumps(config))  # tuples become lists, as in the file
@@ -134,85 +130,11 @@ class Journal:
         return {run_of(r): r for r in records if whole[r.get("group")] == r.get("together", 0)}
 
 
-def run_of(record: Mapping[str, Any]) -> Run:
-    """The run that a record is of."""
-    return Run(**{name: record[name] for name in FIELDS})
-
-
-class Lines:
-    """A file with a record a line, which holds whole lines whatever happens."""
-
-    def __init__(self, path: Path, needed: Sequence[str], writes: bool) -> None:
-        """Reads it, if it is there.
-
-        Args:
-          path: of the file.
-          needed: what every record has.
-          writes: whether this process writes, or another one does.
-
-        Raises:
-          ConfigError: it is damaged.
-        """
-        self._path, self._needed, self._writes = path, {*needed}, writes
-        self.records = list(self._read())
-
-    def _read(self) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
-            return
-        lines = self._path.read_bytes().splitlines(keepends=True)
-        # What was being written when the process died has no end of line, and is repeated.
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if len(whole) < len(lines) and self._writes:
-            os.truncate(self._path, sum(map(len, whole)))
-        for number, line in enumerate(whole, 1):
-            record = parsed(line)
-            if not self._needed <= record.keys():
-                raise ConfigError(
-                    f"line {number} of {self._path} is damaged: delete that line, and its run is "
-                    "repeated."
-                )
-            yield record
-
-    def append(self, records: Sequence[dict[str, Any]]) -> None:
-        """Writes records, whole lines and to the disk; what is not finite is null."""
-        strict = [{name: _finite(value) for name, value in r.items()} for r in records]
-        try:
-            if self._writes:
-                self._write("".join(json.dumps(r, allow_nan=False) + "\n" for r in strict))
-        except OSError as error:
-            raise OSError(
-                f"{self._path} cannot be written ({error.strerror or error}): make room there, and "
-                "the same command goes on."
-            ) from None
-        self.records += strict
-
-    def _write(self, lines: str) -> None:
-        # In one piece, so that of runs that were trained together all are recorded or none.
-        with self._path.open("ab", buffering=0) as file:
-            file.write(lines.encode())
-            os.fsync(file.fileno())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _stored(path: Path) -> dict[str, Any]:
-    stored = parsed(path.read_bytes() if path.exists() else b"")
+    stored = read_object(path)
     if not stored:
         raise ConfigError(
             f"{path} is missing or damaged, so that the runs beside it could be of any config: "
             "choose another --workdir, or put that file back."
         )
     return stored
-
-
-def parsed(text: bytes) -> dict[str, Any]:
-    """The JSON object in the text; an empty one if there is none."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -1,0 +1,128 @@
+"""The accuracy that perturbations leave: gathered over the seeds, beside the published numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.evaluation.perturbation_entries import read_all
+from experiments.evaluation.perturbed import Perturbation
+from experiments.report.published import Paper
+from experiments.runs.selection import Record, Row
+
+NAMES = ("method", "train_size", "strength", "loss")
+MEAN = "mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tested:
+    """A method at its chosen strength, under one perturbation, over its seeds.
+
+    Attributes:
+      method: the method's name.
+      train_size: training examples per class, 0 for all.
+      name: the perturbation's, in the config.
+      n: the number of networks.
+      mean: of the accuracy at each level, in percent.
+      std: its sample standard deviation at each level; None if n is 1.
+      ece: the mean expected calibration error at each level, in percent; None where a network's
+        answers are not finite.
+    """
+
+    method: str
+    train_size: int
+    name: str
+    n: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...] | None
+    ece: tuple[float | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Robustness:
+    """All that a comparison's networks were tested on.
+
+    Attributes:
+      perturbations: by name, in the config's order.
+      tested: by training size, method and name; what has not been tested yet is missing.
+      published: numbers in percent likewise, for each level one or None.
+    """
+
+    perturbations: Mapping[str, Perturbation]
+    tested: Mapping[tuple[int, str, str], Tested]
+    published: Mapping[tuple[int, str, str], Sequence[float | None]]
+
+    def named(self, corruptions: bool) -> dict[str, Perturbation]:
+        """Returns the perturbations that are corruptions of CIFAR-C, or those that are not."""
+        return {
+            name: p
+            for name, p in self.perturbations.items()
+            if p.kind.endswith("corruption") == corruptions
+        }
+
+
+def gather(
+    config: Mapping[str, Any], chosen: Sequence[Row], records: Sequence[Record], paper: Paper
+) -> Robustness:
+    """Returns the scores of the chosen rows, by perturbation.
+
+    Args:
+      config: the comparison's config; older ones have no perturbations.
+      chosen: a row of each method and training size.
+      records: of robustness.jsonl.
+      paper: the published numbers on clean images, for what was trained: those under perturbations
+        are of the same networks.
+    """
+    perturbations = read_all(config.get("perturbations", {}))
+    tested = {}
+    for row in chosen:
+        mine = [r for r in records if all(r[n] == getattr(row, n) for n in NAMES)]
+        for name, perturbation in perturbations.items():
+            # By seed, since a run may have been tested twice.
+            each = {r["seed"]: r for r in mine if r["text"] == perturbation.text}
+            if each:
+                key = (row.train_size, row.method, name)
+                tested[key] = _tested(row, name, list(each.values()))
+    theirs = config.get("published_robustness", {})
+    published = {
+        (size, method, name): values
+        for method, size in paper
+        for name, values in theirs.get(method, {}).items()
+    }
+    return Robustness(perturbations, tested, published)
+
+
+def corruption_means(
+    found: Robustness, methods: Sequence[str], size: int
+) -> dict[str, list[float | None]]:
+    """Returns by corruption each method's mean over severities and seeds, last the mean of all."""
+
+    def mean(method: str, name: str) -> float | None:
+        row = found.tested.get((size, method, name))
+        return None if row is None else statistics.fmean(row.mean)
+
+    rows = {name: [mean(m, name) for m in methods] for name in found.named(corruptions=True)}
+    columns = zip(*rows.values(), strict=True)
+    means = [None if None in column else statistics.fmean(column) for column in columns]
+    return rows | {MEAN: means}
+
+
+def _tested(row: Row, name: str, runs: Sequence[Record]) -> Tested:
+    levels = range(len(runs[0]["levels"]))
+    accuracy = [[100 * run["accuracy"][i] for run in runs] for i in levels]
+    several = len(runs) > 1
+    return Tested(
+        method=row.method,
+        train_size=row.train_size,
+        name=name,
+        n=len(runs),
+        mean=tuple(map(statistics.fmean, accuracy)),
+        std=tuple(map(statistics.stdev, accuracy)) if several else None,
+        ece=tuple(_mean([run["ece"][i] for run in runs]) for i in levels),
+    )
+
+
+def _mean(errors: Sequence[float | None]) -> float | None:
+    return None if None in errors else 100 * statistics.fmean(e for e in errors if e is not None)

@@ -1,0 +1,46 @@
+"""How a score is shown: its words, its unit, its decimals, and which of two is the better one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Shown(NamedTuple):
+    """How a metric is shown.
+
+    Attributes:
+      words: what a table calls it, with its unit.
+      percent: whether 100 times the value is shown.
+      decimals: how many are shown.
+      larger_is_better: whether the better of two values is the larger one.
+    """
+
+    words: str
+    percent: bool = False
+    decimals: int = 3
+    larger_is_better: bool = True
+
+    @property
+    def name(self) -> str:
+        """The words without the unit."""
+        return self.words.partition(" (")[0]
+
+    @property
+    def scale(self) -> float:
+        """What a recorded value is multiplied with."""
+        return 100.0 if self.percent else 1.0
+
+
+KNOWN = {
+    "accuracy": Shown("accuracy (%)", percent=True, decimals=2),
+    "balanced_accuracy": Shown("balanced accuracy (%)", percent=True, decimals=2),
+    "miou": Shown("mean intersection over union (%)", percent=True, decimals=2),
+    "auc": Shown("area under the ROC curve (%)", percent=True, decimals=2),
+    "ece": Shown("expected calibration error (%)", percent=True, larger_is_better=False),
+    "nll": Shown("negative log-likelihood (nats)", larger_is_better=False),
+}
+
+
+def shown(name: str) -> Shown:
+    """How the metric of that name is shown; one that is not known as it is recorded."""
+    return KNOWN.get(name) or Shown(name.replace("_", " "), decimals=4)
