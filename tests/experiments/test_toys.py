@@ -83,7 +83,12 @@ def test_a_metric(tmp_path):
 
 
 def test_a_semi_supervised_method(tmp_path):
-    changes: dict[str, Any] = {"train_sizes": (2,), "unlabeled_batch_size": 8, "batch_size": 4, "runs_at_once": 2}
+    changes: dict[str, Any] = {
+        "train_sizes": (2,),
+        "unlabeled_batch_size": 8,
+        "batch_size": 4,
+        "runs_at_once": 2,
+    }
     loss = "cross_entropy | noise_injection(sigma=0.1) | agreement(weight=1.0)"
     classify.compare(config(loss, **changes), tmp_path)
     (file,) = tmp_path.glob("training/*/metrics.jsonl")
