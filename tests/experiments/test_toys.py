@@ -22,7 +22,7 @@ from experiments import classify, models
 from experiments.comparison import compare
 from experiments.data import sources
 from experiments.evaluation import metrics
-from experiments.runs import loading
+from experiments.runs import load
 from experiments.training import checkpoint_reading
 from experiments.training.interruption import StoppedError
 from experiments.training.record import Record
@@ -67,7 +67,7 @@ def test_a_penalty_a_network_and_a_data_set(tmp_path):
     assert record["steps"] == 2
     assert 0 <= record["test_accuracy"] <= 1
     assert "toy" in paths["table"].read_text()
-    network = loading.load(tmp_path, "toy")
+    network = load.load(tmp_path, "toy")
     assert network(jnp.zeros((1, toys.SIDE, toys.SIDE, 1))).logits.shape == (1, toys.CLASSES)
 
 
@@ -142,8 +142,62 @@ def test_a_task_is_killed_and_resumed(experiment, loss, score, together, tmp_pat
 
 def test_the_parts_of_a_task_are_loaded(tmp_path):
     compare(config("wasserstein(clip=0.1)"), tmp_path, toys.GENERATOR)
-    generator, critic = (loading.load(tmp_path, "toy", part=p) for p in ("generator", "critic"))
+    generator, critic = (load.load(tmp_path, "toy", part=p) for p in ("generator", "critic"))
     image = generator(jax.random.normal(jax.random.key(0), (5, 2))).logits
     assert image.shape == (5, toys.SIDE**2)
     assert np.abs(critic.params).max() <= 0.1
     assert critic(image).logits.shape == (5, 1)
+
+
+def test_isda_takes_unlabelled_images_by_config(tmp_path):
+    changes: dict[str, Any] = {"train_sizes": (2,), "batch_size": 6, "unlabeled_batch_size": 8}
+    classify.compare(config("isda(strength=0.5, unlabeled_weight=1.0)", **changes), tmp_path / "a")
+    classify.compare(config("isda(strength=0.5, unlabeled_weight=0.0)", **changes), tmp_path / "b")
+    with_stream, without = (records(tmp_path / name)[0]["train_loss"] for name in "ab")
+    assert with_stream != without
+
+
+def bright(_: Path, size: int) -> sources.Dataset:
+    """Images that another program made: floats, of the classes in another order."""
+    del size
+    split = toys.images(24, seed=5)
+    split = {
+        "image": split["image"].astype(np.float32) / 255,
+        "label": ((split["label"] + 1) % 3).astype(np.int32),
+    }
+    return sources.Dataset("bright", split, split, toys.CLASSES, ("c", "a", "b"))
+
+
+def test_a_mixture_of_data_sets_in_stated_shares(tmp_path, monkeypatch):
+    monkeypatch.setitem(sources.DATASETS, "bright", bright)
+    given = config("cross_entropy | noise_injection(sigma=0.1)", epochs=4)
+    given.mixture = ConfigDict({"bright": 1 / 3})
+    classify.compare(given, tmp_path)
+    (record,) = records(tmp_path)
+    assert record["steps"] == 4 * 3  # epochs of 36 images, 12 of them in each batch of 18
+    given.mixture = ConfigDict({"bright": 0.001})
+    with pytest.raises(ValueError, match="no place for one of the shares"):
+        classify.compare(given, tmp_path / "other")
+
+
+def test_another_data_set_is_a_perturbation(tmp_path, monkeypatch):
+    """Whose classes are named otherwise; all of its images are of known classes but those of b."""
+    monkeypatch.setitem(sources.DATASETS, "bright", bright)
+    given = config(epochs=30)
+    given.perturbations = ConfigDict(
+        {
+            "own names": "dataset(name='bright')",
+            "mapped": "dataset(name='bright', map={'a': ('c',)})",
+        }
+    )
+    classify.compare(given, tmp_path)
+    lines = (tmp_path / "robustness.jsonl").read_text().splitlines()
+    own, mapped = (json.loads(line)["accuracy"] for line in lines)
+    network = load.load(tmp_path, "toy")
+    split = bright(tmp_path, 0).train
+    found = np.argmax(network(jnp.asarray(split["image"])).logits, -1)
+    true = np.array([2, 0, 1])[split["label"]]
+    np.testing.assert_allclose(own, [np.mean(found == true)], atol=1e-6)
+    chosen = split["label"] == 0  # their c, which is our a
+    np.testing.assert_allclose(mapped, [np.mean(found[chosen] == 0)], atol=1e-6)
+    assert 0.4 < own[0] <= 1

@@ -18,7 +18,7 @@ from experiments.data import sources
 from experiments.evaluation.perturbation_entries import read
 from experiments.report import page as report
 from experiments.report import tables
-from experiments.runs import loading as trained
+from experiments.runs import load as trained
 from experiments.runs import testing as scoring
 from experiments.runs.journal import Journal, Lines
 from experiments.runs.plan import plan

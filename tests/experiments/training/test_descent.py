@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_runs
-from experiments.training.growth import read_curves
 from support import assert_close, assert_same
 from tiny_runs import EXAMPLE, Logits, batches, data, numbers, program, run, start, task
 
 import regjax as rj
 from experiments.training import gradients
+from experiments.training.growth import read_curves
 from experiments.training.steps import NEVER, advance, check, measure
 from experiments.training.task import Rows, gather
 
@@ -226,3 +226,40 @@ def test_a_loss_that_does_not_fit_is_refused_before_a_step():
     with pytest.raises(ValueError, match="probes must be None or a whole number of at least 1"):
         check(task(), EXAMPLE, rj.parse("cross_entropy | frobenius(weight=1, probes=0)"), 2)
     check(task(), EXAMPLE, rj.parse("isda(strength=0.5)"), 2)
+
+
+def teacher_of(forward, batch, **_):
+    """A teacher's parameters, and how often it has moved."""
+    return forward.params, jnp.zeros((), jnp.int32)
+
+
+def define_teacher():
+    @functools.partial(rj.penalty, init=teacher_of)
+    def teacher(network, batch, state, *, decay):
+        params, moves = state
+        params = jax.tree.map(lambda t, p: decay * t + (1 - decay) * p, params, network.params)
+        gap = network.replace(params=params)(batch.image).logits - network(batch.image).logits
+        moved = jax.lax.stop_gradient((params, moves + 1))
+        return (gap.astype(jnp.float32) ** 2).sum(-1), moved
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_a_loss_averages_is_float32_and_moves_once_a_step(dtype):
+    define_teacher()
+    expression, rows = "cross_entropy | teacher(weight=1.0, decay=0.9)", batches(0, 8, 3)
+    found = {
+        parts: run(task(dtype=jnp.dtype(dtype), accumulate=parts), expression, rows)[0]
+        for parts in (1, 4)
+    }
+    for state in found.values():
+        params, moves = state.loss_state.stages["teacher"]
+        assert floating(params) == {jnp.dtype("float32")}
+        assert moves == 3
+    whole, parts = (found[n].loss_state.stages["teacher"][0] for n in (1, 4))
+    assert_close(parts, whole, jnp.dtype(dtype))
+    if dtype == "bfloat16":  # it would not move by less than a thousandth
+        exact = run(task(), expression, rows)[0].loss_state.stages["teacher"][0]
+        assert_close(whole, exact, jnp.bfloat16)
+        first = initial(task())
+        moved = np.abs(whole["head"]["kernel"] - first["head"]["kernel"])
+        assert (moved[moved > 0] < 1e-3).any()

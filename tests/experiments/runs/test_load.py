@@ -13,7 +13,7 @@ from configs import digits
 from experiments import classify
 from experiments.data import sources
 from experiments.runs import folder as run_folder
-from experiments.runs import loading as trained
+from experiments.runs import load as trained
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,96 @@
+"""Unlabelled images beside the labelled ones, in every way of training (memory.py, parallel.py)."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import tiny_runs
+from support import assert_close
+from tiny_runs import batches, data, numbers, start, task
+
+import regjax as rj
+from experiments.training import sweep
+from experiments.training.parallel import Parallel
+from experiments.training.task import Rows, gather
+
+SEED, STEPS = 3, 2
+LOSS = "isda(strength=0.5, unlabeled_weight=0.3)"
+SEEDS = np.array([SEED], np.uint32)
+
+
+def rows(size: int = 16) -> Rows:
+    """As many images without a label as with one."""
+    other = batches(7, size, STEPS)
+    return batches(0, size, STEPS)._replace(unlabeled=other)
+
+
+@functools.cache
+def alone(accumulate: int = 1) -> Any:
+    chosen = task(norm=True, accumulate=accumulate)
+    state = start(chosen, numbers(LOSS), SEED)
+    return tiny_runs.program(chosen)(np.int32(STEPS), state, numbers(LOSS), SEEDS[0], rows())
+
+
+def one(loss: str) -> Any:
+    return jax.tree.map(lambda x: np.float32([x]), rj.parse(loss))
+
+
+def test_the_second_stream_counts_and_its_labels_do_not():
+    chosen, loss = task(norm=True), numbers(LOSS)
+    state = start(chosen, loss, SEED)
+    advance = tiny_runs.program(chosen)
+    found = alone()
+    others = rows()._replace(unlabeled=batches(8, 16, STEPS))
+    changed = advance(np.int32(STEPS), state, loss, SEEDS[0], others)
+    assert not np.allclose(found[1]["total"], changed[1]["total"], rtol=1e-4)
+    batch = chosen.batch(gather(data(), jax.tree.map(lambda x: x[0], rows())))
+    assert not np.asarray(batch.unlabeled.label).any()
+    np.testing.assert_array_equal(batch.unlabeled.index, rows().unlabeled.index[0])
+
+
+@pytest.mark.parametrize(("kind", "fsdp"), [("jit", 4), ("shard_map", 1), ("pmap", 1)])
+def test_all_devices_equal_one(kind, fsdp):
+    program = Parallel(task(norm=True), data(), kind, fsdp)
+    state = program.init(one(LOSS), SEEDS)
+    many = jax.tree.map(lambda x: x[None], rows())
+    found = program.advance(state, one(LOSS), SEEDS, many, STEPS)
+    assert_close(found[0], alone()[0])
+    assert_close(jax.tree.map(lambda x: x[0], found[1]), alone()[1])
+
+
+def test_streamed_examples_equal_those_in_memory():
+    program = Parallel(task(norm=True), None, "shard_map")
+    state, stored = program.init(one(LOSS), SEEDS), jax.tree.map(np.asarray, data())
+    for i in range(STEPS):
+        examples = gather(stored, jax.tree.map(lambda x, i=i: x[i], rows()))
+        state, _ = program.step(state, one(LOSS), SEEDS, program.place(examples))
+    assert_close(state, alone()[0])
+
+
+@pytest.mark.parametrize("strategy", ["map", "vmap"])
+def test_a_sweep_equals_a_run_alone(strategy):
+    program = sweep.Sweep(task(norm=True), data(), strategy)
+    strengths = (0.5, 1.0)
+    losses = sweep.stack([rj.parse(LOSS.replace("0.5", str(s))) for s in strengths])
+    seeds = np.repeat(SEEDS, 2)
+    many = jax.tree.map(lambda x: np.stack([x, x]), rows())
+    states, means, _ = program.advance(program.init(losses, seeds), losses, seeds, many, STEPS)
+    first = jax.tree.map(lambda x: x[0], (states, means))
+    assert_close(first, alone()[:2])
+    assert not np.allclose(means["total"][0], means["total"][1], rtol=1e-5)
+
+
+def test_parts_of_a_batch_have_their_share_of_the_second_stream():
+    chosen, loss = task(accumulate=4), "cross_entropy | seen(weight=1.0)"
+
+    @functools.partial(rj.penalty, init=lambda forward, batch, **_: np.zeros(48, np.float32))
+    def seen(batch, state, part):
+        del part  # asked for, so that the state is carried from part to part
+        count = state.at[batch.unlabeled.index].add(1.0)
+        return 0.0 * batch.image.reshape(len(batch.image), -1).sum(-1), count
+
+    state = tiny_runs.run(chosen, loss, rows())[0]
+    expected = np.bincount(rows().unlabeled.index.ravel(), minlength=48)
+    np.testing.assert_array_equal(state.loss_state.stages["seen"], expected)
