@@ -33,6 +33,7 @@ class Shown(NamedTuple):
 
 KNOWN = {
     "accuracy": Shown("accuracy (%)", percent=True, decimals=2),
+    "class_accuracy": Shown("accuracy by class (%)", percent=True, decimals=2),
     "balanced_accuracy": Shown("balanced accuracy (%)", percent=True, decimals=2),
     "miou": Shown("mean intersection over union (%)", percent=True, decimals=2),
     "auc": Shown("area under the ROC curve (%)", percent=True, decimals=2),

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_runs
-from experiments.training.growth import read_curves
 from support import assert_close, assert_same
 from tiny_runs import EXAMPLE, Logits, batches, data, numbers, program, run, start, task
 
 import regjax as rj
 from experiments.training import gradients
+from experiments.training.growth import read_curves
 from experiments.training.steps import NEVER, advance, check, measure
 from experiments.training.task import Rows, gather
 
