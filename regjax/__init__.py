@@ -15,8 +15,10 @@ from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
 from regjax.core.batch import Batch, example_keys
 from regjax.core.expression import parse
-from regjax.core.forward import Forward, Head, Outputs, Tap, from_function
-from regjax.core.loss import Loss, LossState, Point, Result, total
+from regjax.core.forward import Forward, Tap, from_function
+from regjax.core.loss import Loss, LossState, Result, View, total
+from regjax.core.outputs import Branch, Head, Outputs
+from regjax.core.point import Point
 from regjax.core.stages import Number, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
@@ -38,6 +40,7 @@ from regjax.semantic.isda import isda
 
 __all__ = [
     "Batch",
+    "Branch",
     "Forward",
     "Head",
     "Loss",
@@ -47,6 +50,7 @@ __all__ = [
     "Point",
     "Result",
     "Tap",
+    "View",
     "attacks",
     "base",
     "corruptions",

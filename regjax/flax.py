@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -11,8 +12,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from regjax.core.forward import Forward, Head, Outputs, Tap, split_output
+from regjax.core.forward import Forward, Tap, check_names
+from regjax.core.outputs import Branch, Head, Outputs, read_output
 
+# Of the layers that are heads, the input and the output of each call, by name.
+Seen = dict[str, tuple[jax.Array, Any]]
 # What runs around a submodule's call: (call, its arguments, its keywords) -> output.
 Hook = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -22,6 +26,7 @@ def bind(
     variables: Mapping[str, Any] | None = None,
     *,
     head: str | None = None,
+    auxiliary: tuple[str, ...] = (),
     training: Mapping[str, Any] | None = None,
     frozen: Mapping[str, Any] | None = None,
     rngs: tuple[str, ...] = ("dropout",),
@@ -39,17 +44,22 @@ def bind(
       variables: Linen's variables, as `model.init` returns them; None for NNX.
       head: path of the last linear layer, or of a 1 x 1 convolution for dense predictions; its
         input becomes `outputs.features`.
+      auxiliary: paths of the auxiliary heads, linear layers or 1 x 1 convolutions; their inputs and
+        outputs become `outputs.auxiliary`, unless the model itself returns what they are to be.
       training: Linen only: keywords of the call in training, such as `{"train": True}`.
       frozen: Linen only: keywords of the call with running averages, such as `{"train": False}`.
       rngs: Linen only: the random streams that the model draws from.
 
     Returns:
-      A `Forward`; the model may return logits, or `(logits, features)`.
+      A `Forward`; the model may return logits, or `(logits, features)`, or `(logits, features,
+      auxiliary)` with a tuple of logits, such as an auxiliary head's output at the image's size, or
+      of `(logits, features)`. Features that are None are the input of the head.
 
     Raises:
       TypeError: the model is neither, variables are missing or not wanted; at trace time, the model
-        returns neither of the two.
-      ValueError: there is no layer called `head`, or it is not linear.
+        returns something else, or `auxiliary` is one string.
+      ValueError: there is no layer of a head's name, or it is not linear; at trace time, the model
+        returns, or calls, some of the auxiliary heads and not all.
 
     Example:
       >>> import regjax.flax as rf
@@ -57,18 +67,69 @@ def bind(
       >>> rf.bind(model)(jnp.ones((4, 3))).logits.shape
       (4, 2)
     """
+    check_names(auxiliary, "auxiliary")
+    heads = _Heads(head, auxiliary)
     if isinstance(model, nnx.Module):
         if variables is not None or training is not None or frozen is not None:
             raise TypeError("an NNX module holds its variables and mode: pass bind the model.")
-        return _bind_nnx(model, head)
+        return _bind_nnx(model, heads)
     if isinstance(model, linen.Module):
         if variables is None:
             raise TypeError("a Linen module needs its variables: bind(model, model.init(key, x)).")
-        return _bind_linen(model, variables, head, dict(training or {}), dict(frozen or {}), rngs)
+        return _bind_linen(model, variables, heads, dict(training or {}), dict(frozen or {}), rngs)
     raise TypeError(f"bind takes a Flax NNX or Linen module, but was given {type(model).__name__}.")
 
 
-def _bind_nnx(model: nnx.Module, head: str | None) -> Forward:
+@dataclasses.dataclass(frozen=True)
+class _Heads:
+    """The paths of the linear layers that end in logits."""
+
+    main: str | None
+    auxiliary: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.auxiliary if self.main is None else (self.main, *self.auxiliary)
+
+    def forward(
+        self, params: Any, state: Any, apply: Callable[..., Outputs], names: tuple[str, ...]
+    ) -> Forward:
+        for name in self.names:
+            if name not in names:
+                raise ValueError(
+                    f"there is no layer {name!r} to be the head: layers are {list(names)}."
+                )
+            _head(name, params)
+        get = {name: functools.partial(_head, name) for name in self.names}
+        return Forward(
+            params,
+            state,
+            apply,
+            None if self.main is None else get[self.main],
+            ("input", *names),
+            get_auxiliary=tuple(get[name] for name in self.auxiliary),
+        )
+
+    def outputs(self, out: Any, seen: Seen) -> Outputs:
+        """What the model returned, and for what it left out, the heads' inputs and outputs."""
+        outputs = read_output(out)
+        if outputs.features is None and self.main in seen:
+            outputs = outputs._replace(features=seen[self.main][0])
+        called = [Branch(seen[n][1], seen[n][0]) for n in self.auxiliary if n in seen]
+        branches = outputs.auxiliary or tuple(called)
+        if self.auxiliary and branches and not len(branches) == len(called) == len(self.auxiliary):
+            raise ValueError(
+                f"the model has the auxiliary heads {list(self.auxiliary)}, of which it calls "
+                f"{len(called)} and returns {len(outputs.auxiliary)}: all, or none, must be there."
+            )
+        return outputs._replace(auxiliary=tuple(map(_completed, branches, called or branches)))
+
+
+def _completed(branch: Branch, called: Branch) -> Branch:
+    return branch if branch.features is not None else branch._replace(features=called.features)
+
+
+def _bind_nnx(model: nnx.Module, heads: _Heads) -> Forward:
     graph, *rest = nnx.split(model, nnx.Param, nnx.RngState, ...)
     params, rng, state = rest
     streams = jax.eval_shape(lambda: nnx.to_pure_dict(rng))
@@ -84,23 +145,23 @@ def _bind_nnx(model: nnx.Module, head: str | None) -> Forward:
         modes |= {"deterministic": True} if key is None else {}
         if modes:
             merged = nnx.view(merged, raise_if_not_found=False, **modes)
-        seen: list[jax.Array] = []
+        seen: Seen = {}
         for path, module in list(nnx.iter_modules(merged)):
-            if path and (tap is not None or _name(path) == head):
-                _intercept(module, _hook(_name(path), tap, head, seen))
+            if path and (tap is not None or _name(path) in heads.names):
+                _intercept(module, _hook(_name(path), tap, heads, seen))
         out = merged(x)
         updated = nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
-        return _outputs(out, seen, state if frozen else updated)
+        return heads.outputs(out, seen)._replace(state=state if frozen else updated)
 
     # Copies, so that a step that donates its arguments leaves the caller's model alone.
     own = jax.tree.map(jnp.copy, (nnx.to_pure_dict(params), nnx.to_pure_dict(state)))
-    return _forward(own[0], own[1], apply, head, layers)
+    return heads.forward(own[0], own[1], apply, layers)
 
 
 def _bind_linen(
     model: linen.Module,
     variables: Mapping[str, Any],
-    head: str | None,
+    heads: _Heads,
     training: dict[str, Any],
     frozen_call: dict[str, Any],
     streams: tuple[str, ...],
@@ -116,7 +177,7 @@ def _bind_linen(
     def apply(
         params: Any, state: Any, x: jax.Array, key: jax.Array | None, tap: Tap | None, frozen: bool
     ) -> Outputs:
-        seen: list[jax.Array] = []
+        seen: Seen = {}
 
         def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             name = _name(context.module.path)
@@ -124,7 +185,7 @@ def _bind_linen(
                 return call(*args, **kwargs)
             if key is None and isinstance(context.module, linen.Dropout):
                 return _first(args, kwargs)
-            return _hook(name, tap, head, seen)(call, args, kwargs)
+            return _hook(name, tap, heads, seen)(call, args, kwargs)
 
         keys = (
             {}
@@ -139,23 +200,12 @@ def _bind_linen(
                 mutable=[] if frozen else list(state),
                 **(frozen_call if frozen else training),
             )
-        return _outputs(out, seen, state if frozen else {**state, **updated})
+        return heads.outputs(out, seen)._replace(state=state if frozen else {**state, **updated})
 
     paths = jax.tree_util.tree_leaves_with_path(params)
     names = [tuple(jax.tree_util.keystr((k,), simple=True) for k in path) for path, _ in paths]
     modules = {_name(name[:n]) for name in names for n in range(1, len(name))}
-    return _forward(params, own, apply, head, tuple(sorted(modules)))
-
-
-def _forward(
-    params: Any, state: Any, apply: Callable[..., Outputs], head: str | None, names: tuple[str, ...]
-) -> Forward:
-    if head is None:
-        return Forward(params, state, apply, layers=("input", *names))
-    if head not in names:
-        raise ValueError(f"there is no layer {head!r} to be the head: layers are {list(names)}.")
-    _head(head, params)
-    return Forward(params, state, apply, functools.partial(_head, head), ("input", *names))
+    return heads.forward(params, own, apply, tuple(sorted(modules)))
 
 
 def _head(head: str, params: Any) -> Head:
@@ -171,12 +221,13 @@ def _head(head: str, params: Any) -> Head:
     return Head(kernel.reshape(kernel.shape[-2:]), layer.get("bias"))
 
 
-def _hook(name: str, tap: Tap | None, head: str | None, seen: list[jax.Array]) -> Hook:
+def _hook(name: str, tap: Tap | None, heads: _Heads, seen: Seen) -> Hook:
     def hook(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name == head:
-            seen.append(_first(args, kwargs))
         out = call(*args, **kwargs)
-        return tap(name, out) if tap is not None and isinstance(out, jax.Array) else out
+        out = tap(name, out) if tap is not None and isinstance(out, jax.Array) else out
+        if name in heads.names:
+            seen[name] = (_first(args, kwargs), out)
+        return out
 
     return hook
 
@@ -184,11 +235,6 @@ def _hook(name: str, tap: Tap | None, head: str | None, seen: list[jax.Array]) -
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A layer's input, given by position or by keyword."""
     return args[0] if args else next(iter(kwargs.values()))
-
-
-def _outputs(out: Any, seen: list[jax.Array], state: Any) -> Outputs:
-    logits, features = split_output(out)
-    return Outputs(logits, seen[-1] if features is None and seen else features, state)
 
 
 def _intercept(module: nnx.Module, hook: Hook) -> None:

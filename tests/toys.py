@@ -18,6 +18,7 @@ from experiments.data.spec import Spec
 from experiments.evaluation.segmentation import Segmentation
 from experiments.runs import networks
 from experiments.runs.experiment import Config, Experiment
+from experiments.training.gradients import mean, mean_gradient
 from experiments.training.task import Examples, Metrics, TrainState
 from regjax.core.calls import read_call
 
@@ -155,12 +156,12 @@ class Players:
             apart = jnp.mean((real - jax.lax.stop_gradient(fake)) @ params["critic"])
             return -apart - jnp.mean(fake @ fixed["critic"]), apart
 
-        (total, apart), direction = jax.value_and_grad(game, has_aux=True)(state.params)
+        total, apart, direction = mean_gradient(game, state.params, batch, axis_name)
         updates, opt_state = self._optimizer().update(direction, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         params["critic"] = jnp.clip(params["critic"], -objective.clip, objective.clip)
         following = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
-        return following, {"total": total, "apart": apart}
+        return following, {"total": total, "apart": mean(apart, axis_name)}
 
     def terms(self, objective: Wasserstein) -> tuple[str, ...]:
         return ("total", "apart")

@@ -154,7 +154,9 @@ def confusion(rows: Rows) -> Value:
     return np.bincount(place, minlength=classes**2).reshape(classes, classes).tolist()
 
 
-@metric(needs=("label", "probabilities"), words="area under the ROC curve")
+@metric(
+    needs=("label", "probabilities"), words="area under the ROC curve (%)", percent=True, decimals=2
+)
 def auc(rows: Rows) -> Value:
     """The chance that an example of a class scores above one of another by the class's probability.
 

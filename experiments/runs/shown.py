@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from experiments.evaluation import segmentation  # noqa: F401 - registers its metrics
+from experiments.evaluation.metrics import METRICS
+
 
 class Shown(NamedTuple):
     """How a metric is shown.
@@ -31,17 +34,9 @@ class Shown(NamedTuple):
         return 100.0 if self.percent else 1.0
 
 
-KNOWN = {
-    "accuracy": Shown("accuracy (%)", percent=True, decimals=2),
-    "class_accuracy": Shown("accuracy by class (%)", percent=True, decimals=2),
-    "balanced_accuracy": Shown("balanced accuracy (%)", percent=True, decimals=2),
-    "miou": Shown("mean intersection over union (%)", percent=True, decimals=2),
-    "auc": Shown("area under the ROC curve (%)", percent=True, decimals=2),
-    "ece": Shown("expected calibration error (%)", percent=True, larger_is_better=False),
-    "nll": Shown("negative log-likelihood (nats)", larger_is_better=False),
-}
-
-
 def shown(name: str) -> Shown:
     """How the metric of that name is shown; one that is not known as it is recorded."""
-    return KNOWN.get(name) or Shown(name.replace("_", " "), decimals=4)
+    known = METRICS.get(name)
+    if known is None:
+        return Shown(name.replace("_", " "), decimals=4)
+    return Shown(known.words, known.percent, known.decimals, known.larger_is_better is not False)

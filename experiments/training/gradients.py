@@ -68,16 +68,13 @@ def gradient(
             result, following = loss.apply(given, forward, batch, key, part=number)
             return rj.total(result, batch, axis_name=axis_name), (result, following)
 
-        # Of the device's own copy, so that the gradient is its own until the mean is taken.
-        own = jax.tree.map(lambda p: varying_as(p, batch.image), params)
-        taken = jax.value_and_grad(objective, has_aux=True)(own)
-        (total, (result, loss_state)), direction = taken
+        total, (result, loss_state), direction = mean_gradient(objective, params, batch, axis_name)
         mine = jnp.sum(batch.weight)
         weight = _sum(mine, axis_name)
         # What devices' means count in the mean over all, and that in the mean over all parts.
         each, share = mine / _positive(weight), weight / _positive(whole)
         metrics = {name: share * _sum(each * m, axis_name) for name, m in result.metrics.items()}
-        direction, total = jax.tree.map(lambda x: share * _mean(x, axis_name), (direction, total))
+        direction, total = jax.tree.map(lambda x: share * x, (direction, total))
         return (result.outputs.state, loss_state), (direction, {"total": total, **metrics})
 
     carry = (model_state, loss_state)
@@ -93,6 +90,35 @@ def gradient(
     carry, taken = jax.lax.scan(part, carry, numbered)
     direction, metrics = jax.tree.map(lambda x: x.sum(0), taken)
     return Gradient(direction, metrics, *carry)
+
+
+def mean_gradient(
+    objective: Callable[[Any], tuple[jax.Array, Any]],
+    params: Any,
+    batch: rj.Batch,
+    axis_name: str | None,
+) -> tuple[jax.Array, Any, Any]:
+    """An objective's value and gradient, averaged over devices.
+
+    Args:
+      objective: `params -> (value, anything)` of this device's batch.
+      params: with respect to which the gradient is taken.
+      batch: this device's.
+      axis_name: the mapped axis of the devices; None where there is none.
+
+    Returns:
+      The value, what came with it on this device, and the gradient.
+    """
+    # Of the device's own copy, so that the gradient is its own until the mean is taken.
+    own = jax.tree.map(lambda p: varying_as(p, batch.image), params)
+    (value, more), direction = jax.value_and_grad(objective, has_aux=True)(own)
+    value, direction = mean((value, direction), axis_name)
+    return value, more, direction
+
+
+def mean(tree: Any, axis_name: str | None) -> Any:
+    """The mean over the devices of a mapped axis, the same on each; None leaves it as it is."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
 def _given(loss: rj.Loss, start: rj.LossState, now: rj.LossState) -> rj.LossState:
@@ -116,10 +142,6 @@ def salted(forward: rj.Forward, salt: Callable[[], jax.Array]) -> rj.Forward:
 
 def _sum(x: jax.Array, axis_name: str | None) -> jax.Array:
     return x if axis_name is None else jax.lax.psum(x, axis_name)
-
-
-def _mean(x: jax.Array, axis_name: str | None) -> jax.Array:
-    return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
 def _positive(weight: jax.Array) -> jax.Array:

@@ -20,7 +20,8 @@ def cutout(
     Its centre is uniform over the pixels and what sticks out over the border is clipped, so that
     often less than the whole square is lost. See "Improved Regularization of Convolutional Neural
     Networks with Cutout" (DeVries & Taylor, 2017). Each example draws by `batch.index`. On
-    normalised images 0 is the mean, as in the authors' program.
+    normalised images 0 is the mean, as in the authors' program. Dense labels stay: what is
+    lost is to be told from its surroundings.
 
     Helps on natural images, where objects are seen in part; 16 on CIFAR-10 and 8 on CIFAR-100 in
     the paper. Costs nothing.

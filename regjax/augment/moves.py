@@ -1,11 +1,11 @@
-"""Crops and flips, drawn for each example."""
+"""Crops and flips, drawn for each example; dense labels move along."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from regjax.augment.regions import image_size
+from regjax.augment.regions import has_dense_labels, image_size
 from regjax.core.batch import Batch, example_keys
 from regjax.core.forward import Forward
 from regjax.core.stages import Number, wrapper
@@ -23,7 +23,8 @@ def random_crop(
     """Crops each image at random out of itself with a margin, back to its size.
 
     The image is moved by a whole number of pixels, uniform in `-padding..padding`, along each side;
-    what comes in from outside is `fill`. See "Deep Residual Learning for Image Recognition" (He et
+    what comes in from outside is `fill`. Dense labels move with it, and positions from outside have
+    none. See "Deep Residual Learning for Image Recognition" (He et
     al., 2016), 4.2. Each example draws by `batch.index`.
 
     Helps wherever objects are not centred to the pixel; 4 on CIFAR. Costs nothing.
@@ -38,8 +39,8 @@ def random_crop(
       A `Loss`.
 
     Raises:
-      ValueError: at trace time, the images are not `[B, H, W, K]`, or `fill` is no tuple that
-        fits K.
+      ValueError: at trace time, the images are not `[B, H, W, K]`, `fill` is no tuple that fits K,
+        or dense labels are not `[B, H, W, C]`.
 
     Example:
       >>> import regjax as rj
@@ -47,6 +48,7 @@ def random_crop(
       cross_entropy | random_crop(padding=4.0)
     """
     size, image = image_size(batch, "random_crop"), batch.image
+    dense = has_dense_labels(batch, "random_crop")
     fits = isinstance(fill, tuple) and len(fill) in (1, image.shape[-1])
     if image.ndim != 4 or not fits:
         raise ValueError(
@@ -54,26 +56,29 @@ def random_crop(
             f"the images are {list(image.shape)} and fill is {fill}."
         )
     margin = jnp.floor(jnp.asarray(padding, jnp.float32))
-    outside = jnp.asarray(fill, image.dtype)[None, None]
+    outside = jnp.asarray(fill, image.dtype)
 
     def inside(shift: jax.Array, length: int) -> jax.Array:
         place = jnp.arange(length) + shift
         return (place >= 0) & (place < length)
 
-    def moved(key: jax.Array, image: jax.Array) -> jax.Array:
+    def moved(key: jax.Array, array: jax.Array, outside: jax.Array) -> jax.Array:
         drawn = jnp.floor(jax.random.uniform(key, (2,), jnp.float32) * (2 * margin + 1)) - margin
         down, right = drawn.astype(jnp.int32)
         known = (inside(down, size[0])[:, None] & inside(right, size[1])[None, :])[..., None]
-        return jnp.where(known, jnp.roll(image, (-down, -right), (0, 1)), outside)
+        return jnp.where(known, jnp.roll(array, (-down, -right), (0, 1)), outside[None, None])
 
-    return forward, batch.replace(image=jax.vmap(moved)(example_keys(key, batch), image))
+    keys, each = example_keys(key, batch), jax.vmap(moved, (0, 0, None))
+    nowhere = jnp.zeros(1, batch.label.dtype)
+    label = each(keys, batch.label, nowhere) if dense else batch.label
+    return forward, batch.replace(image=each(keys, image, outside), label=label)
 
 
 @wrapper
 def random_flip(
     forward: Forward, batch: Batch, key: jax.Array, *, rate: Number = 0.5
 ) -> tuple[Forward, Batch]:
-    """Turns some images' left to the right.
+    """Turns some images' left to the right, and dense labels with them.
 
     Each example draws by `batch.index`. See "Deep Residual Learning for Image Recognition" (He et
     al., 2016), 4.2.
@@ -89,7 +94,8 @@ def random_flip(
       A `Loss`.
 
     Raises:
-      ValueError: at trace time, the images are not `[B, H, W, ...]`.
+      ValueError: at trace time, the images are not `[B, H, W, ...]`, or dense labels are not
+        `[B, H, W, C]`.
 
     Example:
       >>> import regjax as rj
@@ -97,8 +103,13 @@ def random_flip(
       cross_entropy | random_flip
     """
     image_size(batch, "random_flip")
-    image = batch.image
+    dense = has_dense_labels(batch, "random_flip")
     uniform = jax.vmap(lambda key: jax.random.uniform(key, dtype=jnp.float32))
     turned = uniform(example_keys(key, batch)) < rate
-    turned = turned.reshape(-1, *[1] * (image.ndim - 1))
-    return forward, batch.replace(image=jnp.where(turned, jnp.flip(image, 2), image))
+
+    def flipped(array: jax.Array) -> jax.Array:
+        which = turned.reshape(-1, *[1] * (array.ndim - 1))
+        return jnp.where(which, jnp.flip(array, 2), array)
+
+    label = flipped(batch.label) if dense else batch.label
+    return forward, batch.replace(image=flipped(batch.image), label=label)

@@ -16,6 +16,17 @@ def image_size(batch: Batch, stage: str) -> tuple[int, int]:
     return shape[1], shape[2]
 
 
+def has_dense_labels(batch: Batch, stage: str) -> bool:
+    """Whether labels are dense, one a pixel; refuses, at trace time, those of another size."""
+    label, image = batch.label.shape, batch.image.shape
+    if len(label) > 2 and (len(label) != 4 or label[1:3] != image[1:3]):
+        raise ValueError(
+            f"{stage} moves dense labels as it moves pixels, but Batch.label is {list(label)} and "
+            f"Batch.image {list(image)}: give labels [B, H, W, C] at the size of the images."
+        )
+    return len(label) > 2
+
+
 def box(key: jax.Array, size: tuple[int, int], sides: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Which pixels of an image lie in a box with its centre at a random pixel, clipped.
 

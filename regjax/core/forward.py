@@ -6,38 +6,13 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
+from regjax.core.outputs import GetHead, Head, Outputs, read_output
+
 Tap = Callable[[str, jax.Array], jax.Array]
-
-
-class Outputs(NamedTuple):
-    """What a network computes at a batch.
-
-    Attributes:
-      logits: `[B, C]`.
-      features: `[B, A]`, the input of the last linear layer, or None where no head was named.
-      state: the updated statistics of the model (BatchNorm's), with the structure of
-        `Forward.state`.
-    """
-
-    logits: jax.Array
-    features: jax.Array | None = None
-    state: Any = ()
-
-
-class Head(NamedTuple):
-    """The last linear layer: `logits = features @ kernel + bias`.
-
-    Attributes:
-      kernel: `[A, C]`.
-      bias: `[C]`, or None where the layer has none.
-    """
-
-    kernel: jax.Array
-    bias: jax.Array | None
 
 
 @jax.tree_util.register_dataclass
@@ -56,6 +31,7 @@ class Forward:
       state: pytree of the model's statistics (BatchNorm's running averages), `()` if it has none.
       apply: `(params, state, x, key, tap, frozen) -> Outputs`.
       get_head: `params -> (kernel, bias)`, or None.
+      get_auxiliary: `params -> (kernel, bias)` of each auxiliary head.
       layers: names of the layers that a tap can reach; `"input"` is always among them.
       is_frozen: whether BatchNorm uses its running averages.
       taps: taps that `with_tap` added.
@@ -64,12 +40,11 @@ class Forward:
     params: Any
     state: Any
     apply: Callable[..., Outputs] = dataclasses.field(metadata={"static": True})
-    get_head: Callable[[Any], tuple[jax.Array, jax.Array | None]] | None = dataclasses.field(
-        default=None, metadata={"static": True}
-    )
+    get_head: GetHead | None = dataclasses.field(default=None, metadata={"static": True})
     layers: tuple[str, ...] = dataclasses.field(default=("input",), metadata={"static": True})
     is_frozen: bool = dataclasses.field(default=False, metadata={"static": True})
     taps: tuple[Tap, ...] = dataclasses.field(default=(), metadata={"static": True})
+    get_auxiliary: tuple[GetHead, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     def __call__(
         self, x: jax.Array, key: jax.Array | None = None, *, tap: Tap | None = None
@@ -99,6 +74,11 @@ class Forward:
     def head(self) -> Head | None:
         """The last linear layer, or None where none was named."""
         return None if self.get_head is None else Head(*self.get_head(self.params))
+
+    @property
+    def auxiliary_heads(self) -> tuple[Head, ...]:
+        """The linear layers of the auxiliary heads, in the order of `Outputs.auxiliary`."""
+        return tuple(Head(*get(self.params)) for get in self.get_auxiliary)
 
     def replace(self, **changes: Any) -> Forward:
         """The same network with other `params` or `state`."""
@@ -180,46 +160,42 @@ def _layers_of(tap: Tap) -> frozenset[str]:
     return getattr(tap, "layers", frozenset())
 
 
-def check_names(layers: tuple[str, ...]) -> None:
+def check_names(layers: tuple[str, ...], argument: str = "layers") -> None:
     """Refuses anything but a tuple; a string would be a sequence of names too."""
     if not isinstance(layers, tuple):
         given, example = repr(layers), "input"
         if isinstance(layers, str):
             given, example = "a string", layers
-        raise TypeError(f"layers must be a tuple of names, such as ({example!r},), not {given}.")
-
-
-def split_output(out: Any) -> tuple[jax.Array, jax.Array | None]:
-    """Logits and features of what a model returned; refuses, at trace time, anything else."""
-    if hasattr(out, "dtype"):
-        return out, None
-    if isinstance(out, tuple) and len(out) == 2:
-        return out
-    shown = f"{type(out).__name__} of {len(out)}" if isinstance(out, tuple) else type(out).__name__
-    raise TypeError(f"a model must return logits or (logits, features), but it returned a {shown}.")
+        raise TypeError(
+            f"{argument} must be a tuple of names, such as ({example!r},), not {given}."
+        )
 
 
 def from_function(
     fn: Callable[..., Any],
     params: Any,
-    head: Callable[[Any], tuple[jax.Array, jax.Array | None]] | None = None,
+    head: GetHead | None = None,
     layers: tuple[str, ...] = (),
+    *,
+    auxiliary: tuple[GetHead, ...] = (),
 ) -> Forward:
     """A `Forward` of a pure function.
 
     Args:
-      fn: `fn(params, x) -> logits` or `-> (logits, features)`. It may take a keyword `key` (drives
-        its randomness, None switches it off) and a keyword `tap`, a function that it calls as
-        `h = tap("name", h)` at every layer that it names in `layers`.
+      fn: `fn(params, x) -> logits`, or `-> (logits, features)`, or `-> (logits, features,
+        auxiliary)` with a tuple of the auxiliary heads' logits, or `(logits, features)`. It may
+        take a keyword `key` (drives its randomness, None switches it off) and a keyword `tap`, a
+        function that it calls as `h = tap("name", h)` at every layer that it names in `layers`.
       params: pytree of arrays.
       head: `params -> (kernel [A, C], bias [C])` of the last linear layer, for losses that need it.
       layers: the names with which `fn` calls `tap`.
+      auxiliary: `params -> (kernel, bias)` of each auxiliary head, for losses that need it.
 
     Returns:
       A `Forward` without statistics: its `state` is `()`.
 
     Raises:
-      TypeError: `layers` is one string; at trace time, `fn` returns neither of the two.
+      TypeError: `layers` is one string; at trace time, `fn` returns something else.
       ValueError: `layers` are named but `fn` takes no `tap`; at trace time, `fn` calls `tap` with
         a name that is not in `layers`.
 
@@ -238,7 +214,8 @@ def from_function(
             f"layers {list(layers)} are named, but the function takes no keyword 'tap' to reach "
             "them: write fn(params, x, tap) and call h = tap(name, h) in each."
         )
-    return Forward(params, (), _Apply(fn, takes, tuple(layers)), head, ("input", *layers))
+    apply = _Apply(fn, takes, tuple(layers))
+    return Forward(params, (), apply, head, ("input", *layers), get_auxiliary=auxiliary)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +241,7 @@ class _Apply:
 
         extra = {"key": key, "tap": checked_tap}
         out = self.fn(params, x, **{name: extra[name] for name in self.takes})
-        return Outputs(*split_output(out), state)
+        return read_output(out)._replace(state=state)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The loss algebra: a loss is a value, a regularizer is a function from loss to loss.
 
 `Loss` holds stages: one base, any wrappers, any penalties. The decorators that make stages of plain
-functions are in `stages.py`, the network in `forward.py`.
+functions are in `stages.py`, the network in `forward.py`, its linearisation in `point.py`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ import numpy as np
 
 from regjax.core.batch import Batch, weighted_mean
 from regjax.core.checks import check_batch, check_logits, check_term
-from regjax.core.forward import Forward, Outputs
+from regjax.core.forward import Forward
+from regjax.core.outputs import Outputs
+from regjax.core.point import Point
 
 if TYPE_CHECKING:
     from regjax.core.definitions import Stage
+
+# `view(batch, key) -> (forward, batch)`: what a loss's wrappers make of other examples.
+View = Callable[[Batch, jax.Array], tuple[Forward, Batch]]
 
 
 class Result(NamedTuple):
@@ -83,71 +88,6 @@ def total(result: Result, batch: Batch, *, axis_name: str | None = None) -> jax.
     return functools.reduce(jnp.add, [weighted_mean(t, batch.weight, axis_name) for t in each])
 
 
-class Point:
-    """Where the network stands: its outputs at the batch that the wrappers made, linearised once.
-
-    Attributes:
-      forward: the `Forward` that the wrappers made.
-      batch: the `Batch` that the wrappers made.
-      key: drives the network's dropout; `point.forward(x, point.key)` has the same masks.
-      outputs: the network's `Outputs` at `batch.image`.
-      losses: `[B]`, the base losses there.
-      base_state: the base loss's next state, or None.
-    """
-
-    def __init__(
-        self,
-        forward: Forward,
-        batch: Batch,
-        key: jax.Array,
-        base: Callable[[Outputs], tuple[jax.Array, Any]],
-    ) -> None:
-        """Runs the network and the base loss and keeps their vector-Jacobian products."""
-        self.forward, self.batch, self.key, self._base = forward, batch, key, base
-
-        def network(image: jax.Array) -> tuple[Any, Any]:
-            outputs = forward(image, key)
-            return (outputs.logits, outputs.features), outputs.state
-
-        (logits, features), self._vjp, state = jax.vjp(network, batch.image, has_aux=True)
-        self.outputs = Outputs(logits, features, state)
-
-        def losses(logits: jax.Array, features: Any) -> tuple[jax.Array, Any]:
-            return base(Outputs(logits, features, state))
-
-        # Once, since a loop, such as in ISDA, would be compiled and run twice.
-        self.losses, self._loss_vjp, self.base_state = jax.vjp(
-            losses, logits, features, has_aux=True
-        )
-
-    def pullback(self, cotangent: jax.Array | Outputs) -> jax.Array:
-        """The product of a cotangent with the network's Jacobian with respect to the image.
-
-        Args:
-          cotangent: of the logits, `[B, C]`, or of all outputs, as `loss_cotangent` returns it.
-
-        Returns:
-          `[B, H, W, K]`, the shape of the image.
-        """
-        logits, features = self.outputs.logits, self.outputs.features
-        if isinstance(cotangent, Outputs):
-            return self._vjp((cotangent.logits, cotangent.features))[0]
-        zeros = jax.tree.map(jnp.zeros_like, features)
-        # Adding zeros makes a constant, such as a unit vector, differ by device under shard_map.
-        return self._vjp((cotangent.astype(logits.dtype) + jnp.zeros_like(logits), zeros))[0]
-
-    def loss_cotangent(self) -> Outputs:
-        """The gradient of the summed base losses with respect to the outputs."""
-        return Outputs(*self._loss_vjp(jnp.ones_like(self.losses)))
-
-    @functools.cached_property
-    def frozen(self) -> Point:
-        """The same point with BatchNorm's running averages, where examples are independent."""
-        if self.forward.is_frozen or not jax.tree.leaves(self.forward.state):
-            return self
-        return Point(self.forward.frozen(), self.batch, self.key, self._base)
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Loss:
@@ -174,7 +114,13 @@ class Loss:
         return LossState(step, states)
 
     def apply(
-        self, state: LossState, forward: Forward, batch: Batch, key: jax.Array
+        self,
+        state: LossState,
+        forward: Forward,
+        batch: Batch,
+        key: jax.Array,
+        *,
+        part: int | jax.Array | None = None,
     ) -> tuple[Result, LossState]:
         """Computes the loss and its penalties at a batch.
 
@@ -187,6 +133,8 @@ class Loss:
           batch: the examples.
           key: drives every draw; each stage and the network's dropout get keys of their own by
             name, so that adding a stage leaves the draws of the others as they were.
+          part: number of the part of a batch whose gradient is accumulated, int32 `[]`, for the
+            stages of `in_parts`; None, a whole batch, is 0.
 
         Returns:
           `Result` and the next state.
@@ -201,11 +149,12 @@ class Loss:
         self._check_state(state)
         (base_name, base), *others = self.named()
         states: dict[str, Any] = {}
-        network = forward
+        number = jnp.asarray(0 if part is None else part, jnp.int32)
+        network, view = forward, self._view(state.step, forward, number)
 
         def run(name: str, stage: Stage, **inputs: Any) -> tuple[Any, Any]:
-            inputs |= {"key": named_key(key, name), "state": state.stages.get(name)}
-            inputs |= {"forward": forward, "batch": batch, "network": network}
+            inputs |= {"key": named_key(key, name), "state": state.stages.get(name), "part": number}
+            inputs |= {"forward": forward, "batch": batch, "network": network, "view": view}
             return stage.run(state.step, inputs)
 
         for name, stage in reversed(others):
@@ -228,6 +177,42 @@ class Loss:
                 metrics[name] = weighted_mean(value, batch.weight) if value.ndim else value
         kept = {name: states[name] for name in state.stages}
         return Result(losses, penalties, point.outputs, metrics), LossState(state.step + 1, kept)
+
+    def in_parts(self) -> frozenset[str]:
+        """The names of the stages whose state is handed on from one part of a batch to the next.
+
+        Where the gradient of a batch is accumulated over parts, these are given, in every part, the
+        state as the parts before left it, and the number of the part. All others with a state are
+        given that of the step's beginning in every part, and what the last makes of it is kept.
+
+        Returns:
+          Names of `LossState.stages`: of the stages that ask for `part`.
+
+        Example:
+          >>> import regjax as rj
+          >>> sorted(rj.parse("isda(strength=0.5) | l2(weight=0.1)").in_parts())
+          ['isda']
+        """
+        return frozenset(name for name, s in self.named() if "part" in s.definition.inputs)
+
+    def _view(self, step: jax.Array, network: Forward, part: jax.Array) -> View:
+        """What `view` is to the stages that ask for it."""
+        wrappers = [(n, s) for n, s in self.named() if s.definition.kind == "wrapper"]
+
+        def view(batch: Batch, key: jax.Array) -> tuple[Forward, Batch]:
+            check_batch(batch)
+            forward = network
+            for name, stage in reversed(wrappers):
+                if stage.definition.init is not None:
+                    raise ValueError(
+                        f"a view is of wrappers without state, but {name} has one, which a second "
+                        "batch would change: leave it out, or the stage that asks for 'view'."
+                    )
+                inputs = {"forward": forward, "batch": batch, "part": part}
+                (forward, batch), _ = stage.run(step, inputs | {"key": named_key(key, name)})
+            return forward, batch
+
+        return view
 
     def named(self) -> Iterator[tuple[str, Stage]]:
         """The stages with their names; the second of a kind is called `name_2`."""

@@ -2,13 +2,15 @@
 
 A stage function asks for what it needs by the names of its positional parameters:
 
-- `@base`: out of `outputs, batch, forward, network, key, state`; returns losses `[B]`.
-- `@wrapper`: out of `forward, batch, key, state`; returns `(forward, batch)`.
-- `@penalty`: out of `point, batch, forward, network, key, state`; returns `[B]` or a scalar, to
-  which the decorator applies the keyword `weight`.
+- `@base`: out of `outputs, batch, forward, network, view, key, state, part`; returns losses `[B]`.
+- `@wrapper`: out of `forward, batch, key, state, part`; returns `(forward, batch)`.
+- `@penalty`: out of `point, batch, forward, network, view, key, state, part`; returns `[B]` or a
+  scalar, to which the decorator applies the keyword `weight`.
 
 `forward` is what the wrappers made of the network, `network` the network itself, for examples that
-the wrappers do not know of, such as `batch.unlabeled`.
+the wrappers do not know of, such as `batch.unlabeled`. `view(batch, key) -> (forward, batch)` puts
+those through the loss's own wrappers, from the outside in and from `network` on, with draws of that
+key: two keys give two views of an image. Wrappers with a state have no views and are refused.
 
 Its keyword-only parameters are the stage's arguments. Those annotated `Number`, `float` or
 `jax.Array`, alone or in a union, or not annotated, are numbers: leaves of the loss's pytree, each a
@@ -16,6 +18,11 @@ float, an array or an optax schedule. All others are static and hashable. A stag
 `state` returns `(value, state)` and is declared with `init=`, a function
 `(forward, batch, **arguments) -> state` that is given the same keywords as the stage's function,
 schedules at step 0.
+
+`part`, int32 `[]`, is the number of the part where a batch's gradient is accumulated over parts, 0
+in the first and for whole batches. Who asks for it is given the state as the parts before left it,
+and can so see a step once; all others are given, in every part, the state of the step's beginning,
+and what the last part makes of it is kept.
 """
 
 from __future__ import annotations
@@ -31,9 +38,9 @@ from regjax.core.loss import Loss
 __all__ = ["REGISTRY", "Number", "base", "penalty", "wrapper"]
 
 _INPUTS = {
-    "base": ("outputs", "batch", "forward", "network", "key", "state"),
-    "wrapper": ("forward", "batch", "key", "state"),
-    "penalty": ("point", "batch", "forward", "network", "key", "state"),
+    "base": ("outputs", "batch", "forward", "network", "view", "key", "state", "part"),
+    "wrapper": ("forward", "batch", "key", "state", "part"),
+    "penalty": ("point", "batch", "forward", "network", "view", "key", "state", "part"),
 }
 
 
@@ -122,8 +129,8 @@ def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any
     """Makes a base loss, `() -> Loss`, of a function that returns losses `[B]`.
 
     Args:
-      function: takes any of `outputs, batch, forward, network, key, state` by name, then `*` and
-        arguments.
+      function: takes any of `outputs, batch, forward, network, view, key, state, part` by name,
+        then `*` and arguments.
       init: `(forward, batch, **arguments) -> state`, where the function asks for `state`.
 
     Returns:
@@ -149,8 +156,8 @@ def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
     """Makes a loss-to-loss function of a function that changes the batch or the network.
 
     Args:
-      function: takes any of `forward, batch, key, state` by name, then `*` and arguments; returns
-        `(forward, batch)`.
+      function: takes any of `forward, batch, key, state, part` by name, then `*` and arguments;
+        returns `(forward, batch)`.
       init: as in `base`.
 
     Returns:
@@ -175,8 +182,9 @@ def penalty(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
     """Makes a loss-to-loss function of a function that measures a term, `[B]` or a scalar.
 
     Args:
-      function: takes any of `point, batch, forward, network, key, state` by name, then `*` and
-        arguments; the result gets the keyword `weight`, by which the term is multiplied.
+      function: takes any of `point, batch, forward, network, view, key, state, part` by name,
+        then `*` and arguments; the result gets the keyword `weight`, by which the term is
+        multiplied.
       init: as in `base`.
 
     Returns:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from regjax.core.batch import Batch, example_keys, shares
 from regjax.core.checks import check_one_label
-from regjax.core.loss import Point
+from regjax.core.point import Point
 from regjax.core.stages import penalty
 from regjax.gradient.traces import (
     Linear,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from regjax.core.batch import Batch, example_means
-from regjax.core.forward import Outputs
+from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
 from regjax.core.stages import base
 

@@ -35,6 +35,7 @@ def mixup(
 
     `x <- lambda x + (1 - lambda) x'`, `y <- lambda y + (1 - lambda) y'` with
     `lambda ~ Beta(alpha, alpha)` and the partner `(x', y')` by a random permutation of the batch.
+    Dense labels mix position by position; where one of two has none, the other counts by its share.
     See "mixup: Beyond Empirical Risk Minimization" (Zhang et al., 2018), section 2.
 
     Helps accuracy, calibration and robustness of large networks that fit the training data; strong

@@ -15,7 +15,8 @@ from regjax.core.axes import is_mapped
 from regjax.core.batch import Batch, example_keys, example_means
 from regjax.core.checks import check_count
 from regjax.core.control import recomputed
-from regjax.core.forward import Forward, Outputs
+from regjax.core.forward import Forward
+from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
 from regjax.core.stages import Number, base
 from regjax.losses.cross_entropy import log_probabilities
@@ -110,6 +111,7 @@ def explicit_augmentation(
     forward: Forward,
     key: jax.Array,
     state: State,
+    part: jax.Array,
     *,
     strength: Number,
     samples: int,
@@ -155,7 +157,7 @@ def explicit_augmentation(
             f"axis_name={axis_name!r} is not an axis of a pmap or shard_map around the loss; under "
             "jit alone, explicit_augmentation needs none."
         )
-    state = updated(state, outputs, batch, decay, axis_name)
+    state = updated(state, outputs, batch, decay, axis_name, part)
     if state is not None and not is_shared(state) and len(state.seen) < kernel.shape[1]:
         raise ValueError("explicit_augmentation needs all classes' statistics on each device.")
     losses = expected_loss(

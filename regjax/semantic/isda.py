@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from regjax.core.batch import Batch, example_means, weighted_mean
-from regjax.core.forward import Forward, Outputs
+from regjax.core.forward import Forward
+from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
 from regjax.core.stages import Number, base
 from regjax.semantic import bounds as semantic
@@ -83,9 +84,17 @@ def head_kernel(forward: Forward) -> jax.Array:
 
 
 def updated(
-    state: State, outputs: Outputs, batch: Batch, decay: Number | None, axis_name: str | None
+    state: State,
+    outputs: Outputs,
+    batch: Batch,
+    decay: Number | None,
+    axis_name: str | None,
+    part: jax.Array,
 ) -> State:
-    """The statistics with the batch, which ISDA uses in the same step (Algorithm 1)."""
+    """The statistics with the batch, which ISDA uses in the same step (Algorithm 1).
+
+    Of a batch in parts only the first forgets, so that all together leave what the whole would.
+    """
     if state is None:
         return None
     if outputs.features is None:
@@ -101,7 +110,7 @@ def updated(
         outputs.features,
         label,
         weight=batch.weight,
-        decay=decay,
+        decay=None if decay is None else jnp.where(part == 0, decay, 1),
         axis_name=axis_name,
     )
 
@@ -114,6 +123,7 @@ def isda(
     network: Forward,
     key: jax.Array,
     state: State,
+    part: jax.Array,
     *,
     strength: Number,
     covariance: str = "full",
@@ -177,7 +187,7 @@ def isda(
     """
     kernel = head_kernel(forward)
     check_state(state, covariance, rank, shrinkage)
-    state = updated(state, outputs, batch, decay, axis_name)
+    state = updated(state, outputs, batch, decay, axis_name, part)
     options: dict[str, Any] = {"shrinkage": shrinkage, "axis_name": axis_name}
     table = semantic.differences(state, kernel, batch.label, **options)
     bounds = semantic.upper_bound(outputs.logits, batch.label, 0.5 * strength * table)

@@ -30,10 +30,14 @@ from experiments.training.record import Record
 
 @pytest.fixture(autouse=True)
 def brought(monkeypatch):
-    """The networks and data sets of `toys`, for the time of a test."""
+    """The networks and data sets of `toys`, and any metric, for the time of a test."""
     monkeypatch.setitem(models.MODELS, "tiny", toys.Tiny)
     monkeypatch.setitem(models.MODELS, "pixelwise", toys.Pixelwise)
     monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: toys.dataset())
+    before = dict(metrics.METRICS)
+    yield
+    metrics.METRICS.clear()
+    metrics.METRICS.update(before)
 
 
 def config(loss: str = "cross_entropy", **changes: Any) -> ConfigDict:
@@ -67,21 +71,24 @@ def test_a_penalty_a_network_and_a_data_set(tmp_path):
     assert network(jnp.zeros((1, toys.SIDE, toys.SIDE, 1))).logits.shape == (1, toys.CLASSES)
 
 
-def test_a_metric(tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
-
-    @metrics.metric(needs=("label", "prediction"))
+def test_a_metric(tmp_path):
+    @metrics.metric(needs=("label", "prediction"), words="off by one (%)", percent=True)
     def off_by_one(rows):
         return float(np.mean(np.abs(rows["label"] - rows["prediction"]) == 1))
 
     paths = classify.compare(config(columns=("accuracy", "off_by_one")), tmp_path)
     (record,) = records(tmp_path)
     assert 0 <= record["test_off_by_one"] <= 1
-    assert "off_by_one" in paths["table"].read_text()
+    assert "off by one (%)" in paths["table"].read_text()
 
 
 def test_a_semi_supervised_method(tmp_path):
-    changes = {"train_sizes": (2,), "unlabeled_batch_size": 8, "batch_size": 4, "runs_at_once": 2}
+    changes: dict[str, Any] = {
+        "train_sizes": (2,),
+        "unlabeled_batch_size": 8,
+        "batch_size": 4,
+        "runs_at_once": 2,
+    }
     loss = "cross_entropy | noise_injection(sigma=0.1) | agreement(weight=1.0)"
     classify.compare(config(loss, **changes), tmp_path)
     (file,) = tmp_path.glob("training/*/metrics.jsonl")

@@ -326,6 +326,8 @@ def test_mistakes() -> None:
         ),
         (lambda: bind(model, head="haed"), ValueError, r"no layer 'haed' to be the head.*'head'"),
         (lambda: bind(model, head="conv"), ValueError, r"'conv' must be a linear layer.*\[A, C\]"),
+        (lambda: bind(model, auxiliary=("conv",)), ValueError, r"'conv' must be a linear layer"),
+        (lambda: bind(model, auxiliary="head"), TypeError, r"auxiliary must be a tuple.*a string"),
         (lambda: bind(model, head="blocks.0"), ValueError, r"'blocks\.0' must be a linear layer"),
         (
             lambda: bind(model).with_tap(lambda _, h: h, layers=("block.0",)),

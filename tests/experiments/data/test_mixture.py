@@ -119,7 +119,9 @@ def test_no_count_is_a_whole_example_off():
         assert np.abs(np.array(counts) - quotas).max() < 1
 
 
-@pytest.mark.parametrize("shares", [[0.0], [1.0], [-0.1], [0.5, 0.5], [0.9, 0.1], [1.5]])
+@pytest.mark.parametrize(
+    "shares", [[0.0], [1.0], [-0.1], [0.5, 0.5], [0.9, 0.1], [0.7, 0.3], [1.5]]
+)
 def test_shares_out_of_range(shares):
     with pytest.raises(ValueError, match="between 0 and 1, and together less than 1, but are"):
         mixed_counts(128, shares)

@@ -8,9 +8,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import common
+from experiments import is_number
 from experiments.runs import entries
 from experiments.runs.entries import ENTRIES
-from experiments.runs.entry_kinds import KINDS, Entry, is_number
+from experiments.runs.entry_kinds import KINDS, Entry
 from experiments.runs.selection import SELECTIONS
 from experiments.training import parallel, sweep
 

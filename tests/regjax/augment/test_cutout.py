@@ -82,3 +82,10 @@ def test_the_image_keeps_its_type_and_its_other_pixels(dtype: jnp.dtype) -> None
 def test_images_without_rows_are_refused() -> None:
     with pytest.raises(ValueError, match=r"cutout needs images \[B, H, W, ...\].*\[2, 3\]"):
         cut(jnp.ones((2, 3)), 2)
+
+
+def test_dense_labels_stay_where_pixels_are_lost() -> None:
+    batch = rj.Batch(jnp.ones((4, 5, 5, 1)), jnp.ones((4, 5, 5, 2)))
+    _, changed = rj.cutout.definition.function(None, batch, jax.random.key(0), size=3.0)
+    assert (changed.image == 0).any()
+    assert_same(changed.label, batch.label)

@@ -1,5 +1,7 @@
 """Crops and flips: which are drawn, how often, and what they do to images."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,3 +49,50 @@ def test_what_does_not_fit_the_images_is_refused() -> None:
         augmented("random_crop(padding=1, fill=0.5)", jnp.ones((2, 4, 4, 3)))
     with pytest.raises(ValueError, match=r"random_flip needs images \[B, H, W, ...\]"):
         augmented("random_flip", jnp.ones((2, 4)))
+
+
+# Dense labels.
+
+
+def dense_batch(size: int = 64) -> rj.Batch:
+    """Images whose two channels, and labels whose two classes, tell the pixel's place."""
+    place = jnp.arange(1.0, 21.0).reshape(1, 5, 4, 1) / 20
+    image = jnp.broadcast_to(jnp.concatenate([place, 1.5 - place], -1), (size, 5, 4, 2))
+    return rj.Batch(image, image)
+
+
+def changed(stage: str, batch: rj.Batch) -> rj.Batch:
+    """The batch after a stage."""
+    wrapper = rj.parse(f"cross_entropy | {stage}").stages[1]
+    function, arguments = wrapper.definition.function, wrapper.arguments
+    return jax.jit(lambda batch: function(None, batch, jax.random.key(0), **arguments)[1])(batch)
+
+
+@pytest.mark.parametrize("stage", ["random_crop(padding=2)", "random_flip"])
+def test_dense_labels_move_as_their_pixels_do(stage: str) -> None:
+    """Image and label are equal before, and after, since 0 comes in from outside of both."""
+    before = dense_batch()
+    after = changed(stage, before)
+    assert_same(after.label, after.image)
+    moved = (np.asarray(after.label) != np.asarray(before.label)).any((1, 2, 3))
+    assert 0 < moved.sum() < 64
+
+
+def test_what_a_crop_brings_in_has_no_label_whatever_the_fill() -> None:
+    after = changed("random_crop(padding=2, fill=(9,))", dense_batch())
+    outside = np.asarray(after.image == 9).all(-1)
+    assert outside.any()
+    assert_same(np.asarray(after.label == 0).all(-1), outside)
+    assert after.label.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("stage", ["random_crop(padding=1)", "random_flip"])
+def test_labels_of_images_stay_and_those_of_another_size_are_refused(stage: str) -> None:
+    batch = dense_batch()
+    label = jnp.full((64, 2), 0.5)
+    assert_same(changed(stage, batch.replace(label=label)).label, label)
+    assert_same(changed(stage, batch.replace(label=label)).image, changed(stage, batch).image)
+    for shape in ((64, 5, 5, 2), (64, 10, 8, 2), (64, 5, 2), (64, 5, 4, 1, 2)):
+        sentence = re.escape(f"Batch.label is {list(shape)} and") + ".*at the size of the images"
+        with pytest.raises(ValueError, match=sentence):
+            changed(stage, batch.replace(label=jnp.ones(shape)))

@@ -1,4 +1,4 @@
-"""Batches, points, averages, losses as values: what is computed and what is refused."""
+"""Losses as values, their state, views and parts: what is computed and what is refused."""
 
 import copy
 import pickle
@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support import CLASSES, assert_close, assert_same, random_batch, tanh_forward
+from support import assert_close, assert_same, random_batch, tanh_forward
 
 import regjax as rj
-from regjax.core.batch import example_keys, weighted_mean
+from regjax.core.loss import named_key
 
 KEY = jax.random.key(0)
 CHAIN = "cross_entropy | l2(weight=0.1) | noise_injection(sigma=0.2) | l2(weight=0.3, exclude=())"
@@ -141,102 +141,84 @@ def test_a_key_is_needed() -> None:
         loss.apply(loss.init(forward, batch), forward, batch, None)
 
 
-# Batches.
+# Views.
 
 
-def test_batches_that_are_none_are_refused() -> None:
-    batch = random_batch(4)
-    image, label = batch.image, batch.label
-    cases = [
-        ({"label": jnp.arange(4)}, TypeError, r"probabilities \[B, C\].*int32\[4\].*one_hot"),
-        ({"label": np.eye(4, 3, dtype=int)}, TypeError, r"probabilities.*int64\[4, 3\]"),
-        ({"label": [0, 1, 2, 0]}, TypeError, r"Batch.label must be an array.*list"),
-        ({"image": image.tolist()}, TypeError, r"Batch.image must be an array.*list"),
-        ({"image": (image * 9).astype(jnp.uint8)}, TypeError, r"floating.*uint8\[4, 4, 2, 1\]"),
-        ({"label": label[:3]}, ValueError, r"same B.*float32\[4, 4, 2, 1\].*float32\[3, 3\]"),
-        ({"label": label[:, 0]}, ValueError, r"\[B, C\].*float32\[4\]"),
-        ({"label": label[:, :2]}, ValueError, r"logits.*\[4, 3\].*\[4, 2\].*same C"),
-        ({"index": jnp.arange(3)}, ValueError, r"Batch.index must have shape \[4\].*int32\[3\]"),
-        ({"weight": jnp.ones((4, 1))}, ValueError, r"Batch.weight.*\[4\].*float32\[4, 1\]"),
-    ]
-    for changes, error, words in cases:
-        with pytest.raises(error, match=words) as caught:
-            run(rj.cross_entropy(), batch.replace(**changes))
-        assert str(caught.value).count("\n") == 0
+@rj.wrapper
+def doubled(forward, batch):
+    return forward, batch.replace(image=2 * batch.image)
 
 
-def test_numpy_batches_are_taken() -> None:
-    batch = random_batch(4)
-    arrays = jax.tree.map(np.asarray, batch)
-    assert_close(run(rj.parse(CHAIN), arrays).losses, run(rj.parse(CHAIN), batch).losses)
+@rj.wrapper
+def noisy_by_one(forward, batch, key):
+    noise = jax.random.normal(key, batch.image.shape)
+    return forward.with_tap(lambda _, h: h + 1, layers=("hidden",)), batch.replace(
+        image=batch.image + noise
+    )
 
 
-def test_example_keys_go_by_index() -> None:
-    batch = random_batch(4)
-    draws = jax.vmap(jax.random.normal)(example_keys(KEY, batch))
-    backwards = jax.tree.map(lambda x: x[::-1], batch)
-    assert_same(jax.vmap(jax.random.normal)(example_keys(KEY, backwards)), draws[::-1])
-    counted = example_keys(KEY, batch.replace(index=None))
-    expected = example_keys(KEY, batch.replace(index=jnp.arange(4)))
-    assert_same(jax.random.key_data(counted), jax.random.key_data(expected))
+VIEWS: list[tuple[rj.Forward, rj.Batch]] = []
 
 
-# Averages.
+@rj.penalty
+def two_views(view, key, batch):
+    VIEWS[:] = [view(batch.unlabeled, each) for each in (key, *jax.random.split(key))]
+    return 0.0
 
 
-def test_weighted_mean() -> None:
-    values, weight = jnp.array([1.0, 2.0, 9.0]), jnp.array([1.0, 3.0, 0.0])
-    assert weighted_mean(values, None) == 4.0
-    assert weighted_mean(values, weight) == 7 / 4
-    assert weighted_mean(values, weight > 0) == 3 / 2
-    assert weighted_mean(values, 0 * weight) == 0.0
-    assert jnp.all(jax.grad(weighted_mean)(values, 0 * weight) == 0)
+def test_a_view_puts_other_examples_through_the_wrappers_from_the_outside_in() -> None:
+    """Twice the image, then noise, then the penalty's key in each wrapper's own name."""
+    other = random_batch(3, seed=7)
+    loss = two_views(doubled(noisy_by_one(rj.cross_entropy())), weight=1.0)
+    run(loss, random_batch(4).replace(unlabeled=other))
+    key = named_key(KEY, "two_views")
+    for (forward, batch), own in zip(VIEWS, (key, *jax.random.split(key)), strict=True):
+        noise = jax.random.normal(named_key(own, "noisy_by_one"), other.image.shape)
+        assert_close(batch.image, 2 * other.image + noise)
+        plain = tanh_forward()(batch.image)
+        assert_close(forward(batch.image).features, plain.features + 1)
+        assert_same(batch.label, other.label)
+    assert not jnp.allclose(VIEWS[0][1].image, VIEWS[1][1].image)
 
 
-def test_a_device_of_padding_alone_counts_nothing() -> None:
-    values = jnp.arange(16.0).reshape(8, 2)
-    weight = jnp.arange(8.0)[:, None] * jnp.array([[1.0, 0.0]])
-    means = jax.pmap(lambda v, w: weighted_mean(v, w, "data"), "data")(values, weight)
-    assert_close(jnp.mean(means), jnp.sum(values * weight) / jnp.sum(weight))
+def test_without_wrappers_a_view_is_the_network_and_the_batch() -> None:
+    other = random_batch(3, seed=7)
+    run(two_views(rj.cross_entropy(), weight=1.0), random_batch(4).replace(unlabeled=other))
+    assert all(batch is other for _, batch in VIEWS)
+    assert_same(VIEWS[0][0](other.image), tanh_forward()(other.image))
 
 
-# The point.
+def test_wrappers_with_a_state_have_no_views() -> None:
+    @rj.wrapper(init=lambda forward, batch: jnp.zeros(()))
+    def remembering(forward, batch, state):
+        return (forward, batch), state
+
+    batch = random_batch(4).replace(unlabeled=random_batch(3))
+    with pytest.raises(ValueError, match=r"wrappers without state, but remembering has one"):
+        run(two_views(remembering(rj.cross_entropy()), weight=1.0), batch)
 
 
-def test_point_pulls_back_what_a_jacobian_says() -> None:
-    batch, forward, points = random_batch(2), tanh_forward(), []
-
-    @rj.penalty
-    def spying(point):
-        points.append(point)
-        return jnp.zeros(())
-
-    run(spying(rj.cross_entropy(), weight=1.0), batch)
-    (point,) = points
-    jacobian = jax.jacobian(lambda x: forward(x).logits)(batch.image)
-    cotangent = jnp.arange(2.0 * CLASSES).reshape(2, CLASSES)
-    expected = jnp.tensordot(cotangent, jacobian, 2)
-    assert_close(point.pullback(cotangent), expected)
-    assert_close(point.pullback(cotangent.astype(jnp.bfloat16)), expected)
-    gradient = jax.grad(lambda x: jnp.sum(run(rj.cross_entropy(), batch.replace(image=x)).losses))
-    assert_close(point.pullback(point.loss_cotangent()), gradient(batch.image))
-    assert point.frozen is point
+# Parts.
 
 
-def test_a_base_on_features_is_differentiated_through_them() -> None:
-    @rj.base
-    def feature_energy(outputs, batch):
-        return jnp.sum(outputs.features**2, -1) + jnp.sum(outputs.logits, -1)
+def test_the_number_of_a_part_reaches_who_asks_for_it() -> None:
+    @rj.penalty(init=lambda forward, batch: jnp.zeros((), jnp.int32))
+    def counted(state, part):
+        return part.astype(float), state + part
 
-    batch, forward = random_batch(3), tanh_forward()
-    loss = rj.double_backprop(feature_energy(), weight=1.0)
+    @rj.penalty(init=lambda forward, batch: jnp.zeros(()))
+    def alike(state):
+        return state, state
 
-    def energy(image):
-        outputs = forward(image)
-        return jnp.sum(outputs.features**2) + jnp.sum(outputs.logits)
-
-    expected = jnp.sum(jax.grad(energy)(batch.image) ** 2, axis=(1, 2, 3))
-    assert_close(run(loss, batch).penalties["double_backprop"], expected)
+    loss = alike(counted(counted(rj.cross_entropy(), weight=1.0), weight=1.0), weight=1.0)
+    assert loss.in_parts() == {"counted", "counted_2"}
+    batch, forward = random_batch(4), tanh_forward()
+    apply = jax.jit(lambda state, part: loss.apply(state, forward, batch, KEY, part=part))
+    state = loss.init(forward, batch)
+    for part, left in ((None, 0), (2, 2), (3, 5)):
+        result, state = apply(state, part)
+        assert result.penalties["counted"] == (part or 0)
+        assert state.stages["counted"] == left
 
 
 # What reviewers and users stumbled over.

@@ -197,3 +197,27 @@ def test_cutmix_refuses_images_without_rows() -> None:
 def test_cutmix_refuses_dense_labels() -> None:
     with pytest.raises(ValueError, match=r"cutmix is for one label an image.*\[2, 4, 4, 3\]"):
         stage("cutmix", rj.Batch(jnp.ones((2, 4, 4, 1)), jnp.ones((2, 4, 4, 3))))
+
+
+# Dense labels.
+
+
+@pytest.mark.parametrize("name", ["mixup", "noisy_mixup", "manifold_mixup", "noisy_feature_mixup"])
+def test_dense_labels_mix_position_by_position(name: str) -> None:
+    """In the shares that labels of images mix in; a position without a label gives nothing."""
+    number = np.random.default_rng(0).integers(3, size=(8, 3, 2))
+    number[0] = 255
+    label = jax.nn.one_hot(number, 3)
+    batch = each_its_class()
+    shares = np.asarray(stage(name, batch)[1].label)
+    dense = stage(name, batch.replace(label=label))[1].label
+    assert_close(dense, jnp.einsum("ij,jhwc->ihwc", shares, label))
+
+
+@pytest.mark.parametrize("name", ["cutmix", "puzzlemix"])
+def test_boxes_and_blocks_refuse_dense_labels(name: str) -> None:
+    batch = each_its_class().replace(label=jnp.ones((8, 3, 2, 3)))
+    function = getattr(rj, name).definition.function
+    arguments = {n: p.default for n, p in getattr(rj, name).definition.arguments.items()}
+    with pytest.raises(ValueError, match=rf"{name} is for one label an image.*\[8, 3, 2, 3\]"):
+        function(FORWARD, batch, jax.random.key(0), **arguments | {"alpha": 1.0})

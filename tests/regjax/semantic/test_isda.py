@@ -471,3 +471,39 @@ def test_classes_are_split_over_one_axis_of_several(options: Any) -> None:
         result, state = jax.jit(split.apply)(state, forward, batch, jax.random.key(0))
     assert state.stages["isda"].mean.sharding.shard_shape((3, 5)) == (1, 5)
     assert_close(jax.device_get(result.losses), jax.device_get(expected.losses))
+
+
+@X64
+@pytest.mark.parametrize("decay", [None, 0.3])
+@pytest.mark.parametrize("base", ["isda", "explicit_augmentation"])
+def test_statistics_after_the_parts_are_those_of_the_whole_batch(
+    base: str, decay: float | None
+) -> None:
+    """Two steps, the second in parts of 5, 4 and 3 examples, against NumPy's weights."""
+    rng = np.random.default_rng(0)
+    x, label = rng.normal(size=(2, 12, 4)), np.eye(2)[rng.integers(2, size=(2, 12))]
+    more = {"samples": 1} if base == "explicit_augmentation" else {}
+    loss = getattr(rj, base)(strength=0.5, decay=decay, **more)
+    forward = linear_forward({"kernel": rng.normal(size=(4, 2)), "bias": rng.normal(size=2)})
+    assert loss.in_parts() == {base}
+
+    def batch(step: int, rows: slice) -> rj.Batch:
+        return rj.Batch(jnp.asarray(x[step, rows]), jnp.asarray(label[step, rows]))
+
+    @jax.jit
+    def apply(state: rj.LossState, batch: rj.Batch, part: jax.Array | None) -> rj.LossState:
+        return loss.apply(state, forward, batch, KEY, part=part)[1]
+
+    everything = slice(None)
+    first = apply(loss.init(forward, batch(0, everything)), batch(0, everything), None)
+    whole, parts = apply(first, batch(1, everything), None), first
+    for number, rows in enumerate((slice(0, 5), slice(5, 9), slice(9, 12))):
+        parts = apply(parts, batch(1, rows), jnp.asarray(number))
+    kept = 1.0 if decay is None else decay
+    weight, every = np.concatenate([kept * label[0], label[1]]), x.reshape(24, 4)
+    for state in (whole.stages[base], parts.stages[base]):
+        np.testing.assert_allclose(state.seen, weight.sum(0), rtol=1e-12)
+        np.testing.assert_allclose(
+            state.mean, [np.average(every, 0, w) for w in weight.T], rtol=1e-9
+        )
+        np.testing.assert_allclose(state.covariance.matrix, covariances(every, weight), rtol=1e-9)
