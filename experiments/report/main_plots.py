@@ -44,7 +44,8 @@ def accuracy_by_size(
         _sizes(axes[1], *gains, styles(methods, rows, linestyle="none"), spread=0.28)
         axes[1].axhline(0.0, color="black", linestyle="--", linewidth=1, zorder=0)
         points = " (percentage points)" if scoring.main.percent else ""
-        axes[1].set_ylabel(f"gain over {label(baseline)}{points}")
+        gain = "gain over" if scoring.main.larger_is_better else "difference from"
+        axes[1].set_ylabel(f"{gain} {label(baseline)}{points}")
     if theirs:
         axes[0].errorbar([], [], [], fmt="o", color="grey", mfc="white", label="published")
     legend(figure)

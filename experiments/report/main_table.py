@@ -111,7 +111,7 @@ def _caption(config: Config, scoring: Scoring) -> str:
         held_out = f" ({config['validation_per_class']} per class, not trained on)"
         held_out = held_out if config["selection"] == "validation" else ""
         text += f' "At": the strength, chosen for {chosen}{held_out}.'
-    if not published(config) or scoring.score not in scoring.columns:
+    if not published(config):
         return text
     return (
         f"{text} Paper (n={config['published_seeds']}): {config['published_source']}. In "

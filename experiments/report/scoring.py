@@ -16,7 +16,7 @@ class Scoring:
 
     Attributes:
       score: the name of the main score, by which strengths are chosen.
-      columns: the names of the scores that the table shows.
+      columns: the names of the scores that the table shows, the main one among them.
       scored: the split that is scored, "test" or "validation".
       class_names: the classes' names, as far as they are known.
     """
@@ -48,8 +48,14 @@ class Scoring:
 
 
 def of(config: Mapping[str, Any], about: About) -> Scoring:
-    """Returns how a comparison is scored; older configs have no "columns"."""
-    columns = tuple(config.get("columns", ())) or (about.score,)
+    """Returns how a comparison is scored: the main score leads where "columns" do not name it.
+
+    Args:
+      config: the comparison's; older ones have no "columns".
+      about: its experiment and data.
+    """
+    columns = tuple(config.get("columns", ()))
+    columns = columns if about.score in columns else (about.score, *columns)
     if about.spec is None:
         return Scoring(about.score, columns)
     return Scoring(about.score, columns, about.spec.scored, tuple(about.spec.class_names))

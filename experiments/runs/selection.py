@@ -34,7 +34,8 @@ def rule(selection: str, score: str = "accuracy", scored: str = "test") -> str:
       score: the name of the main score.
       scored: the split that "test_..." is of.
     """
-    return SELECTIONS[selection].format(score=shown(score).name, scored=scored)
+    name = shown(score).name.removeprefix("mean ")  # "the best mean" stands before it
+    return SELECTIONS[selection].format(score=name, scored=scored)
 
 
 def amount(size: int, noun: str = "") -> str:

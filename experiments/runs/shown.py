@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from experiments.evaluation import segmentation  # noqa: F401 - registers its metrics
 from experiments.evaluation.metrics import METRICS
 
 

@@ -1,22 +1,36 @@
-"""The HTML page on folders made up by hand: its numbers, figures, escaping and errors."""
+"""The HTML page on folders made up by hand: its numbers, figures, escaping and errors.
 
-import base64
-import html.parser
+With it section.py, side_by_side.py and by_class.py.
+"""
+
 import itertools
 import json
 import re
 import statistics
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 
-import numpy as np
 import pytest
+from parsed_page import Page
+from tiny_folders import (
+    HALF,
+    WHITE,
+    add_metrics,
+    fog,
+    half,
+    line,
+    make,
+    make_config,
+    make_robust,
+    planned,
+    white,
+)
 
 from experiments import ConfigError
-from experiments.report import curves, plots
+from experiments.data.spec import Spec
 from experiments.report import page as report
-from experiments.runs import folder as run_folder
+from experiments.runs import about
+from experiments.runs.about import About
 
 HOSTILE = {
     "<script>alert(1)</script>": "cross_entropy",
@@ -28,114 +42,10 @@ HOSTILE = {
 }
 
 
-def make_config(**changes):
-    return {
-        "dataset": "digits",
-        "model": "small_cnn",
-        "losses": {"db": "cross_entropy | l2(weight={strength})", "baseline": "cross_entropy"},
-        "strengths": {"db": [0.1, 1.0]},
-        "train_sizes": [5],
-        "seeds": 2,
-        "epochs": 3,
-        "learning_rate": 0.01,
-        "selection": "validation",
-        "published": {"db": {"5": [90.0, 0.5]}},
-        "published_for": ["digits", "small_cnn"],
-        "published_source": "A paper",
-        "published_seeds": 10,
-        **changes,
-    }
-
-
-def record(run, test, **others):
-    fields = {name: getattr(run, name) for name in ("method", "loss", "train_size", "strength")}
-    scores = {"train_loss": 0.1, "test_nll": 0.3, "test_ece": 0.02, "validation_accuracy": test}
-    return fields | {"seed": run.seed} | scores | {"test_accuracy": test} | others
-
-
-def accuracy(run):
-    """Strength 1.0 is the better one; seed 1 is a point better than seed 0."""
-    return {0.1: 0.85, 1.0: 0.92, None: 0.88}[run.strength] + 0.01 * run.seed
-
-
-def make(folder, config=None, keep=lambda run: True, **others):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config or make_config()))
-    runs = [run for run in run_folder.read(folder).planned if keep(run)]
-    lines = [json.dumps(record(run, accuracy(run), **others)) + "\n" for run in runs]
-    (folder / "runs.jsonl").write_text("".join(lines))
-    return folder
-
-
-def line(run, step, kind="train", **numbers):
-    fields = {name: getattr(run, name) for name in ("method", "train_size", "strength", "seed")}
-    return {"kind": kind, "step": step, "epoch": step / 10, **fields, **numbers}
-
-
-def add_metrics(folder, lines, group="g0", end=""):
-    path = folder / "training" / group / "metrics.jsonl"
-    path.parent.mkdir(parents=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + end)
-
-
-class Page(html.parser.HTMLParser):
-    """Tables as lists of lines of cells, headings, texts, and every tag with its attributes."""
-
-    VOID = ("meta", "img", "br", "link")
-
-    def __init__(self, text):
-        super().__init__()
-        self.tables, self.tags, self.open, self.headings = [], [], [], []
-        self.text = ""
-        self.feed(text)
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag == "table":
-            self.tables.append([])
-        if tag == "tr":
-            self.tables[-1].append([])
-        if tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        if tag in ("h1", "h2", "h3", "h4"):
-            self.headings.append("")
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-        if {"td", "th"} & set(self.open):
-            self.tables[-1][-1][-1] += data
-        if self.open and self.open[-1] in ("h1", "h2", "h3", "h4"):
-            self.headings[-1] += data
-
-    def all(self, tag):
-        return [attrs for name, attrs in self.tags if name == tag]
-
-    def images(self):
-        """{what it shows: the text in it}."""
-        prefix = "data:image/svg+xml;base64,"
-        found = {}
-        for image in self.all("img"):
-            assert image["src"].startswith(prefix)
-            svg = ElementTree.fromstring(base64.b64decode(image["src"].removeprefix(prefix)))
-            assert not [e for e in svg.iter() if e.tag.endswith(("script", "foreignObject"))]
-            texts = ["".join(e.itertext()) for e in svg.iter("{http://www.w3.org/2000/svg}text")]
-            found[image["alt"].partition(".")[0]] = texts
-        return found
-
-
 def page_of(tmp_path, *folders):
     path = report.write(folders, tmp_path / "page.html")
     assert path == tmp_path / "page.html"
     return Page(path.read_text(encoding="utf-8"))
-
-
-# The numbers.
 
 
 def test_results_stand_beside_the_published_numbers(tmp_path):
@@ -196,14 +106,6 @@ def test_an_older_folder_is_read_and_left_as_it_was(tmp_path):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert not {"Learning curves", "Accuracy by class"} & set(page.headings)
     assert page.tables[0][2][3] == "92.50"
-
-
-def test_only_runs_of_the_config_count(tmp_path):
-    folder = make(tmp_path / "a")
-    text = (folder / "runs.jsonl").read_text()
-    other = text.replace("weight=1.0", "weight=2.0").replace("0.9", "0.1")
-    (folder / "runs.jsonl").write_text(text + other.splitlines()[2] + "\n")
-    assert page_of(tmp_path, folder).tables[0][2][2:4] == ["2", "92.50"]
 
 
 def test_accuracy_by_class(tmp_path):
@@ -274,100 +176,6 @@ def test_environment_and_command(tmp_path):
     assert f"--config=CONFIG --workdir={folder}" in page_of(tmp_path, folder).text
 
 
-# The curves.
-
-
-def cells_of(folder, lines):
-    found = run_folder.read(folder)
-    return curves.gather(lines, found.chosen, found.planned)
-
-
-def planned(folder, **fields):
-    return [
-        run
-        for run in run_folder.read(folder).planned
-        if all(getattr(run, name) == value for name, value in fields.items())
-    ]
-
-
-def test_curves_are_means_over_the_seeds_at_the_chosen_strength(tmp_path):
-    folder = make(tmp_path / "a")
-    first, second = planned(folder, strength=1.0)
-    (worse, _) = planned(folder, strength=0.1)
-    lines = [
-        line(first, 10, total=9.0, l2=0.5),
-        line(first, 10, total=1.0, l2=0.5),  # repeated after a restart
-        line(second, 10, total=2.0, l2=None),
-        line(first, 20, total=4.0, l2=0.25, gradient_norm=1.0),
-        line(worse, 10, total=100.0, l2=100.0),
-        line(first, 10, "evaluation", test_accuracy=0.75, note="text"),
-        line(first, 10, total=7.0) | {"method": "other"},
-        line(first, 10, total=7.0) | {"seed": 5},
-    ]
-    found = cells_of(folder, lines)
-    assert list(found) == ["test_accuracy", "total", "l2"]
-    total = found["total"]["db", 5]
-    np.testing.assert_allclose(total.epoch, [1.0, 2.0])
-    np.testing.assert_allclose(total.mean, [1.5, 4.0])
-    np.testing.assert_allclose(total.std, [statistics.stdev([1.0, 2.0]), 0.0])
-    np.testing.assert_allclose(found["l2"]["db", 5].mean, [0.5, 0.25])
-
-
-def test_before_any_run_has_finished_the_first_strength_stands(tmp_path):
-    folder = make(tmp_path / "a", keep=lambda run: False)
-    (low, _), (high, _) = planned(folder, strength=0.1), planned(folder, strength=1.0)
-    found = cells_of(folder, [line(low, 10, total=1.0), line(high, 10, total=5.0)])
-    np.testing.assert_allclose(found["total"]["db", 5].mean, [1.0])
-
-
-def test_long_curves_are_thinned_to_their_means():
-    epoch = np.arange(1, 3001) / 100
-    runs = [np.stack([epoch, slope * epoch], 1) for slope in (1.0, 3.0)]
-    runs[1] = runs[1][:1500]  # interrupted
-    curve = curves.average(runs)
-    assert len(curve.epoch) <= curves.POINTS
-    slope = np.where(curve.epoch < 15, 2.0, 1.0)
-    inside = abs(curve.epoch - 15) > 0.3
-    np.testing.assert_allclose(curve.mean[inside], (slope * curve.epoch)[inside], rtol=1e-9)
-    early, late = curve.epoch < 14.7, curve.epoch > 15.3
-    np.testing.assert_allclose(curve.std[early], np.sqrt(2) * curve.epoch[early], rtol=1e-9)
-    np.testing.assert_allclose(curve.std[late], 0.0)
-
-
-def curve(*mean):
-    return curves.Curve(np.arange(len(mean), dtype=float), np.array(mean), np.full(len(mean), 0.1))
-
-
-def draw(quantity, cells):
-    return curves.draw(quantity, cells, plots.styles(["db", "baseline"], []))
-
-
-def test_accuracies_are_drawn_in_percent_with_a_band():
-    figure = draw("test_accuracy", {("db", 5): curve(0.5, 0.8), ("db", 10): curve(0.6, 0.9)})
-    assert [axes.get_title() for axes in figure.axes] == [
-        *("5 images per class", "10 images per class")
-    ]
-    (axes, _) = figure.axes
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), [50.0, 80.0])
-    assert axes.collections[0].get_paths()[0].get_extents().ymax == pytest.approx(90.0)
-    assert figure.get_supylabel() == "test accuracy (%)"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["db"]
-
-
-def test_values_over_decades_have_log_scales_in_every_panel():
-    cells = {("db", 5): curve(1.0, 0.5), ("db", 10): curve(1.0, 0.01)}
-    assert {axes.get_yscale() for axes in draw("total", cells).axes} == {"log"}
-    cells["db", 10] = curve(1.0, -0.01)
-    assert {axes.get_yscale() for axes in draw("total", cells).axes} == {"linear"}
-
-
-def test_a_curve_without_a_finite_value_is_drawn(tmp_path):
-    folder = make(tmp_path / "a")
-    (first, _) = planned(folder, strength=1.0)
-    found = cells_of(folder, [line(first, 10, total=None)])
-    assert draw("total", found["total"]).axes
-
-
 def test_the_page_has_a_figure_for_each_quantity(tmp_path):
     folder = make(tmp_path / "a")
     runs = planned(folder, strength=1.0)
@@ -384,9 +192,6 @@ def test_the_page_has_a_figure_for_each_quantity(tmp_path):
     assert page.headings[-5:-1] == titles
     alt = next(i["alt"] for i in page.all("img") if i["alt"].startswith("validation"))
     assert "db, 5 per class: 91.5" in alt
-
-
-# The page.
 
 
 def test_text_from_configs_stays_text(tmp_path):
@@ -445,60 +250,17 @@ def test_the_same_folders_give_the_same_bytes(tmp_path):
     assert report.write([folder], tmp_path / "page.html").read_bytes() == first
 
 
-# Bad input.
-
-
 def test_no_folders():
     with pytest.raises(ConfigError, match="no folder to report on"):
         report.write([], "page.html")
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "words"),
-    [
-        ("config.json", None, r"holds no config\.json"),
-        ("config.json", "{", "damaged or no comparison's"),
-        ("config.json", json.dumps(make_config(seeds="2")), r"\(see seeds\)"),
-        ("config.json", json.dumps(make_config(train_sizes=["x"])), r"\(see train_sizes\)"),
-        ("config.json", json.dumps(make_config(losses={"x": "nothing"})), r"losses\.x: .*nothing"),
-        ("config.json", json.dumps(make_config(losses={"x": 3})), r"losses\.x"),
-        ("config.json", json.dumps(make_config(selection="luck")), r"\(see selection\)"),
-        ("runs.jsonl", "{}\n", r"line 1 of .*runs\.jsonl is damaged"),
-        ("runs.jsonl", "\x00\x00\n", r"line 1 of .*runs\.jsonl is damaged"),
-        ("training/g/metrics.jsonl", '{"step": 1}\n{', r"line 1 of .*metrics\.jsonl is damaged"),
-    ],
-)
-def test_a_damaged_folder_is_one_sentence(tmp_path, file, text, words):
-    path = make(tmp_path / "a") / file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if text is None:
-        path.unlink()
-    else:
-        path.write_text(text)
-    with pytest.raises(ValueError, match=words) as caught:
-        report.write([tmp_path / "a"], tmp_path / "page.html")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "page.html").exists()
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"method": ["db"]},
-        {"seed": "0"},
-        {"strength": "1"},
-        {"test_accuracy": "high"},
-        {"class_accuracy": 3},
-        {"class_accuracy": ["x"]},
-    ],
-)
-def test_a_damaged_record_is_one_sentence(tmp_path, changed):
+def test_a_damaged_folder_leaves_no_page(tmp_path):
     folder = make(tmp_path / "a")
-    lines = (folder / "runs.jsonl").read_text().splitlines()
-    lines[1] = json.dumps(json.loads(lines[1]) | changed)
-    (folder / "runs.jsonl").write_text("\n".join(lines) + "\n")
-    with pytest.raises(ConfigError, match="line 2 of"):
-        run_folder.read(folder)
+    (folder / "runs.jsonl").write_text("{}\n")
+    with pytest.raises(ConfigError, match="line 1 of"):
+        report.write([folder], tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -536,49 +298,6 @@ def test_the_command(tmp_path):
     )
 
 
-def test_a_curve_of_one_point_is_seen():
-    cells = {("m", 5): curves.Curve(np.array([2.0]), np.array([0.5]), np.array([0.0]))}
-    look = plots.styles(["m"], [])
-    (line,) = curves.draw("test_accuracy", cells, look).axes[0].lines
-    assert line.get_markevery() is None
-    assert line.get_marker() not in ("", "None")
-
-
-# Perturbations.
-
-WHITE, HALF = "white_noise(sigma=(0.1, 0.3))", "pgd(epsilon=(0.1, 0.5))"
-
-
-def scored(run, text, *accuracy, **others):
-    fields = {name: getattr(run, name) for name in ("method", "loss", "train_size", "strength")}
-    series = {name: [0.1] * len(accuracy) for name in ("levels", "nll", "ece")}
-    return fields | {"seed": run.seed, "text": text, "accuracy": accuracy} | series | others
-
-
-def make_robust(folder, perturbations, *lines, end="", **changes):
-    """A folder whose db at strength 1.0, which is chosen, and baseline were tested."""
-    paper = {"db": {"white <i>": [83.0, None]}}
-    config = make_config(perturbations=perturbations, published_robustness=paper, **changes)
-    make(folder, config, class_accuracy=[0.9] * 10)
-    planned = run_folder.read(folder).planned
-    records = [line(run) for run in planned if run.strength != 0.1 for line in lines]
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / "robustness.jsonl").write_text(text + end)
-    return folder
-
-
-def white(run):
-    return scored(run, WHITE, 0.8 + 0.02 * run.seed, {"db": 0.5}.get(run.method, 0.3))
-
-
-def fog(run):
-    return scored(run, "corruption(name='fog', severity=(1, 2))", 0.9, 0.7)
-
-
-def half(run):
-    return scored(run, HALF, 0.9, 0.0 if run.method == "db" else 0.4)
-
-
 def test_what_perturbations_leave_stands_on_the_page(tmp_path):
     texts = {"white <i>": WHITE, "fog": "corruption(name='fog', severity=(1, 2))", "PGD": HALF}
     folder = make_robust(tmp_path / "a", texts, white, fog, half, end='{"method": "d')
@@ -611,26 +330,31 @@ def test_an_untested_folder_has_no_such_heading(tmp_path):
         assert "Robustness and calibration" not in page.headings
 
 
-def test_scores_of_runs_that_are_not_the_configs_do_not_count(tmp_path):
-    folder = make_robust(tmp_path / "a", {"white <i>": WHITE}, white)
-    config = json.loads((folder / "config.json").read_text()) | {"seeds": 1}
-    (folder / "config.json").write_text(json.dumps(config))
-    assert page_of(tmp_path, folder).tables[2][1][1] == "80.00 (n=1)"
+# Other scores.
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"text": None},
-        {"loss": 3},
-        {"seed": "0"},
-        {"accuracy": [0.5]},
-        {"accuracy": 0.5},
-        {"levels": None},
-        {"ece": ["a", 0.1]},
-    ],
-)
-def test_a_damaged_line_about_perturbations_is_named(tmp_path, changes):
-    folder = make_robust(tmp_path / "a", {"white <i>": WHITE}, lambda run: white(run) | changes)
-    with pytest.raises(ConfigError, match=r"line 1 of .*robustness\.jsonl is damaged: delete that"):
-        page_of(tmp_path, folder)
+def test_other_scores_have_columns_and_classes_their_names(tmp_path):
+    config = make_config(columns=["nll", "gap"])
+    folder = make(tmp_path / "a", config, test_class_accuracy=[0.5] * 3)
+    about.write(folder, About(spec=Spec({}, 3, ("<b>cat", "dog"), "validation")))
+    page = page_of(tmp_path, folder)
+    header, _, db, _ = page.tables[0]
+    assert header[-3:] == ["negative log-likelihood (nats)", "gap", "Remarks"]
+    assert db[-3:] == ["0.300 ± 0.000", "-", ""]
+    assert {"scope": "rowgroup", "colspan": "10"} in page.all("th")
+    classes = next(table for table in page.tables if table[0][0] == "Class")
+    assert [line[0] for line in classes[1:]] == ["<b>cat", "dog", "2"]
+    assert "Validation accuracy (%): mean and sample standard deviation" in page.text
+    assert "Test accuracy" not in page.text
+
+
+def test_folders_with_other_main_scores_stand_beside_each_other(tmp_path):
+    first = make(tmp_path / "a")
+    second = make(tmp_path / "b", test_miou=0.5, validation_miou=0.4)
+    about.write(second, About("x:Y", "miou", Spec({}, 3, (), "test")))
+    page = page_of(tmp_path, first, second)
+    assert page.tables[0][1][3] == "50.00 ± 0.00 (n=2), at 0.1"
+    heading = "Test accuracy (%), Test mean intersection over union (%), mean ± sample"
+    assert heading in page.text
+    titles = {"Mean intersection over union against strength", "Accuracy against strength"}
+    assert titles <= set(page.headings)

@@ -1,102 +1,32 @@
-"""Tables, figures and sentences about perturbed images, on scores made up by hand."""
+"""Tables about perturbed images, on scores made up by hand; with perturbation_scores.py."""
 
 import json
-import math
 import statistics
 
-import numpy as np
 import pytest
+from tiny_tested import (
+    HALF,
+    RUNS,
+    SALT,
+    SNOW,
+    TESTED,
+    WHITE,
+    found_of,
+    half,
+    make_config,
+    run,
+    scored,
+)
 
-from experiments.report import perturbation_plots as robustness_plots
-from experiments.report import perturbation_tables as robustness_tables
-from experiments.report import plots, tables
-from experiments.report.perturbation_tables import calibration, corruption_means, gather, gradients
+from experiments.report import files, plots
+from experiments.report.perturbation_scores import corruption_means
+from experiments.report.perturbation_tables import calibration, robust, tables
 from experiments.runs.selection import select
-
-WHITE = "white_noise(sigma=(0.1, 0.3))"
-SALT = "salt_and_pepper(amount=0.04, examples=100)"
-FOG, SNOW = "corruption(name='fog', severity=(1, 5))", "corruption(name='snow', severity=(1, 3, 5))"
-PGD, HALF = "pgd(epsilon=(0.1, 0.2))", "pgd(epsilon=(0.1, 0.5))"
-# Seeds 0 and 1 of each method at each level, in percent.
-ACCURACY = {
-    ("NFM", WHITE): ((80.0, 60.0), (84.0, 50.0)),
-    ("plain", WHITE): ((70.0, 64.0), (72.0, 60.0)),
-    ("NFM", SALT): ((40.0,), (50.0,)),
-    ("plain", SALT): ((45.0,), (45.0,)),
-    ("NFM", FOG): ((80.0, 40.0), (90.0, 50.0)),
-    ("plain", FOG): ((70.0, 30.0), (70.0, 50.0)),
-    ("NFM", SNOW): ((60.0, 30.0, 30.0), (60.0, 50.0, 10.0)),
-    ("plain", SNOW): ((90.0, 60.0, 30.0), (90.0, 60.0, 30.0)),
-}
-
-
-def run(method, seed, size=0, strength=None, **scores):
-    names = {"method": method, "loss": f"loss of {method} {strength}", "train_size": size}
-    test = {"NFM": 0.92, "plain": 0.9}[method] + 0.02 * seed
-    rest = {"train_loss": 0.1, "test_nll": 0.3 + 0.1 * seed, "test_ece": 0.02 + 0.01 * seed}
-    rest |= {"test_accuracy": test, "validation_accuracy": test, "class_accuracy": [0.9] * 10}
-    return names | {"strength": strength, "seed": seed} | rest | scores
-
-
-def scored(method, seed, text, accuracy, size=0, strength=None, **scores):
-    one = run(method, seed, size, strength)
-    names = {n: one[n] for n in ("method", "loss", "train_size", "strength", "seed")}
-    accuracy = [a / 100 for a in accuracy]
-    ece = [0.1 + 0.2 * seed for _ in accuracy]
-    return names | {
-        "text": text,
-        "levels": list(range(len(accuracy))),
-        "accuracy": accuracy,
-        "nll": [1.0 for _ in accuracy],
-        "ece": ece,
-        **scores,
-    }
-
-
-RUNS = [run(method, seed) for method in ("NFM", "plain") for seed in (0, 1)]
-TESTED = [
-    scored(method, seed, text, accuracy)
-    for (method, text), each in ACCURACY.items()
-    for seed, accuracy in enumerate(each)
-]
-
-
-def make_config(perturbations=None, **changes):
-    return {
-        "dataset": "cifar10",
-        "model": "preact",
-        "losses": {"NFM": "cross_entropy", "plain": "cross_entropy"},
-        "strengths": {},
-        "train_sizes": [0],
-        "seeds": 2,
-        "epochs": 3,
-        "batch_size": 128,
-        "optimizer": "sgd",
-        "learning_rate": 0.1,
-        "validation_per_class": 0,
-        "selection": "test",
-        "perturbations": perturbations
-        or {"white noise": WHITE, "a|b": SALT, "fog": FOG, "snow": SNOW},
-        "published": {"NFM": {"0": (95.4, None)}, "plain": {"0": (94.6, None)}},
-        "published_robustness": {"NFM": {"white noise": (83.0, None)}},
-        "published_source": "A paper",
-        "published_seeds": 5,
-        "published_for": ("cifar10", "preact"),
-        **changes,
-    }
-
-
-def found_of(config, records=TESTED, runs=RUNS):
-    chosen = select(runs, config["selection"])
-    return gather(config, chosen, records, tables.published(config)), chosen
 
 
 def tables_of(config, records=TESTED, runs=RUNS):
     found, _ = found_of(config, records, runs)
-    return list(robustness_tables.tables(found, list(config["losses"]), config["train_sizes"]))
-
-
-# Gathering.
+    return list(tables(found, list(config["losses"]), config["train_sizes"]))
 
 
 def test_mean_deviation_and_calibration_over_the_seeds():
@@ -131,9 +61,6 @@ def test_answers_that_are_no_numbers_have_no_calibration():
     row = found_of(make_config(), records)[0].tested[(0, "NFM", "white noise")]
     assert row.ece == (pytest.approx(10.0), None)
     json.dumps(row.ece, allow_nan=False)
-
-
-# The tables.
 
 
 def test_every_level_is_a_column_with_the_papers_number_and_the_difference_beside():
@@ -211,136 +138,31 @@ def test_in_markdown_every_line_has_as_many_cells():
 
 def test_calibration_of_the_clean_images():
     _, chosen = found_of(make_config())
-    table = calibration(RUNS, chosen, 0)
+    table = calibration(chosen, 0)
     assert table.title == "Calibration on clean test images, all images:"
     nll, ece = statistics.stdev([0.3, 0.4]), statistics.stdev([2.0, 3.0])
     cells = [f"0.350 ± {nll:.3f} (n=2)", f"2.500 ± {ece:.3f} (n=2)"]
     assert table.lines == [("NFM", cells), ("plain", cells)]
-    (single,) = calibration(RUNS[:1], select(RUNS[:1], "test"), 0).lines
+    (single,) = calibration(select(RUNS[:1], "test"), 0).lines
     assert single == ("NFM", ["0.300 (n=1)", "2.000 (n=1)"])
-    assert calibration(RUNS, chosen, 50).lines == []
+    assert calibration(chosen, 50).lines == []
 
 
 def test_a_diverged_method_has_no_calibration():
     runs = [*RUNS[:3], RUNS[3] | {"test_ece": None, "diverged": "step 1: total"}]
-    assert [name for name, _ in calibration(runs, select(runs, "test"), 0).lines] == ["NFM"]
-
-
-# The check of attacks.
-
-
-def half(nfm, plain, text=HALF, size=0):
-    both = (("NFM", nfm), ("plain", plain))
-    return [scored(m, s, text, (90.0, a), size) for m, a in both for s in (0, 1)]
-
-
-def said(records, text=HALF, runs=RUNS, **changes):
-    return list(gradients(found_of(make_config({"PGD": text}, **changes), records, runs)[0], 10))
-
-
-def test_an_attack_that_misleads_all_is_no_sign_of_masked_gradients():
-    assert said(half(0.0, 9.5)) == [
-        "Masked gradients: PGD with epsilon 0.5 (chance is 10 %) leaves at most 9.5 % to any "
-        "method: no sign of them."
-    ]
-
-
-def test_few_images_may_leave_a_little_more_than_chance():
-    assert said(half(0.0, 12.4))[0].endswith("no sign of them.")
-    assert "mislead" in said(half(0.0, 12.6))[0]
-
-
-def test_an_attack_that_leaves_more_than_chance_is_blind():
-    (sentence,) = said(half(0.0, 35.0))
-    assert sentence == (
-        "Masked gradients: PGD with epsilon 0.5 (chance is 10 %) leaves 35.0 % to plain: the "
-        "attack does not see what these networks do, so its numbers mislead."
-    )
-
-
-def test_the_largest_epsilon_counts_wherever_it_stands():
-    text = "pgd(epsilon=(0.5, 0.1))"
-    records = [scored("NFM", 0, text, (2.0, 80.0))]
-    assert "leaves at most 2.0 %" in said(records, text)[0]
-
-
-@pytest.mark.parametrize(
-    "text", [PGD, "pgd(epsilon=(0.1, 0.5), norm='l2')", "fgsm(epsilon=(0.1, 0.5))"]
-)
-def test_a_small_ball_another_norm_and_one_step_say_nothing(text):
-    assert said(half(90.0, 90.0, text), text) == []
-    assert said([], HALF) == []
-
-
-def test_a_blind_attack_on_one_training_size_is_not_hidden_by_another():
-    runs = [r | {"train_size": size} for r in RUNS for size in (0, 50)]
-    records = half(60.0, 0.0, size=50) + half(0.0, 0.0)
-    (sentence,) = said(records, runs=runs, train_sizes=[50, 0])
-    assert "leaves 60.0 % to NFM (50 per class): the attack does not see" in sentence
-
-
-# The figures.
-
-
-def lines_of(axes):
-    return {line.get_label(): line for line in axes.lines if line.get_linestyle() != "None"}
-
-
-def test_a_curve_for_every_perturbation_begins_with_the_clean_images():
-    found, chosen = found_of(make_config())
-    figure = robustness_plots.curves(found, chosen, ["NFM", "plain"])
-    white, salt = figure.axes
-    assert [axes.get_title() for axes in figure.axes] == ["white noise", "a|b"]
-    assert [axes.get_xlabel() for axes in figure.axes] == ["sigma", "amount"]
-    nfm = lines_of(white)["NFM"]
-    np.testing.assert_allclose(nfm.get_xdata(), [0, 0.1, 0.3])
-    np.testing.assert_allclose(nfm.get_ydata(), [93, 82, 55])
-    band = white.collections[0].get_paths()[0].vertices
-    clean, first = (statistics.stdev(pair) for pair in ((92, 94), (80, 84)))
-    np.testing.assert_allclose(max(y for x, y in band if x == 0), 93 + clean)
-    np.testing.assert_allclose(min(y for x, y in band if x == 0.1), 82 - first)
-    # Of some of the images the clean accuracy is not known.
-    np.testing.assert_allclose(lines_of(salt)["NFM"].get_xdata(), [0.04])
-    (hollow,) = [line for line in white.lines if line.get_mfc() == "white"]
-    np.testing.assert_allclose(hollow.get_xdata(), [0.1, 0.3])
-    np.testing.assert_allclose(np.array(hollow.get_ydata(), float), [83.0, math.nan])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["NFM", "plain"]
-
-
-def test_levels_are_drawn_in_order_and_0_is_not_drawn_twice():
-    text = "white_noise(sigma=(0.3, 0.0))"
-    records = [scored("NFM", s, text, (50.0, 90.0)) for s in (0, 1)]
-    found, chosen = found_of(make_config({"x": text}), records)
-    (axes,) = robustness_plots.curves(found, chosen, ["NFM", "plain"]).axes
-    assert list(lines_of(axes)) == ["NFM"]
-    np.testing.assert_allclose(lines_of(axes)["NFM"].get_xdata(), [0, 0.3])
-    np.testing.assert_allclose(lines_of(axes)["NFM"].get_ydata(), [90, 50])
-
-
-def test_a_marker_for_every_corruption_and_method():
-    found, chosen = found_of(make_config())
-    figure = robustness_plots.corruptions(found, chosen, ["NFM", "plain"])
-    (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["fog", "snow", "mean"]
-    points = {line.get_label(): line.get_xydata() for line in axes.lines[:2]}
-    np.testing.assert_allclose(points["NFM"], [[65, 2], [40, 1], [52.5, 0]])
-    np.testing.assert_allclose(points["plain"], [[55, 2], [60, 1], [57.5, 0]])
-    assert axes.lines[0].get_linestyle() == "None"
-
-
-# Together.
+    assert [name for name, _ in calibration(select(runs, "test"), 0).lines] == ["NFM"]
 
 
 def test_write_has_the_tables_the_figures_and_the_numbers(tmp_path):
     config = make_config(make_config()["perturbations"] | {"PGD": HALF})
-    paths = tables.write(tmp_path, RUNS, config, {"device": "x"}, TESTED + half(0.0, 50.0))
+    paths = files.write(tmp_path, RUNS, config, {"device": "x"}, TESTED + half(0.0, 50.0))
     assert {"robustness", "corruptions"} < set(paths)
     for name in ("robustness", "corruptions"):
         assert paths[name].read_bytes().startswith(b"\x89PNG")
     text = paths["table"].read_text()
     parts = [
         *tables_of(config, TESTED + half(0.0, 50.0)),
-        calibration(RUNS, select(RUNS, "test"), 0),
+        calibration(select(RUNS, "test"), 0),
     ]
     for table in parts:
         assert table.markdown() in text
@@ -351,13 +173,13 @@ def test_write_has_the_tables_the_figures_and_the_numbers(tmp_path):
 
 
 def test_where_nothing_was_tested_nothing_is_said_of_it(tmp_path):
-    paths = tables.write(tmp_path, RUNS, make_config(), {}, [])
+    paths = files.write(tmp_path, RUNS, make_config(), {}, [])
     assert set(paths) == {"results", "table", "accuracy_by_size"}
     assert "under" not in paths["table"].read_text()
     config = make_config()
     for name in ("perturbations", "published_robustness"):
         del config[name]  # of an older version
-    tables.write(tmp_path, RUNS, config, {}, TESTED)
+    files.write(tmp_path, RUNS, config, {}, TESTED)
     assert "under" not in paths["table"].read_text()
 
 
@@ -365,7 +187,25 @@ def test_figures_of_several_sizes_have_names_of_their_own(tmp_path, monkeypatch)
     monkeypatch.setattr(plots, "render", lambda *_: b"")
     runs = [r | {"train_size": size} for r in RUNS for size in (0, 50)]
     records = TESTED + [r | {"train_size": 50} for r in TESTED if r["text"] == WHITE]
-    paths = tables.write(tmp_path, runs, make_config(train_sizes=[0, 50]), {}, records)
+    paths = files.write(tmp_path, runs, make_config(train_sizes=[0, 50]), {}, records)
     assert {name for name in paths if name[0] in "rc"} == {
         *("results", "robustness_0", "robustness_50", "corruptions_0"),
     }
+
+
+def test_the_scored_split_is_named():
+    found, chosen = found_of(make_config())
+    assert calibration(chosen, 0, "validation").title.startswith("Calibration on clean validation")
+    _, salt, _ = tables(found, ["NFM"], [0], "validation")
+    assert ", 100 validation images" in salt.title
+
+
+def test_where_the_likelihood_was_not_recorded_there_is_no_calibration():
+    names = ("test_nll", "test_ece")
+    runs = [{n: v for n, v in r.items() if n not in names} for r in RUNS]
+    found, chosen = found_of(make_config(), runs=runs)
+    every, _ = robust(found, chosen, runs, make_config())
+    assert not [table for table in every if table.title.startswith("Calibration")]
+    first, second = calibration(select([RUNS[0], *runs[2:]], "test"), 0).lines
+    assert first[1] == ["0.300 (n=1)", "2.000 (n=1)"]
+    assert second[1] == ["-", "-"]

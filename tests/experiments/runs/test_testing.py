@@ -16,8 +16,8 @@ from configs import digits
 from experiments import ConfigError, classify, comparison, models
 from experiments.data import sources
 from experiments.evaluation.perturbation_entries import read
+from experiments.report import files
 from experiments.report import page as report
-from experiments.report import tables
 from experiments.runs import load as trained
 from experiments.runs import testing as scoring
 from experiments.runs.journal import Journal, Lines
@@ -35,7 +35,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         patch.setitem(models.MODELS, "tiny", Tiny)
-        patch.setattr(tables, "_figures", lambda *_: {})
+        patch.setattr(files, "_figures", lambda *_: {})
         patch.setattr(report, "write", lambda _, path: path)
         yield
 
