@@ -9,12 +9,14 @@ import jax
 import numpy as np
 
 from experiments import ConfigError
+from experiments.data import sources
+from experiments.evaluation.perturbed import Perturbation
 from experiments.runs.plan import Run
 from experiments.runs.problem import Problem
 from experiments.training import steps
 from experiments.training.descent import Descent
 from experiments.training.memory import Memory
-from experiments.training.task import Evaluation, blank
+from experiments.training.task import blank
 
 
 def check(problem: Problem, runs: Iterable[Run]) -> None:
@@ -84,12 +86,14 @@ def _check_network(problem: Problem, task: Any) -> None:
 
 
 def check_evaluations(
-    problem: Problem, runs: Sequence[Run], perturbations: Mapping[str, Evaluation]
+    problem: Problem, runs: Sequence[Run], perturbations: Mapping[str, Perturbation]
 ) -> None:
-    """Traces each perturbation on the network.
+    """Traces each perturbation on the network, and looks whether the data that it reads are there.
 
     Raises:
       ConfigError: one does not fit the network or its images.
+      OSError: a data set is missing; says how to prepare it.
+      ValueError: a data set is damaged.
     """
     task, _ = problem.task(runs[0].train_size)
     objective, seed = problem.parse(runs[0].loss), np.uint32(0)
@@ -104,3 +108,22 @@ def check_evaluations(
             )
         except (TypeError, ValueError) as error:
             raise ConfigError(f"config.perturbations[{name!r}]: {error}") from error
+        for other, _ in perturbation.parts():
+            if other is not None:
+                _check_read(problem, name, perturbation, other)
+
+
+def _check_read(problem: Problem, name: str, perturbation: Perturbation, other: str) -> None:
+    ours = problem.spec
+    found = sources.describe_test(other, problem.config["data_dir"] or None, ours.shape[0])
+    try:
+        perturbation.labels(np.arange(found.classes), found.class_names, ours.class_names)
+    except ValueError as error:
+        raise ConfigError(f"config.perturbations[{name!r}]: {error}") from None
+    same_classes = perturbation.kind == "dataset" or found.classes == ours.classes
+    if tuple(found.shape) != ours.shape or not same_classes:
+        raise ConfigError(
+            f"config.perturbations[{name!r}]: {other} has images {list(found.shape)} of "
+            f"{found.classes} classes, but the networks are for {list(ours.shape)} of "
+            f"{ours.classes}."
+        )
