@@ -16,7 +16,9 @@ import pytest
 import tiny_corrupted
 import tiny_imagenet
 
+from experiments.classify import CLASSIFICATION
 from experiments.data import digits
+from experiments.runs.groups import groups
 from experiments.runs.journal import Journal
 from experiments.runs.plan import plan
 from experiments.runs.problem import Problem
@@ -157,7 +159,7 @@ def checkpoint(**changes: object) -> Callable[[Place], None]:
         config = place.config()
         config.data_dir = str(place.shared / "data")
         runs = plan(config.to_dict())
-        name, group = next(Problem(config).groups(runs, runs))
+        name, group = next(groups(Problem(config.to_dict(), CLASSIFICATION), runs, runs))
         folder = place.work / "training" / name / "checkpoints"
         with Checkpoints(folder, keep=1, belongs_to=group.belongs_to | changes) as checkpoints:
             checkpoints.save(1, {"kernel": jnp.zeros(3)}, {})
@@ -170,7 +172,7 @@ def lost(place: Place) -> list[str]:
     config = place.config()
     config.data_dir = str(place.shared / "data")
     runs = plan(config.to_dict())
-    name, group = next(Problem(config).groups(runs, runs))
+    name, group = next(groups(Problem(config.to_dict(), CLASSIFICATION), runs, runs))
     scores = {"train_loss": 0.5, "test_accuracy": 0.5}
     scores |= {"group": name, "place": 0, "together": 1}
     journal = Journal(place.work, config.to_dict())
