@@ -17,7 +17,7 @@ from experiments.data import sources
 from experiments.data.sources import Dataset
 from experiments.evaluation.perturbation_entries import read_all
 from experiments.report.published import published
-from experiments.runs import entry_checks, groups, problem
+from experiments.runs import entry_checks, groups, networks, problem
 from experiments.runs.entries import ENTRIES
 from experiments.runs.plan import plan
 from experiments.runs.step_checks import check, check_evaluations
@@ -129,7 +129,7 @@ def test_two_calls_share_nothing(name, arg):
 def random_data(monkeypatch):
     """Every data set is a few random images of its shape."""
 
-    def load(name, data_dir, *options):
+    def load(name, data_dir, **options):
         image = np.random.default_rng(0).integers(0, 256, (1600, *SHAPES[name])).astype(np.uint8)
         split = {"image": image, "label": (np.arange(1600) % 10).astype(np.int32)}
         return Dataset(name, split, split, 10)
@@ -137,13 +137,15 @@ def random_data(monkeypatch):
     class Opened:
         """As ImageNet is, of which no image is looked at."""
 
-        classes, examples = 1000, 1_281_167
+        classes, examples, scored = 1000, 1_281_167, "validation"
+        class_names = tuple(map(str, range(1000)))
 
         def __init__(self, name, data_dir, *, image_size, workers):
             self.shape = (image_size, image_size, 3)
 
     monkeypatch.setattr(sources, "load", load)
     monkeypatch.setattr(problem, "Streams", Opened)
+    monkeypatch.setattr(networks, "Streams", Opened)
 
 
 def narrow(config):

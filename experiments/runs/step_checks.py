@@ -11,6 +11,7 @@ import numpy as np
 from experiments import ConfigError
 from experiments.data import sources
 from experiments.evaluation.perturbed import Perturbation
+from experiments.runs import testing
 from experiments.runs.plan import Run
 from experiments.runs.problem import Problem
 from experiments.training import steps
@@ -115,7 +116,7 @@ def check_evaluations(
 
 def _check_read(problem: Problem, name: str, perturbation: Perturbation, other: str) -> None:
     ours = problem.spec
-    found = sources.describe_test(other, problem.config["data_dir"] or None, ours.shape[0])
+    found = sources.describe_test(other, *testing.place(problem, perturbation))
     try:
         perturbation.labels(np.arange(found.classes), found.class_names, ours.class_names)
     except ValueError as error:

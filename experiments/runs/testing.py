@@ -110,13 +110,19 @@ def _scores(
     ]
 
 
+def place(problem: Problem, perturbation: Perturbation) -> tuple[str | None, int]:
+    """The folder of the data sets that it reads, and the size that their images are brought to."""
+    # Stored corruptions are of the very images that networks are tested on, and are not resized.
+    size = problem.spec.shape[0] if perturbation.kind == "dataset" else 0
+    return problem.config["data_dir"] or None, size
+
+
 def _read(problem: Problem, perturbation: Perturbation, name: str | None) -> Any:
     """The examples of a data set that is tested on; None for the experiment's own."""
     if name is None:
         return None
-    folder, size = problem.config["data_dir"] or None, problem.spec.shape[0]
-    split = sources.load_test(name, folder, image_size=size)
-    theirs = sources.describe_test(name, folder).class_names
+    where = place(problem, perturbation)
+    split, theirs = sources.load_test(name, *where), sources.describe_test(name, *where).class_names
     label = perturbation.labels(split["label"], theirs, problem.spec.class_names)
     kept = label >= 0
     return {"image": split["image"][kept], "label": label[kept].astype(np.int32)}

@@ -52,7 +52,7 @@ def test_steps_run_on_across_epochs_and_the_strength_and_rate_follow(finished):
     assert record["steps"] == 20  # eight epochs of 20 images in batches of 8
     assert record["strength"] == 7.5
     assert record["validation_accuracy"] is None
-    assert len(record["class_accuracy"]) == 4
+    assert len(record["test_class_accuracy"]) == 4
     rates = {line["step"]: line["learning_rate"] for line in lines(finished) if "total" in line}
     for step, rate in rates.items():
         np.testing.assert_allclose(rate, 0.01 * (1 + np.cos(np.pi * (step - 1) / 20)), rtol=1e-4)

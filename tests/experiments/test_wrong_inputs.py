@@ -399,20 +399,28 @@ TABLE = [
     entry("dataset", "mnist", "No data set 'mnist' in"),
     entry("dataset", "../digits", "No data set '../digits' in"),
     entry("dataset", "digits:9.9.9", "wrong version"),
-    entry("dataset", "tiny_imagenet", "does not have a uint8 'image' of fixed size"),
+    entry("dataset", "tiny_imagenet", "name one in config.image_size"),
     Row(
         "data folder unwritable",
         lambda place: [f"--config.data_dir={place.shared}/config.py"],
         ["Cannot prepare the digits in", "name a folder that can be written"],
     ),
     damaged("truncated", lambda folder: os.truncate(folder / SHARD, 3000), "cannot be read (", ")"),
-    damaged("without a file", lambda folder: (folder / SHARD).unlink(), "No such file"),
+    damaged(
+        "without a file",
+        lambda folder: (folder / SHARD).unlink(),
+        "array_record-00000-of-00001 is missing",
+    ),
     damaged("without features", lambda folder: (folder / "features.json").unlink(), "incomplete"),
     damaged(
-        "without a test split", edited("dataset_info.json", '"test"', '"t"'), "has no test split"
+        "without a test split",
+        edited("dataset_info.json", '"test"', '"t"'),
+        "has no test and no validation split",
     ),
     damaged(
-        "without labels", edited("features.json", '"label": {', '"l": {'), "class 'label', but"
+        "without labels",
+        edited("features.json", '"label": {', '"l": {'),
+        "does not have a class 'label'",
     ),
     damaged("of 16 bits", edited("features.json", "uint8", "uint16"), "not have a uint8 'image'"),
     damaged("with wrong labels", edited("features.json", '"10"', '"9"'), "must be from 0 to 8"),

@@ -108,7 +108,7 @@ def tiny(tmp_path_factory):
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         patch.setitem(models.MODELS, "tiny", Tiny)
         patch.setattr(comparison, "Problem", shared)
-        patch.setattr(comparison.tables, "write", write)
+        patch.setattr(comparison.files, "write", write)
         patch.setattr(comparison.page, "write", lambda _, path: path)
         yield
 
