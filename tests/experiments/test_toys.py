@@ -183,7 +183,7 @@ def test_a_mixture_of_data_sets_in_stated_shares(tmp_path, monkeypatch):
 def test_another_data_set_is_a_perturbation(tmp_path, monkeypatch):
     """Whose classes are named otherwise; all of its images are of known classes but those of b."""
     monkeypatch.setitem(sources.DATASETS, "bright", bright)
-    given = config(epochs=30)
+    given = config(epochs=30, learning_rate=0.05)
     given.perturbations = ConfigDict(
         {
             "own names": "dataset(name='bright')",
@@ -192,7 +192,11 @@ def test_another_data_set_is_a_perturbation(tmp_path, monkeypatch):
     )
     classify.compare(given, tmp_path)
     lines = (tmp_path / "robustness.jsonl").read_text().splitlines()
-    own, mapped = (json.loads(line)["accuracy"] for line in lines)
+    found = {record["text"]: record["accuracy"] for record in map(json.loads, lines)}
+    own, mapped = (
+        found["dataset(name='bright')"],
+        found["dataset(name='bright', map={'a': ('c',)})"],
+    )
     network = load.load(tmp_path, "toy")
     split = bright(tmp_path, 0).train
     found = np.argmax(network(jnp.asarray(split["image"])).logits, -1)
@@ -200,4 +204,4 @@ def test_another_data_set_is_a_perturbation(tmp_path, monkeypatch):
     np.testing.assert_allclose(own, [np.mean(found == true)], atol=1e-6)
     chosen = split["label"] == 0  # their c, which is our a
     np.testing.assert_allclose(mapped, [np.mean(found[chosen] == 0)], atol=1e-6)
-    assert 0.4 < own[0] <= 1
+    assert 0.6 < own[0] <= 1
