@@ -66,7 +66,7 @@ def compare(
                 f"All processes must have the same config and see --workdir={workdir} alike, but "
                 "they do not: start them with one command."
             )
-        if pending or untested:
+        if pending or untested or about.read(journal.folder).spec is None:
             problem = Problem(plain, experiment)
             step_checks.check(problem, pending)
             step_checks.check_evaluations(problem, runs, against)

@@ -54,3 +54,21 @@ def test_of_an_older_version_it_is_the_same(workdir, tmp_path):
 def test_a_run_that_is_not_there_is_one_sentence_that_names_those_that_are(workdir):
     with pytest.raises(ValueError, match=r"0 finished .*'method': 'y'.*method x, train_size 4"):
         trained.load(workdir, "y")
+
+
+def test_a_folder_that_does_not_say_what_it_is_of_is_told_by_the_same_command(workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "older")
+    (folder / "about.json").unlink()
+    with pytest.raises(ValueError, match="the same command that trained it writes that"):
+        trained.load(folder, "x", seed=1)
+    stored = json.loads((folder / "config.json").read_text())
+    before = (folder / "runs.jsonl").read_bytes()
+    classify.compare(ConfigDict(stored, sort_keys=False), folder)
+    assert (folder / "runs.jsonl").read_bytes() == before
+    assert trained.load(folder, "x", seed=1).layers == trained.load(workdir, "x", seed=1).layers
+
+
+def test_no_data_set_is_needed(workdir, monkeypatch):
+    monkeypatch.setattr(sources, "load", None)
+    monkeypatch.setenv("TFDS_DATA_DIR", "nowhere")
+    assert trained.load(workdir, "x")(jnp.zeros((2, 8, 8, 1))).logits.shape == (2, 10)
