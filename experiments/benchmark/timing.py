@@ -9,12 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-import regjax as rj
-import regjax.flax
-from experiments import models
 from experiments.data.preprocessing import normalise
+from experiments.runs import networks
 from experiments.training import optimizers
 from experiments.training.descent import Descent
 
@@ -28,16 +25,12 @@ def random_task(
     dtype: Any = jnp.float32,
 ) -> Descent:
     """A network of the papers for images of that shape."""
-
-    def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
-        network = models.create(model, shape, classes, nnx.Rngs(key), axis_name=axis_name)
-        return regjax.flax.bind(network, head="head")
-
     example = {
         "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
         "label": jax.ShapeDtypeStruct((), jnp.int32),
     }
     made = optimizers.optimizer(optimizer, 1e-3)
+    build = networks.builder(model, shape, classes)
     return Descent(build, made, normalise, classes, example, dtype)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -43,18 +43,28 @@ def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:
     return optimizers.schedule(*of)
 
 
-def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
-    """The task of one network that descends the gradient of a loss, as the config says."""
-    height, width, channels = spec.shape
+def builder(text: str, shape: tuple[int, ...], classes: int) -> Callable[..., rj.Forward]:
+    """The function `(key, axis_name=None) -> Forward` that makes freshly initialised networks.
+
+    Args:
+      text: a model with its arguments, such as `"preact_resnet18(width=16)"`.
+      shape: of an image, `(H, W, K)`.
+      classes: the number of logits.
+    """
+    height, width, channels = shape
 
     def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
-        shape = (height, width, channels)
         rngs = nnx.Rngs(key)
-        model = models.create(config["model"], shape, spec.classes, rngs, axis_name=axis_name)
+        model = models.create(text, (height, width, channels), classes, rngs, axis_name=axis_name)
         return regjax.flax.bind(model, head="head")
 
+    return build
+
+
+def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
+    """The task of one network that descends the gradient of a loss, as the config says."""
     return Descent(
-        build=build,
+        build=builder(config["model"], spec.shape, spec.classes),
         optimizer=optimizers.optimizer(
             config["optimizer"], rate(config, steps_per_epoch), config["clip_norm"]
         ),

@@ -29,7 +29,7 @@ class Network(nnx.Module):
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
     monkeypatch.setattr(tables, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
     monkeypatch.setattr(tables, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"})
-    monkeypatch.setattr(timing.models, "create", Network)
+    monkeypatch.setattr(timing.networks.models, "create", Network)
     result = tables.run(quick=True)
     plain, double, isda = result["transforms"]["rows"]
     names = [row["transform"] for row in (plain, double, isda)]
