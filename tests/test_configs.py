@@ -1,4 +1,7 @@
-"""Every config in both forms: its structure, its way through JSON and the command line."""
+"""Every config in both forms: its structure, its way through JSON and the command line.
+
+Covers `networks.py` too.
+"""
 
 import importlib
 import itertools

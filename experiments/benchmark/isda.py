@@ -1,6 +1,6 @@
 """What ISDA costs by itself: its loss, its gradients and the update of its statistics, together.
 
-The network is one linear layer, so that there is little else. `benchmark.py` shows the table.
+The network is one linear layer, so that there is little else. `tables.py` shows the table.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether the host reads images of ImageNet's size as fast as a training step takes them.
 
-The images are smooth noise, JPEGs of 500 x 375 pixels and about 90 kB. `benchmark.py` shows the
+The images are smooth noise, JPEGs of 500 x 375 pixels and about 90 kB. `tables.py` shows the
 table.
 """
 

@@ -1,4 +1,7 @@
-"""The way of ImageNet's config, with a small data set of JPEGs and a small network."""
+"""The way of ImageNet's config, with a small data set of JPEGs and a small network.
+
+Covers `streaming.py` too.
+"""
 
 import json
 import signal

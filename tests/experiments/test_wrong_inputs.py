@@ -1,4 +1,7 @@
-"""Whatever is wrong, the user reads one sentence before the first step, and the exit code is 2."""
+"""Whatever is wrong, the user reads one sentence before the first step, and the exit code is 2.
+
+Covers `commands.py` and `step_checks.py` too.
+"""
 
 import dataclasses
 import json

@@ -1,4 +1,7 @@
-"""The metrics against NumPy in float64: explicit Jacobians and SVDs, sums written out by hand."""
+"""The metrics against NumPy in float64: explicit Jacobians and SVDs, sums written out by hand.
+
+Covers `regjax/gradient/norms.py` too.
+"""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,4 +1,7 @@
-"""Bytes that are sent, counted in programs written by hand."""
+"""Bytes that are sent, counted in programs written by hand.
+
+Covers `hlo.py` too.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""The benchmark runs, and its numbers are what they say they are."""
+"""The benchmark runs, and its numbers are what they say they are.
+
+Covers `experiments/benchmark/isda.py` too.
+"""
 
 import itertools
 import json

@@ -1,4 +1,7 @@
-"""What training costs besides its steps: rows are whole, and bytes are those of the arrays."""
+"""What training costs besides its steps: rows are whole, and bytes are those of the arrays.
+
+Covers `experiments/benchmark/streams.py` too.
+"""
 
 import io
 import json

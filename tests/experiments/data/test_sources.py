@@ -1,4 +1,7 @@
-"""Loading: what comes out, and what is said when it cannot."""
+"""Loading: what comes out, and what is said when it cannot.
+
+Covers `prepared.py` too.
+"""
 
 import ast
 import io

@@ -1,4 +1,7 @@
-"""Streams: order, stripes, workers, where they are taken up again, crops, and what is said."""
+"""Streams: order, stripes, workers, where they are taken up again, crops, and what is said.
+
+Covers `crops.py` and `stripes.py` and `workers.py` too.
+"""
 
 import io
 import itertools

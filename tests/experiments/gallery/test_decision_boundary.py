@@ -1,4 +1,7 @@
-"""The toy figure: its data, the boundary's turns, fairness of the schemes, the command."""
+"""The toy figure: its data, the boundary's turns, fairness of the schemes, the command.
+
+Covers `boundary_plot.py` too.
+"""
 
 import re
 

@@ -1,4 +1,7 @@
-"""The notebooks run cell by cell, draw their figures, and what their text claims is so."""
+"""The notebooks run cell by cell, draw their figures, and what their text claims is so.
+
+Covers `compose.py` and `notebooks/isda.py` and `jacobian.py` too.
+"""
 
 from __future__ import annotations
 

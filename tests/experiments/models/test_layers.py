@@ -1,4 +1,7 @@
-"""The layers beside the native operations: values and derivatives of every order and mode."""
+"""The layers beside the native operations: values and derivatives of every order and mode.
+
+Covers `convolution.py` too.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,7 @@
-"""The thesis's networks: shapes, parameter counts, names."""
+"""The thesis's networks: shapes, parameter counts, names.
+
+Covers `thesis.py` too.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,7 @@
-"""The figures of a comparison on runs made up by hand, and what all figures share."""
+"""The figures of a comparison on runs made up by hand, and what all figures share.
+
+Covers `plots.py` too.
+"""
 
 import math
 

@@ -1,4 +1,7 @@
-"""The table of a comparison on runs made up by hand."""
+"""The table of a comparison on runs made up by hand.
+
+Covers `scoring.py` too.
+"""
 
 import json
 import math

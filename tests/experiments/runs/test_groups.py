@@ -1,4 +1,7 @@
-"""Which runs are trained together, and in which folder."""
+"""Which runs are trained together, and in which folder.
+
+Covers `problem.py` too.
+"""
 
 import pytest
 from ml_collections import ConfigDict

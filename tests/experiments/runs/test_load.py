@@ -1,4 +1,7 @@
-"""A trained network is loaded as it was scored."""
+"""A trained network is loaded as it was scored.
+
+Covers `spec.py` too.
+"""
 
 import json
 import shutil

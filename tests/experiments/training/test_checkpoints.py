@@ -1,4 +1,7 @@
-"""What is restored is bit for bit what was saved, or it is said that it is not."""
+"""What is restored is bit for bit what was saved, or it is said that it is not.
+
+Covers `checkpoint_manager.py` too.
+"""
 
 import logging
 import os

@@ -1,4 +1,7 @@
-"""The training step: against NumPy, and whole against its parts."""
+"""The training step: against NumPy, and whole against its parts.
+
+Covers `gradients.py` and `steps.py` too.
+"""
 
 import functools
 

@@ -1,4 +1,7 @@
-"""The host's loop with examples and steps that are made up: what happens when, and after a stop."""
+"""The host's loop with examples and steps that are made up: what happens when, and after a stop.
+
+Covers `group.py` too.
+"""
 
 import contextlib
 import io

@@ -1,4 +1,7 @@
-"""The rows that a step sees of data in memory (memory.py, feeds.py)."""
+"""The rows that a step sees of data in memory (memory.py, feeds.py).
+
+Covers `task.py` too.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Several real processes on this machine, as on several hosts: one result, one record."""
+"""Several real processes on this machine, as on several hosts: one result, one record.
+
+Covers `devices.py` too.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Attacks reach what is best against linear networks, and keep their promises against others."""
+"""Attacks reach what is best against linear networks, and keep their promises against others.
+
+Covers `threat.py` too.
+"""
 
 import functools
 from typing import Any

@@ -1,4 +1,7 @@
-"""Losses as values, their state, views and parts: what is computed and what is refused."""
+"""Losses as values, their state, views and parts: what is computed and what is refused.
+
+Covers `checks.py` too.
+"""
 
 import copy
 import pickle

@@ -1,4 +1,7 @@
-"""Stages of one's own in a few lines, and the errors that meet whoever mistypes one."""
+"""Stages of one's own in a few lines, and the errors that meet whoever mistypes one.
+
+Covers `definitions.py` too.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,7 @@
-"""Input-gradient penalties against closed forms, Jacobians written by hand, and their own means."""
+"""Input-gradient penalties against closed forms, Jacobians written by hand, and their own means.
+
+Covers `traces.py` and `eager.py` too.
+"""
 
 import functools
 import itertools

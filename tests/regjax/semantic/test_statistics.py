@@ -1,4 +1,7 @@
-"""Class statistics against `numpy.cov` of everything seen, however it was split."""
+"""Class statistics against `numpy.cov` of everything seen, however it was split.
+
+Covers `covariance.py` too.
+"""
 
 import functools
 import itertools
