@@ -17,7 +17,7 @@ from regjax.core.taps import tapped
 def noise_injection(
     forward: Forward, batch: Batch, key: jax.Array, *, sigma: Number
 ) -> tuple[Forward, Batch]:
-    """Adds Gaussian noise to the image.
+    """Gaussian noise on the image.
 
     `loss(x + sigma e, y)` with `e ~ N(0, I)`. See the thesis, eq. (57). Each example's noise is
     drawn by `batch.index`, whatever its place in the batch and the device it is on, with the
@@ -53,7 +53,7 @@ def feature_noise(
     multiply: Number,
     layers: tuple[str, ...],
 ) -> tuple[Forward, Batch]:
-    """Adds noise to what the named layers compute, and multiplies it by noise.
+    """Noise that is added to what the named layers compute, and multiplied with it.
 
     `h <- (1 + multiply U) h + add Z` in each layer, elementwise `U ~ Uniform(-1, 1)` and
     `Z ~ N(0, 1)`: step 4 of Noisy Feature Mixup (Lim et al., 2022), without mixing and at every

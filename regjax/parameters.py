@@ -54,7 +54,7 @@ def _parts(path: tuple[Any, ...]) -> set[str]:
 
 @penalty
 def l1(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array:
-    """Penalizes the absolute values of the parameters.
+    """The absolute values of the parameters, as a penalty.
 
     `sum |w|`. See the thesis, eq. (27).
 
@@ -81,7 +81,7 @@ def l1(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array
 
 @penalty
 def l2(forward: Forward, *, exclude: tuple[str, ...] | None = None) -> jax.Array:
-    """Penalizes the squares of the parameters.
+    """The squares of the parameters, as a penalty.
 
     `sum w^2`, without a factor one half. See the thesis, eqs. (28) and (30).
 

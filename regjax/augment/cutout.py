@@ -15,7 +15,7 @@ from regjax.core.stages import Number, wrapper
 def cutout(
     forward: Forward, batch: Batch, key: jax.Array, *, size: Number
 ) -> tuple[Forward, Batch]:
-    """Sets a square of each image to 0.
+    """Images with a square of each set to 0.
 
     Its centre is uniform over the pixels and what sticks out over the border is clipped, so that
     often less than the whole square is lost. See "Improved Regularization of Convolutional Neural

@@ -20,7 +20,7 @@ def random_crop(
     padding: Number,
     fill: tuple[float, ...] = (0.0,),
 ) -> tuple[Forward, Batch]:
-    """Crops each image at random out of itself with a margin, back to its size.
+    """Crops of each image, at random, out of itself with a margin, in its own size.
 
     The image is moved by a whole number of pixels, uniform in `-padding..padding`, along each side;
     what comes in from outside is `fill`. Dense labels move with it, and positions from outside have
@@ -78,7 +78,7 @@ def random_crop(
 def random_flip(
     forward: Forward, batch: Batch, key: jax.Array, *, rate: Number = 0.5
 ) -> tuple[Forward, Batch]:
-    """Turns some images' left to the right, and dense labels with them.
+    """Images of which some are mirrored left to right, and dense labels with them.
 
     Each example draws by `batch.index`. See "Deep Residual Learning for Image Recognition" (He et
     al., 2016), 4.2.

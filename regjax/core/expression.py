@@ -11,7 +11,7 @@ from regjax.core.loss import Loss
 
 
 def parse(text: str) -> Loss:
-    """Reads a loss from its expression, a base and stages joined by `|`; nothing is evaluated.
+    """The loss of an expression, a base and stages joined by `|`; nothing is evaluated.
 
     Args:
       text: such as `"cross_entropy | double_backprop(weight=0.1)"`, arguments being literals.

@@ -126,7 +126,7 @@ def _decorator(kind: str, function: Any, init: Any) -> Any:
 
 
 def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
-    """Makes a base loss, `() -> Loss`, of a function that returns losses `[B]`.
+    """The base loss, `() -> Loss`, of a function that returns losses `[B]`.
 
     Args:
       function: takes any of `outputs, batch, forward, network, view, key, state, part` by name,
@@ -153,7 +153,7 @@ def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any
 
 
 def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
-    """Makes a loss-to-loss function of a function that changes the batch or the network.
+    """The loss-to-loss function of a function that changes the batch or the network.
 
     Args:
       function: takes any of `forward, batch, key, state, part` by name, then `*` and arguments;
@@ -179,7 +179,7 @@ def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
 
 
 def penalty(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
-    """Makes a loss-to-loss function of a function that measures a term, `[B]` or a scalar.
+    """The loss-to-loss function of a function that measures a term, `[B]` or a scalar.
 
     Args:
       function: takes any of `point, batch, forward, network, view, key, state, part` by name,

@@ -35,7 +35,7 @@ from regjax.gradient.traces import (
 
 @penalty
 def double_backprop(point: Point, *, batch_norm: str = "batch") -> jax.Array:
-    """Penalizes the gradient of the loss with respect to the input.
+    """The squared gradient of the loss with respect to the input, as a penalty.
 
     `||d loss_i / d x_i||^2`. See the thesis, eq. (49); "Improving generalization performance using
     double backpropagation" (Drucker and LeCun, 1992). One backward pass.
@@ -69,7 +69,7 @@ def jacobian(
     probes: int | None = None,
     batch_norm: str = "batch",
 ) -> jax.Array:
-    """Penalizes the Jacobian of the softmax output with respect to the input.
+    """The squared Jacobian of the softmax output with respect to the input, as a penalty.
 
     `||J_f||_F^2 = Tr(J' H H J)`. See the thesis, eq. (50); "Robust large margin deep neural
     networks" (Sokolic et al., 2017).
@@ -105,7 +105,7 @@ def frobenius(
     probes: int | None = None,
     batch_norm: str = "batch",
 ) -> jax.Array:
-    """Penalizes the Jacobian of the logits with respect to the input.
+    """The squared Jacobian of the logits with respect to the input, as a penalty.
 
     `||J_g||_F^2 = Tr(J' J)`. See the thesis, eq. (56); "Robust Learning with Jacobian
     Regularization" (Hoffman et al., 2019), whose program takes half of it.
@@ -142,7 +142,7 @@ def hessian_frobenius(
     probes: int | None = None,
     batch_norm: str = "batch",
 ) -> jax.Array:
-    """Penalizes the Jacobian of the logits scaled by the Hessian of cross entropy.
+    """The squared Jacobian of the logits, scaled by the Hessian of cross entropy, as a penalty.
 
     `Tr(J' H J)^power`, for power 1 twice the expected gain of cross entropy under small unit noise.
     See the thesis, eqs. (62), (63) and, with power 2, (66). hsfob-db1 and hsfob-db2 are

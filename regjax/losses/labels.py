@@ -13,7 +13,7 @@ from regjax.core.stages import Number, wrapper
 
 @wrapper
 def label_smoothing(forward: Forward, batch: Batch, *, amount: Number) -> tuple[Forward, Batch]:
-    """Moves a share of every label to the uniform distribution.
+    """Labels of which a share is moved to the uniform distribution.
 
     `label <- (1 - amount) label + amount / C`, where there is a label. See "Rethinking the
     Inception Architecture for Computer Vision" (Szegedy et al., 2016), section 7.
@@ -40,7 +40,7 @@ def label_smoothing(forward: Forward, batch: Batch, *, amount: Number) -> tuple[
 def disturb_label(
     forward: Forward, batch: Batch, key: jax.Array, *, rate: Number
 ) -> tuple[Forward, Batch]:
-    """Gives some examples a label at random.
+    """Labels of which some are drawn at random.
 
     With probability `rate` the label becomes one of all C classes, drawn uniformly, so that a true
     label stays with probability `1 - rate (C - 1) / C`. See "DisturbLabel: Regularizing CNN on the

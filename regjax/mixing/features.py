@@ -30,7 +30,7 @@ def manifold_mixup(
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:
-    """Mixes pairs of examples in a layer drawn at random, and their labels.
+    """Pairs of examples that are mixed in a layer drawn at random, with their labels.
 
     `h_k <- lambda h_k + (1 - lambda) h'_k`, `y <- lambda y + (1 - lambda) y'` with
     `lambda ~ Beta(alpha, alpha)` and k uniform over `layers`, one for the batch. See "Manifold
@@ -82,7 +82,7 @@ def noisy_feature_mixup(
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:
-    """Mixes pairs of examples in a layer drawn at random, and adds and multiplies noise there.
+    """Pairs of examples mixed in a layer drawn at random, with noise added and multiplied there.
 
     1. Draw k uniformly from `layers`. 2. Run the network to layer k. 3. Mix, with
     `lambda ~ Beta(alpha, alpha)`: `h~ = lambda h + (1 - lambda) h'`,

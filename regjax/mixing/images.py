@@ -31,7 +31,7 @@ def mixup(
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:
-    """Trains on convex combinations of pairs of images and of their labels.
+    """Convex combinations of pairs of images and of their labels, to train on.
 
     `x <- lambda x + (1 - lambda) x'`, `y <- lambda y + (1 - lambda) y'` with
     `lambda ~ Beta(alpha, alpha)` and the partner `(x', y')` by a random permutation of the batch.
@@ -70,7 +70,7 @@ def cutmix(
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:
-    """Pastes a box of another image into each, and mixes the labels by area.
+    """Images with a box of another image in each, and labels mixed by area.
 
     The box has its centre at a uniformly drawn pixel and the sides `floor(H sqrt(1 - lambda))` and
     `floor(W sqrt(1 - lambda))`, `lambda ~ Beta(alpha, alpha)`, and is clipped at the border. The

@@ -41,7 +41,7 @@ def puzzlemix(
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:
-    """Mixes every image with a partner's by blocks, such that what is salient in either survives.
+    """Pairs of images mixed by blocks, such that what is salient in either survives.
 
     `x = z T1(x1) + (1 - z) T0(x0)`, `y = mean(z) y1 + (1 - mean(z)) y0`, where x1 is the example,
     x0 its partner by a random permutation. The mask `z in {0, 1/M, .., 1}` has one value for each

@@ -1,8 +1,8 @@
 """What each transform costs: FLOPs of a training step as a multiple of the plain one.
 
 Two counts: XLA's own, of the compiled step or, for large networks, of the step as it goes into the
-compiler, which is right where there is no loop, and the jaxpr's (`experiments/benchmark/flops.py`), which
-multiplies loops out. Where both apply they are held to each other.
+compiler, which is right where there is no loop, and the jaxpr's (experiments/benchmark/flops.py),
+which multiplies loops out. Where both apply they are held to each other.
 """
 
 import functools
