@@ -40,7 +40,7 @@ class Setting(NamedTuple):
     Attributes:
       examples: images in the data set.
       pixels: height and width of a crop.
-      batch: of the stream.
+      batch: the size of the stream's batches.
       seconds: that each of the timings lasts.
       workers: numbers of processes that decode; 0 for threads.
       model: the network.

@@ -73,7 +73,7 @@ class Program:
     """The training of one network on all devices.
 
     Attributes:
-      state: of the run, moved on by each timing.
+      state: the state of the run, moved on by each timing.
     """
 
     def __init__(self, task: Descent, batch: int, steps: int = STEPS_PER_CALL) -> None:

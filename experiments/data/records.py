@@ -26,10 +26,10 @@ class Split:
     """One split of a data set; it can be sent to another process.
 
     Attributes:
-      name: of the split.
+      name: the name of the split.
       classes: number of classes, labelled from 0.
-      class_names: one for each class.
-      channels: of an image, 1 or 3.
+      class_names: a name for each class.
+      channels: the number of channels of an image, 1 or 3.
     """
 
     def __init__(self, name: str, folder: Path, split: str, builder: Any) -> None:

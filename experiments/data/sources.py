@@ -40,9 +40,9 @@ class Description(NamedTuple):
     """What is known of a data set without its images.
 
     Attributes:
-      shape: of an image, (H, W, K).
+      shape: the shape of an image, (H, W, K).
       classes: number of classes.
-      class_names: one for each.
+      class_names: a name for each.
     """
 
     shape: tuple[int, ...]

@@ -28,9 +28,9 @@ class Streams:
 
     Attributes:
       classes: number of classes, labelled from 0.
-      class_names: one for each class.
+      class_names: a name for each class.
       scored: which split is scored, "test" or "validation".
-      shape: of an image, (image_size, image_size, channels).
+      shape: the shape of an image, (image_size, image_size, channels).
       examples: number of training examples.
       test_examples: number of examples that are scored.
 

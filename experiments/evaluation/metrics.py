@@ -24,7 +24,7 @@ class Metric:
     """A registered metric, called with rows.
 
     Attributes:
-      function: of the rows that have a label, at least one.
+      function: the function of the rows that have a label, at least one.
       needs: the measurements that the function looks at.
       words: what a table calls it, with its unit.
       percent: whether a table shows 100 times the value.

@@ -29,7 +29,7 @@ class View(NamedTuple):
       forward: frozen.
       prepare: pixels in [0, 1] to the network's input, `experiments.data.preprocessing.normalise`
         with a mean and a std, which a call's `std=` replaces.
-      dtype: of the network's input.
+      dtype: the type of the network's input.
       key: the root of all draws.
     """
 

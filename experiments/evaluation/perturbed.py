@@ -53,8 +53,8 @@ class Perturbation:
     Attributes:
       text: the expression that it was read from, see perturbation_entries.py.
       kind: its name in `KINDS`.
-      levels: at least one.
-      options: of the kind's function.
+      levels: the levels, at least one.
+      options: the arguments of the kind's function.
       examples: how many of the test images, evenly spaced; 0 for all.
     """
 

@@ -22,10 +22,10 @@ class Panel(NamedTuple):
     """A scheme's networks, R of them.
 
     Attributes:
-      name: of the scheme.
+      name: the name of the scheme.
       accuracy: percent, `[R]`.
-      turns: of the boundaries, `[R]`.
-      margin: of class 1 over class 0 on the grid, logits, `[R, 100, 100]`.
+      turns: the turns of the boundaries, `[R]`.
+      margin: the margin of class 1 over class 0 on the grid, logits, `[R, 100, 100]`.
     """
 
     name: str

@@ -78,7 +78,7 @@ class Scheme(NamedTuple):
     """A way of training.
 
     Attributes:
-      name: as in the figure.
+      name: its name in the figure.
       loss: the expression of its loss at a strength.
       strength: the one that is used.
       candidates: all that were tried.

@@ -69,7 +69,7 @@ class Measured(NamedTuple):
     """What is found in one layer.
 
     Attributes:
-      terms: of the expansion, for strengths of 1.
+      terms: the terms of the expansion, for strengths of 1.
       expected: the expected loss at each of EPSILONS.
     """
 

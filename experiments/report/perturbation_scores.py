@@ -25,7 +25,7 @@ class Tested:
       train_size: training examples per class, 0 for all.
       name: the perturbation's, in the config.
       n: the number of networks.
-      mean: of the accuracy at each level, in percent.
+      mean: the mean of the accuracy at each level, in percent.
       std: its sample standard deviation at each level; None if n is 1.
       ece: the mean expected calibration error at each level, in percent; None where a network's
         answers are not finite.
@@ -45,8 +45,8 @@ class Robustness:
     """All that a comparison's networks were tested on.
 
     Attributes:
-      perturbations: by name, in the config's order.
-      tested: by training size, method and name; what has not been tested yet is missing.
+      perturbations: the perturbations by name, in the config's order.
+      tested: the scores by training size, method and name; what has not been tested yet is missing.
       published: numbers in percent likewise, for each level one or None.
     """
 

@@ -18,7 +18,7 @@ class About(NamedTuple):
     Attributes:
       experiment: its name, `module:VARIABLE`.
       score: the name of its main score.
-      spec: of its data, or None in folders of older versions.
+      spec: the description of its data, or None in folders of older versions.
     """
 
     experiment: str = "experiments.classify:CLASSIFICATION"

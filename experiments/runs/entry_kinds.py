@@ -26,10 +26,10 @@ class Entry:
     """An entry of every config.
 
     Attributes:
-      name: as in `--config.NAME=VALUE`.
+      name: its name, as in `--config.NAME=VALUE`.
       default: the value that most configs keep.
       help: what it means.
-      kind: of its values, a key of KINDS; by default what the default is.
+      kind: the kind of its values, a key of KINDS; by default what the default is.
       least: the least value of numbers.
       known: the values that a text can have; () where they are not listed.
       shared: whether a finished run depends on it. Losses, strengths, sizes and seeds, which are

@@ -21,9 +21,9 @@ class Experiment:
 
     Attributes:
       name: where it is found again, `module:VARIABLE`; a work folder keeps it.
-      parse: from an entry of `config.losses` to the objective; a ValueError or TypeError says what
-        is wrong with it. `repr` of the objective parses back.
-      read: from a config to its data, in memory or as streams.
+      parse: the function from an entry of `config.losses` to the objective; a ValueError or
+        TypeError says what is wrong with it. `repr` of the objective parses back.
+      read: the function from a config to its data, in memory or as streams.
       task: `(config, spec, steps_per_epoch) -> Task`.
       evaluation: `(config, spec) -> Evaluation`, the scores after training.
       score: the main one of these scores, by which strengths are chosen.

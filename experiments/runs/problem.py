@@ -25,10 +25,10 @@ class Problem:
 
     Attributes:
       config: a plain dict.
-      experiment: of the config.
+      experiment: the experiment of the config.
       source: the examples.
-      spec: what they look like.
-      parse: from a loss's expression to the loss; each is parsed once.
+      spec: the description of the data.
+      parse: the function from a loss's expression to the loss; each is parsed once.
     """
 
     def __init__(self, config: Config, experiment: Experiment) -> None:

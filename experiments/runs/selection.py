@@ -60,7 +60,7 @@ class Row:
       std: its sample standard deviation (ddof=1); None if n is 1 or a run diverged.
       validation: the mean of the main score on held-out training examples; None if a run diverged
         or held nothing out.
-      scores: of every score that was recorded the mean and the standard deviation, by its name
+      scores: the mean of every score that was recorded and the standard deviation, by its name
         without "test_"; None where a run diverged or lacks it.
     """
 

@@ -30,9 +30,9 @@ class Descent:
       example: pytree of `jax.ShapeDtypeStruct`, one stored example, "image" and "label".
       dtype: what the network computes in; parameters and statistics are float32 all the same.
       accumulate: parts of a batch, of one size, whose gradients are taken one after the other.
-      decay: of the parameters' moving average; 0 for none.
+      decay: the decay of the parameters' moving average; 0 for none.
       growing: the curves of numbers of the loss that grow with the steps.
-      steps: of a whole run.
+      steps: the number of steps of a whole run.
     """
 
     build: Callable[..., rj.Forward]

@@ -26,7 +26,7 @@ class Member(NamedTuple):
 
     Attributes:
       objective: what it minimises.
-      seed: of its network, its subset and its steps.
+      seed: the seed of its network, its subset and its steps.
       size: training examples per class, 0 for all.
     """
 

@@ -26,9 +26,9 @@ class Group:
       feed: their examples.
       evaluation: what they are scored by.
       score: the name of the main one of its scores.
-      steps: of each run.
-      steps_per_epoch: not whole where batches run on across epochs.
-      examples: in a batch, over all runs.
+      steps: the number of steps of each run.
+      steps_per_epoch: the number of steps in an epoch, not whole where batches run across.
+      examples: the number of examples in a batch, over all runs.
       rate: the learning rate at a step.
       belongs_to: what a checkpoint must have been made with.
     """
@@ -85,8 +85,8 @@ class Progress:
     """What a group has come to, besides its states; rides in the checkpoints.
 
     Attributes:
-      total: of each run, the mean of what was minimised over the last call.
-      broken: of each run, None or "step 12: isda", the first number that was not finite.
+      total: the mean, for each run, of what was minimised over the last call.
+      broken: for each run None or, as "step 12: isda", the first number that was not finite.
     """
 
     total: list[float | None]

@@ -56,7 +56,7 @@ class NoisyFeatureMixupTerms(NamedTuple):
     """The means of the expansion's terms, scalars in nats; of strengths 1, `at` applies them.
 
     Attributes:
-      loss: without mixing and noise.
+      loss: the loss without mixing and noise.
       mixing_first: R1.
       mixing_jacobian: R2's term with H.
       mixing_hessian: R2's term with g''.
