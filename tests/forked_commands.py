@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # All that the commands import, but no command itself: those run as `__main__`.
-SHARED = ("report.page", "runs.problem", "training.loop")
+SHARED = ("comparison", "models")
 AT_ONCE = os.cpu_count() or 1
 
 

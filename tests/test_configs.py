@@ -163,6 +163,18 @@ TESTED_ONLY = ("configs/nfm/figure5", "configs/nfm/figure6")
 TRAINED = [name for name in CONFIGS if name not in TESTED_ONLY]
 # Table 2 has the schemes of Table 1; ResNet-50 takes long to trace.
 FEW = {"configs/nfm/table2": ("NFM",), "configs/nfm/table3": ("NFM",)}
+LONG = (
+    "configs/nfm/table1",
+    "configs/nfm/table3",
+    "configs/isda/imagenet",
+    "configs/thesis/table4",
+)
+SHORT = (("configs/digits", ""), ("configs/thesis/table2", "smoke"))
+
+
+def slow(*values, unless):
+    """Values of a test that is slow with them, unless that is said not to be so."""
+    return pytest.param(*values, marks=() if unless else pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", [*TESTED_ONLY, "configs/nfm/table1", "configs/nfm/table2"])
@@ -175,7 +187,10 @@ def test_every_perturbation_fits_the_network(name, arg, random_data):
     check_evaluations(of, runs, read_all(config.perturbations.to_dict()))
 
 
-@pytest.mark.parametrize("name", [*TRAINED, "configs/thesis/table2:quick"])
+@pytest.mark.parametrize(
+    "name",
+    [slow(name, unless=name not in LONG) for name in (*TRAINED, "configs/thesis/table2:quick")],
+)
 def test_every_loss_fits_the_network(name, random_data):
     config = narrow(get(*name.split(":")))
     if config.data == "memory":
@@ -186,7 +201,10 @@ def test_every_loss_fits_the_network(name, random_data):
     check(of, [runs[method] for method in FEW.get(name, runs)])
 
 
-@pytest.mark.parametrize(("name", "arg"), list(itertools.product(IN_MEMORY, ("", "smoke"))))
+@pytest.mark.parametrize(
+    ("name", "arg"),
+    [slow(*each, unless=each in SHORT) for each in itertools.product(IN_MEMORY, ("", "smoke"))],
+)
 def test_every_config_takes_a_step(name, arg, random_data, tmp_path):
     config = narrow(get(name, arg))
     config.train_sizes, config.batch_size, config.validation_per_class = (2,), 20, 1

@@ -76,6 +76,7 @@ def test_a_finished_comparison_trains_nothing_again(finished, monkeypatch):
     assert results(finished) == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_to_the_same_result(finished, tmp_path, monkeypatch):
     append, calls = Lines.append, []
 
@@ -93,6 +94,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_result(finished, tmp_path
     assert results(tmp_path) == results(finished)
 
 
+@pytest.mark.slow
 def test_the_strategies_agree(finished, tmp_path):
     other = config()
     other.strategy = "sharded"

@@ -64,6 +64,7 @@ def test_steps_run_on_across_epochs_and_the_strength_and_rate_follow(finished):
     assert "| ISDA |" in (finished / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on_with_the_same_batches(finished, data, tmp_path, monkeypatch):
     save, seen = loop.Checkpoints.save, []
 

@@ -122,7 +122,7 @@ def stopped_and_started_again(folder, experiment, given, monkeypatch):
     ],
     ids=["per-pixel", "generator"],
 )
-@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize("together", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_task_is_killed_and_resumed(experiment, loss, score, together, tmp_path, monkeypatch):
     given = config(
         loss, model="pixelwise", runs_at_once=together, seeds=together, epochs=3, checkpoint_steps=3

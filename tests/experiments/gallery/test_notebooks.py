@@ -56,11 +56,11 @@ def cells(name: str) -> list[tuple[str, int, str]]:
     return found
 
 
-def run(name: str, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Executes the code cells one after the other; returns the names that they define."""
+def run(name: str, monkeypatch: pytest.MonkeyPatch, first: int | None = None) -> SimpleNamespace:
+    """Executes all or the first cells one after the other; returns the names that they define."""
     module = ModuleType("notebook")
     monkeypatch.setitem(sys.modules, "notebook", module)
-    for kind, line, text in cells(name):
+    for kind, line, text in cells(name)[:first]:
         if kind == "code":
             code = compile("\n" * (line - 1) + text, str(FOLDER / f"{name}.py"), "exec")
             try:
@@ -89,6 +89,13 @@ def test_cells_are_markdown_or_code(name):
             assert all(row.startswith("#") for row in rows), f"{name}, line {line}: not a comment"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_cells_run(name, monkeypatch):
+    book = run(name, monkeypatch, first=4)
+    assert book.rj is rj
+
+
+@pytest.mark.slow
 def test_compose(monkeypatch, figures, capsys):
     book = run("compose", monkeypatch)
     assert figures == [1] * 4
@@ -122,6 +129,7 @@ def test_compose(monkeypatch, figures, capsys):
     )
 
 
+@pytest.mark.slow
 def test_jacobian(monkeypatch, figures):
     book = run("jacobian", monkeypatch)
     assert figures == [1] * 4
@@ -147,6 +155,7 @@ def test_jacobian(monkeypatch, figures):
         assert abs(exact - probed) < 0.06
 
 
+@pytest.mark.slow
 def test_isda(monkeypatch, figures):
     book = run("isda", monkeypatch)
     assert figures == [1] * 5

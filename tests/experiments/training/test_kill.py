@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[3]
 EPOCHS, STEPS = 10, 80
 
 
+@pytest.mark.slow
 def test_killed_and_stopped_processes_end_as_one_that_nothing_disturbed(tmp_path, monkeypatch):
     # One device; what is left of the suite's own flags compiles fast.
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -321,6 +322,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_last_good_checkpoint(
     assert run["train_loss"] is run["test_nll"] is None
 
 
+@pytest.mark.slow
 def test_runs_that_are_trained_with_one_that_diverges_do_not_notice(tmp_path, monkeypatch):
     both, alone = tmp_path / "both", tmp_path / "alone"
     assert main(both, monkeypatch, collapsing(30.0, 1000.0)) == 0

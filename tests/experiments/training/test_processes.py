@@ -111,6 +111,7 @@ def alone(data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "kind"), [(2, "jit"), (4, "shard_map")])
 def test_processes_train_what_one_trains(count, kind, alone, data, tmp_path):
     codes, errors = finish(start(count, tmp_path, data, f"--config.parallelism={kind}"))
@@ -134,6 +135,7 @@ def test_processes_of_different_configs_end_with_a_sentence(data, tmp_path):
     assert all("All processes must have the same config" in error for error in errors)
 
 
+@pytest.mark.slow
 def test_one_that_dies_ends_the_other_and_both_go_on(data, tmp_path):
     flags = [f"--config.losses={{'ISDA': {LOSSES['ISDA']!r}}}", "--config.epochs=2000"]
     flags += ["--config.checkpoint_steps=20"]

@@ -27,8 +27,8 @@ def rows(size: int = 16) -> Rows:
 
 
 @functools.cache
-def alone(accumulate: int = 1) -> Any:
-    chosen = task(norm=True, accumulate=accumulate)
+def alone() -> Any:
+    chosen = task(norm=True)
     state = start(chosen, numbers(LOSS), SEED)
     return tiny_runs.program(chosen)(np.int32(STEPS), state, numbers(LOSS), SEEDS[0], rows())
 
@@ -50,7 +50,14 @@ def test_the_second_stream_counts_and_its_labels_do_not():
     np.testing.assert_array_equal(batch.unlabeled.index, rows().unlabeled.index[0])
 
 
-@pytest.mark.parametrize(("kind", "fsdp"), [("jit", 4), ("shard_map", 1), ("pmap", 1)])
+@pytest.mark.parametrize(
+    ("kind", "fsdp"),
+    [
+        pytest.param("jit", 4, marks=pytest.mark.slow),
+        ("shard_map", 1),
+        pytest.param("pmap", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_all_devices_equal_one(kind, fsdp):
     program = Parallel(task(norm=True), data(), kind, fsdp)
     state = program.init(one(LOSS), SEEDS)
@@ -69,7 +76,7 @@ def test_streamed_examples_equal_those_in_memory():
     assert_close(state, alone()[0])
 
 
-@pytest.mark.parametrize("strategy", ["map", "vmap"])
+@pytest.mark.parametrize("strategy", [pytest.param("map", marks=pytest.mark.slow), "vmap"])
 def test_a_sweep_equals_a_run_alone(strategy):
     program = sweep.Sweep(task(norm=True), data(), strategy)
     strengths = (0.5, 1.0)
