@@ -31,12 +31,12 @@ def logit_decay(point):
     return (point.outputs.logits**2).sum(-1)
 
 
-@rj.penalty
+@rj.penalty(over="unlabeled")
 def agreement(batch, view, key):
     """How far two views of an unlabelled image are apart: a semi-supervised method."""
     views = [view(batch.unlabeled, each) for each in jax.random.split(key)]
     first, second = (jax.nn.softmax(forward(b.image).logits) for forward, b in views)
-    return jnp.sum((first - jax.lax.stop_gradient(second)) ** 2, -1).mean()
+    return jnp.sum((first - jax.lax.stop_gradient(second)) ** 2, -1)
 
 
 class Tiny(nnx.Module):

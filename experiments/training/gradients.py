@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import regjax as rj
 from experiments.training.task import Metrics
 from regjax.core.axes import varying_as
+from regjax.core.loss import labeled_total, unlabeled_total
 
 
 class Gradient(NamedTuple):
@@ -55,26 +56,31 @@ def gradient(
       axis_name: the mapped axis over which the batch is spread.
     """
     assert batch.weight is not None
-    whole, start = _sum(jnp.sum(batch.weight), axis_name), loss_state
+    whole, start = _weights(batch, axis_name), loss_state
 
     def part(carry: Any, numbered: tuple[jax.Array, rj.Batch]) -> tuple[Any, Any]:
         number, batch = numbered
         assert batch.weight is not None
         model_state, loss_state = carry
         given = _given(loss, start, loss_state)
+        mine, all_devices = _weights(batch, None), _weights(batch, axis_name)
+        # What a device's means count in the mean over all, and that in the mean over all parts,
+        # of labelled and of unlabelled examples.
+        each = [a / _positive(b) for a, b in zip(mine, all_devices, strict=True)]
+        shares = [a / _positive(b) for a, b in zip(all_devices, whole, strict=True)]
 
         def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
             forward = salted(network(params, model_state), lambda: number)
             result, following = loss.apply(given, forward, batch, key, part=number)
-            return rj.total(result, batch, axis_name=axis_name), (result, following)
+            labeled = labeled_total(result, batch, axis_name)
+            unlabeled = unlabeled_total(result, batch, axis_name)
+            return shares[0] * labeled + shares[1] * unlabeled, (result, following)
 
         total, (result, loss_state), direction = mean_gradient(objective, params, batch, axis_name)
-        mine = jnp.sum(batch.weight)
-        weight = _sum(mine, axis_name)
-        # What devices' means count in the mean over all, and that in the mean over all parts.
-        each, share = mine / _positive(weight), weight / _positive(whole)
-        metrics = {name: share * _sum(each * m, axis_name) for name, m in result.metrics.items()}
-        direction, total = jax.tree.map(lambda x: share * x, (direction, total))
+        metrics = {}
+        for name, value in result.metrics.items():
+            kind = int(name in result.unlabeled)
+            metrics[name] = shares[kind] * _sum(each[kind] * value, axis_name)
         return (result.outputs.state, loss_state), (direction, {"total": total, **metrics})
 
     carry = (model_state, loss_state)
@@ -138,6 +144,18 @@ def salted(forward: rj.Forward, salt: Callable[[], jax.Array]) -> rj.Forward:
         return forward.apply(params, state, x, key, *rest)
 
     return forward.replace(apply=apply)
+
+
+def _weights(batch: rj.Batch, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """The sum of the weights of the examples, and of the unlabelled ones."""
+
+    def whole(batch: rj.Batch | None) -> jax.Array:
+        if batch is None:
+            return jnp.zeros(())
+        size = jnp.float32(len(batch.image))
+        return _sum(size if batch.weight is None else jnp.sum(batch.weight), axis_name)
+
+    return whole(batch), whole(batch.unlabeled)
 
 
 def _sum(x: jax.Array, axis_name: str | None) -> jax.Array:

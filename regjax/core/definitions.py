@@ -35,6 +35,7 @@ class Definition:
     init: Callable[..., Any] | None
     inputs: tuple[str, ...]
     arguments: dict[str, inspect.Parameter]
+    over: str = "batch"
 
     def __reduce__(self) -> Any:
         # By name, since the module holds the transform in the place of the plain function.

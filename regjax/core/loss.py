@@ -39,12 +39,14 @@ class Result(NamedTuple):
       outputs: the network's `Outputs` at the point where the loss was taken.
       metrics: scalars by name: the mean of the base loss and of every penalty, without its weight;
         under `shard_map` and `pmap` the mean over the device's own examples.
+      unlabeled: the weighted terms of `batch.unlabeled` by name, each `[U]` or a scalar.
     """
 
     losses: jax.Array
     penalties: dict[str, jax.Array]
     outputs: Outputs
     metrics: dict[str, jax.Array]
+    unlabeled: dict[str, jax.Array] = {}  # noqa: RUF012 - never written to
 
 
 class LossState(NamedTuple):
@@ -82,10 +84,25 @@ def total(result: Result, batch: Batch, *, axis_name: str | None = None) -> jax.
       >>> print(f"{rj.total(result, batch):.4f}")
       0.6931
     """
+    return labeled_total(result, batch, axis_name) + unlabeled_total(result, batch, axis_name)
+
+
+def labeled_total(result: Result, batch: Batch, axis_name: str | None) -> jax.Array:
+    """The part of `total` that is a mean over the batch's own examples."""
     terms = [result.losses, *result.penalties.values()]
     # A scalar is what every example has, so that devices with less weight count less.
     each = [jnp.broadcast_to(term, result.losses.shape) for term in terms]
     return functools.reduce(jnp.add, [weighted_mean(t, batch.weight, axis_name) for t in each])
+
+
+def unlabeled_total(result: Result, batch: Batch, axis_name: str | None) -> jax.Array:
+    """The part of `total` that is a mean over the examples of `batch.unlabeled`."""
+    terms = [jnp.zeros((), result.losses.dtype)]
+    for term in result.unlabeled.values():
+        assert batch.unlabeled is not None
+        each = jnp.broadcast_to(term, batch.unlabeled.image.shape[:1])
+        terms.append(weighted_mean(each, batch.unlabeled.weight, axis_name))
+    return functools.reduce(jnp.add, terms)
 
 
 @jax.tree_util.register_dataclass
@@ -168,15 +185,18 @@ class Loss:
 
         point = Point(forward, batch, named_key(key, "forward()"), evaluate)
         losses, states[base_name] = point.losses, point.base_state
-        penalties, metrics = {}, {base_name: weighted_mean(losses, batch.weight)}
+        metrics = {base_name: weighted_mean(losses, batch.weight)}
+        terms: dict[str, dict[str, jax.Array]] = {"batch": {}, "unlabeled": {}}
         for name, stage in others:
             if stage.definition.kind == "penalty":
+                over = _examples(name, stage, batch)
                 value, states[name] = run(name, stage, point=point)
-                value = check_term(name, value, batch, scalar=True)
-                penalties[name] = stage.weight(state.step) * value
-                metrics[name] = weighted_mean(value, batch.weight) if value.ndim else value
+                value = check_term(name, value, over, scalar=True)
+                terms[stage.definition.over][name] = stage.weight(state.step) * value
+                metrics[name] = weighted_mean(value, over.weight) if value.ndim else value
         kept = {name: states[name] for name in state.stages}
-        return Result(losses, penalties, point.outputs, metrics), LossState(state.step + 1, kept)
+        result = Result(losses, terms["batch"], point.outputs, metrics, terms["unlabeled"])
+        return result, LossState(state.step + 1, kept)
 
     def in_parts(self) -> frozenset[str]:
         """The names of the stages whose state is handed on from one part of a batch to the next.
@@ -249,6 +269,15 @@ class Loss:
         return all(map(np.array_equal, jax.tree.leaves(self), jax.tree.leaves(other)))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _examples(name: str, stage: Stage, batch: Batch) -> Batch:
+    """The examples that a penalty has a number for."""
+    if stage.definition.over == "batch":
+        return batch
+    if batch.unlabeled is None:
+        raise ValueError(f"{name} needs batch.unlabeled, a Batch of unlabelled examples.")
+    return batch.unlabeled
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:

@@ -5,7 +5,8 @@ A stage function asks for what it needs by the names of its positional parameter
 - `@base`: out of `outputs, batch, forward, network, view, key, state, part`; returns losses `[B]`.
 - `@wrapper`: out of `forward, batch, key, state, part`; returns `(forward, batch)`.
 - `@penalty`: out of `point, batch, forward, network, view, key, state, part`; returns `[B]` or a
-  scalar, to which the decorator applies the keyword `weight`.
+  scalar, to which the decorator applies the keyword `weight`; `@penalty(over="unlabeled")`, one
+  number for each of the examples of `batch.unlabeled`, or a scalar.
 
 `forward` is what the wrappers made of the network, `network` the network itself, for examples that
 the wrappers do not know of, such as `batch.unlabeled`. `view(batch, key) -> (forward, batch)` puts
@@ -44,7 +45,9 @@ _INPUTS = {
 }
 
 
-def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | None) -> Definition:
+def _define(
+    kind: str, function: Callable[..., Any], init: Callable[..., Any] | None, over: str
+) -> Definition:
     parameters = _parameters(function)
     inputs = tuple(n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY)
     arguments = {n: p for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
@@ -72,7 +75,9 @@ def _define(kind: str, function: Callable[..., Any], init: Callable[..., Any] | 
             f"a stage named {name} exists already in {REGISTRY[name].function.__module__}: "
             "choose another name, since expressions find stages by name."
         )
-    REGISTRY[name] = Definition(kind, name, function, init, inputs, arguments)
+    if over not in ("batch", "unlabeled"):
+        raise ValueError(f"a penalty is over 'batch' or 'unlabeled', but {name} over {over!r}.")
+    REGISTRY[name] = Definition(kind, name, function, init, inputs, arguments, over)
     return REGISTRY[name]
 
 
@@ -83,8 +88,8 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return inspect.signature(function).parameters
 
 
-def _transform(kind: str, function: Callable[..., Any], init: Any) -> Callable[..., Loss]:
-    definition = _define(kind, function, init)
+def _transform(kind: str, function: Callable[..., Any], init: Any, over: str) -> Any:
+    definition = _define(kind, function, init, over)
     arguments = tuple(definition.arguments.values())
     known = ", ".join(definition.arguments) or "none"
     first = inspect.Parameter("loss", inspect.Parameter.POSITIONAL_ONLY, annotation=Loss)
@@ -119,10 +124,10 @@ def _shown(given: tuple[Any, ...]) -> str:
     return ", ".join(map(repr, given)) or "no loss"
 
 
-def _decorator(kind: str, function: Any, init: Any) -> Any:
+def _decorator(kind: str, function: Any, init: Any, over: str = "batch") -> Any:
     if function is None:
-        return lambda decorated: _transform(kind, decorated, init)
-    return _transform(kind, function, init)
+        return lambda decorated: _transform(kind, decorated, init, over)
+    return _transform(kind, function, init, over)
 
 
 def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
@@ -178,7 +183,9 @@ def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
     return _decorator("wrapper", function, init)
 
 
-def penalty(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
+def penalty(
+    function: Any = None, *, init: Callable[..., Any] | None = None, over: str = "batch"
+) -> Any:
     """The loss-to-loss function of a function that measures a term, `[B]` or a scalar.
 
     Args:
@@ -186,13 +193,15 @@ def penalty(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
         then `*` and arguments; the result gets the keyword `weight`, by which the term is
         multiplied.
       init: as in `base`.
+      over: "batch", or "unlabeled" for a term of `batch.unlabeled`, `[U]` or a scalar: its mean is
+        over those examples, by their weights, on all devices and in all parts of a batch.
 
     Returns:
       `(loss, *, weight, **arguments) -> Loss`, known to `parse` by its name.
 
     Raises:
       TypeError: the function asks for something that a penalty is not given.
-      ValueError: another module has a stage of that name.
+      ValueError: another module has a stage of that name, or `over` is neither.
 
     Example:
       >>> import regjax as rj
@@ -202,4 +211,4 @@ def penalty(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
       >>> logit_decay(rj.cross_entropy(), weight=0.1)
       cross_entropy | logit_decay(weight=0.1)
     """
-    return _decorator("penalty", function, init)
+    return _decorator("penalty", function, init, over)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_runs
+import toys  # noqa: F401 - its stages
 from support import assert_close
 from tiny_runs import batches, data, numbers, start, task
 
@@ -101,3 +102,37 @@ def test_parts_of_a_batch_have_their_share_of_the_second_stream():
     state = tiny_runs.run(chosen, loss, rows())[0]
     expected = np.bincount(rows().unlabeled.index.ravel(), minlength=48)
     np.testing.assert_array_equal(state.loss_state.stages["seen"], expected)
+
+
+AGREEING = "cross_entropy | agreement(weight=1.0) | noise_injection(sigma=0.1)"
+
+
+def padded() -> Rows:
+    """Labelled images that are mostly padding, and on some devices nothing else."""
+    given = rows()
+    weight = given.weight.copy()
+    weight[:, 5:] = 0
+    weight[1, :2] = 0.5
+    return given._replace(weight=weight)
+
+
+def agreed(accumulate: int = 1) -> Any:
+    chosen = task(accumulate=accumulate)
+    state = start(chosen, numbers(AGREEING), SEED)
+    advance = tiny_runs.program(chosen)
+    return advance(np.int32(STEPS), state, numbers(AGREEING), SEEDS[0], padded())
+
+
+@pytest.mark.parametrize("kind", ["jit", "shard_map"])
+def test_a_term_of_unlabelled_images_is_a_mean_over_them_wherever_they_are(kind):
+    expected = agreed()
+    program = Parallel(task(), data(), kind)
+    state = program.init(one(AGREEING), SEEDS)
+    many = jax.tree.map(lambda x: x[None], padded())
+    found = program.advance(state, one(AGREEING), SEEDS, many, STEPS)
+    assert_close(found[0], expected[0])
+    assert_close(jax.tree.map(lambda x: x[0], found[1]), expected[1])
+
+
+def test_a_term_of_unlabelled_images_is_their_mean_in_parts_of_a_batch_too():
+    assert_close(agreed(accumulate=4), agreed())
