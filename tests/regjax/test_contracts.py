@@ -104,23 +104,35 @@ WRAPPERS = " | ".join(links[0] for name, links in TABLE.items() if REGISTRY[name
 WITHOUT_BASES = {name for name in TABLE if REGISTRY[name].kind != "base"}
 # A mask found on the side is constant to derivatives, and takes most of the time to compile.
 SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith("puzzlemix"))
-TO_ORDER_TWO = [
-    f"cross_entropy | {SMOOTH}",
-    SIDE_BY_SIDE,
-    # What is detached and depends on the last layer looks wrong to differences.
-    *(r for r in ROWS if not r.startswith("cross_entropy") and "unlabeled" not in r),
+# Of what shares most of its code, one does for the tests that take programs of their own.
+BASES = [
+    row
+    for row in ROWS
+    if row == "cross_entropy" or "unlabeled" in row or row.startswith("learned_augmentation")
 ]
+
+
+def slow_unless_in(fast: list[str], every: list[str]) -> list[Any]:
+    return fast + [pytest.param(row, marks=pytest.mark.slow) for row in every if row not in fast]
+
+
+TO_ORDER_TWO = slow_unless_in(
+    [SIDE_BY_SIDE, *(r for r in BASES if "unlabeled" not in r)],
+    [
+        f"cross_entropy | {SMOOTH}",
+        # What is detached and depends on the last layer looks wrong to differences.
+        *(r for r in ROWS if not r.startswith("cross_entropy") and "unlabeled" not in r),
+    ],
+)
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
 EVERY = pytest.mark.parametrize("text", ROWS + COMPOSITIONS, scope="module")
-# What takes programs of its own is told of each row by the slow tests; the others see every stage
+# What takes programs of its own is told of each row by the slow tests; the others see the stages
 # in a few of them, the penalties side by side and the wrappers one around another.
-TOGETHER = [
-    SIDE_BY_SIDE,
-    f"cross_entropy | {SMOOTH}",
-    *(r for r in ROWS if "puzzlemix" in r or not r.startswith("cross_entropy |")),
-]
-ALONE = [pytest.param(r, marks=pytest.mark.slow) for r in ROWS + COMPOSITIONS if r not in TOGETHER]
-EVERY_TOGETHER = pytest.mark.parametrize("text", TOGETHER + ALONE, scope="module")
+EVERY_TOGETHER = pytest.mark.parametrize(
+    "text",
+    slow_unless_in([SIDE_BY_SIDE, f"cross_entropy | {SMOOTH}", *BASES], ROWS + COMPOSITIONS),
+    scope="module",
+)
 MESH = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 KEY = jax.random.key(3)
 
@@ -217,7 +229,7 @@ def test_every_stage_is_in_the_table() -> None:
     assert all(REGISTRY[name] is getattr(rj, name).definition for name in stages)
 
 
-@EVERY
+@EVERY_TOGETHER
 def test_jit_equals_eager(text: str) -> None:
     """Values only: eagerly, every operation is compiled by itself."""
     loss, params, batch = rj.parse(text), tanh_params(), random_batch()
