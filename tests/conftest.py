@@ -18,6 +18,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from collections.abc import Iterator
 
+import chex
 import jax
 import pytest
 
@@ -49,6 +50,12 @@ def _few_programs_at_once() -> Iterator[None]:
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _traces_are_counted_anew() -> None:
+    """Each test may trace a function as often as `chex.assert_max_traces` says of it."""
+    chex.clear_trace_counter()
 
 
 @pytest.fixture

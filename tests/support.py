@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,26 +21,17 @@ TOLERANCES = {"float64": (1e-9, 1e-10), "float32": (2e-4, 1e-5), "bfloat16": (8e
 def assert_close(actual: Any, desired: Any, dtype: Any = jnp.float32) -> None:
     """Compares two pytrees of one structure, leaf by leaf, as closely as `dtype` allows."""
     rtol, atol = TOLERANCES[jnp.dtype(dtype).name]
-    assert jax.tree.structure(actual) == jax.tree.structure(desired)
-    for (path, a), d in zip(
-        jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(desired), strict=True
-    ):
-        a, d = (np.asarray(x).astype(np.float64) for x in (a, d))
-        name = jax.tree_util.keystr(path)
-        np.testing.assert_allclose(a, d, rtol=rtol, atol=atol, err_msg=name)
+    chex.assert_trees_all_close(actual, desired, rtol=rtol, atol=atol)
 
 
 def assert_same(actual: Any, desired: Any) -> None:
     """Compares two pytrees bit by bit."""
-    assert jax.tree.structure(actual) == jax.tree.structure(desired)
-    for a, d in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
-        np.testing.assert_array_equal(a, d)
+    chex.assert_trees_all_equal(actual, desired)
 
 
 def assert_finite(tree: Any) -> None:
     """Every number of a pytree is finite."""
-    for path, x in jax.tree_util.tree_leaves_with_path(tree):
-        assert np.isfinite(np.asarray(x, np.float64)).all(), (jax.tree_util.keystr(path), x)
+    chex.assert_tree_all_finite(tree)
 
 
 def tanh_network(

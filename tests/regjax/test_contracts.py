@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,17 +104,37 @@ WRAPPERS = " | ".join(links[0] for name, links in TABLE.items() if REGISTRY[name
 WITHOUT_BASES = {name for name in TABLE if REGISTRY[name].kind != "base"}
 # A mask found on the side is constant to derivatives, and takes most of the time to compile.
 SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith("puzzlemix"))
-TO_ORDER_TWO = [
-    f"cross_entropy | {SMOOTH}",
-    SIDE_BY_SIDE,
-    # What is detached and depends on the last layer looks wrong to differences.
-    *(r for r in ROWS if not r.startswith("cross_entropy") and "unlabeled" not in r),
+# Of what shares most of its code, one does for the tests that take programs of their own.
+BASES = [
+    row
+    for row in ROWS
+    if row == "cross_entropy" or "unlabeled" in row or row.startswith("learned_augmentation")
 ]
+
+
+def slow_unless_in(fast: list[str], every: list[str]) -> list[Any]:
+    return fast + [pytest.param(row, marks=pytest.mark.slow) for row in every if row not in fast]
+
+
+TO_ORDER_TWO = slow_unless_in(
+    [SIDE_BY_SIDE, *(r for r in BASES if "unlabeled" not in r)],
+    [
+        f"cross_entropy | {SMOOTH}",
+        # What is detached and depends on the last layer looks wrong to differences.
+        *(r for r in ROWS if not r.startswith("cross_entropy") and "unlabeled" not in r),
+    ],
+)
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
 EVERY = pytest.mark.parametrize("text", ROWS + COMPOSITIONS, scope="module")
+# What takes programs of its own is told of each row by the slow tests; the others see the stages
+# in a few of them, the penalties side by side and the wrappers one around another.
+EVERY_TOGETHER = pytest.mark.parametrize(
+    "text",
+    slow_unless_in([SIDE_BY_SIDE, f"cross_entropy | {SMOOTH}", *BASES], ROWS + COMPOSITIONS),
+    scope="module",
+)
 MESH = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 KEY = jax.random.key(3)
-TRACES: list[rj.Loss] = []
 
 
 def objective(
@@ -131,7 +152,6 @@ def evaluate(
     loss: rj.Loss, params: Any, batch: rj.Batch, key: jax.Array, axis_name: str | None = None
 ) -> dict[str, Any]:
     """The total, its gradient by the parameters, and the parts."""
-    TRACES.append(loss)
     both = jax.value_and_grad(objective, has_aux=True)
     (total, parts), gradient = both(params, loss, batch, key, axis_name)
     return parts | {"total": total, "gradient": gradient}
@@ -209,7 +229,7 @@ def test_every_stage_is_in_the_table() -> None:
     assert all(REGISTRY[name] is getattr(rj, name).definition for name in stages)
 
 
-@EVERY
+@EVERY_TOGETHER
 def test_jit_equals_eager(text: str) -> None:
     """Values only: eagerly, every operation is compiled by itself."""
     loss, params, batch = rj.parse(text), tanh_params(), random_batch()
@@ -219,7 +239,7 @@ def test_jit_equals_eager(text: str) -> None:
     assert_close(compiled["total"], total)
 
 
-@EVERY
+@EVERY_TOGETHER
 @pytest.mark.parametrize("real", [16, 11])
 def test_devices_equal_one_device(text: str, real: int) -> None:
     loss, params = rj.parse(text), tanh_params()
@@ -278,7 +298,7 @@ def by_shard_map(loss: rj.Loss, params: Any, batch: rj.Batch) -> dict[str, Any]:
     return everywhere | parts
 
 
-@EVERY
+@EVERY_TOGETHER
 def test_padding_changes_nothing(text: str) -> None:
     loss, params, batch = rj.parse(text), tanh_params(), random_batch()
     whole = jitted(loss, params, padded(batch, 11), KEY)
@@ -288,7 +308,7 @@ def test_padding_changes_nothing(text: str) -> None:
         assert_close(whole[name], short[name])
 
 
-@EVERY
+@EVERY_TOGETHER
 def test_vmap_equals_a_loop(text: str) -> None:
     # With weights, as in the tests above, whose programs it shares.
     loss, batch = rj.parse(text), padded(random_batch(), 16)
@@ -351,7 +371,7 @@ def test_soft_one_hot_labels_equal_hard_labels(text: str) -> None:
     assert_close(jitted(loss, params, batch.replace(label=soft), KEY), expected)
 
 
-@EVERY
+@EVERY_TOGETHER
 def test_bfloat16_in_gives_float32_statistics(text: str) -> None:
     loss = rj.parse(text)
     if "puzzlemix" in text:
@@ -380,9 +400,9 @@ def test_a_permuted_batch_gives_permuted_losses(text: str) -> None:
 
 @EVERY
 def test_one_compilation_for_all_numbers(text: str) -> None:
-    loss, params, batch = rj.parse(text), tanh_params(), random_batch()
-    jitted(loss, params, batch, KEY)
-    traced = len(TRACES)
+    """A program is traced again only where its arguments look different, whatever is in it."""
+    loss, program = rj.parse(text), jax.jit(chex.assert_max_traces(lambda loss: loss, n=1))
+    program(loss)
     kinds = (0, 2, 0.5, np.float32(0.1), np.float64(0.2), np.array(0.3), jnp.float32(0.4))
     for value in (*kinds, jnp.asarray(0.5), jnp.array(0.6), jnp.bfloat16(0.5), jnp.int32(1)):
         stages = [
@@ -396,8 +416,7 @@ def test_one_compilation_for_all_numbers(text: str) -> None:
         ]
         other = rj.Loss(tuple(stages))
         assert all(isinstance(number, float) for number in jax.tree.leaves(other))
-        jitted(other, params, batch, KEY)
-    assert len(TRACES) == traced
+        program(other)
 
 
 @pytest.mark.parametrize("text", TO_ORDER_TWO)
@@ -453,7 +472,7 @@ def test_total_is_the_sum_by_hand(text: str) -> None:
     assert_close(result["total"], expected)
 
 
-@EVERY
+@EVERY_TOGETHER
 def test_schedules_follow_the_step(text: str) -> None:
     loss, batch = rj.parse(text), random_batch()
     schedule = optax.linear_schedule(0.0, 0.4, transition_steps=2)
@@ -526,8 +545,6 @@ def conv_forward() -> rj.Forward:
 def conv_evaluate(
     loss: rj.Loss, forward: rj.Forward, batch: rj.Batch, key: jax.Array
 ) -> tuple[Any, Any]:
-    TRACES.append(loss)
-
     def objective(params: Any) -> tuple[jax.Array, Any]:
         bound = forward.replace(params=params)
         result, _ = loss.apply(loss.init(bound, batch), bound, batch, key)
@@ -536,7 +553,7 @@ def conv_evaluate(
     return jax.value_and_grad(objective, has_aux=True)(forward.params)
 
 
-conv_jitted = jax.jit(conv_evaluate)
+conv_jitted = jax.jit(chex.assert_max_traces(conv_evaluate, n=1))
 
 
 @pytest.mark.nnx
@@ -562,9 +579,7 @@ def test_nnx_with_every_stage_at_once() -> None:
     assert len(penalties) == kinds.count("penalty")
     # An example whose features are all dropped has no gradient.
     assert all(jnp.all(p >= 0) and jnp.any(p > 0) for p in penalties.values())
-    traced = len(TRACES)
     moved = forward.replace(state=state, params=gradient)
     black = batch.replace(image=jnp.zeros_like(batch.image))
     assert_finite(conv_jitted(with_numbers(loss, 0.9), moved, black, jax.random.key(9)))
     assert_finite(conv_jitted(loss, forward, conv_batch(seed=2), KEY))
-    assert len(TRACES) == traced

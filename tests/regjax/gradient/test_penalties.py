@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from statistics import NormalDist
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from sklearn.datasets import load_digits
+from support import assert_finite, assert_same
 
 import regjax as rj
 from regjax.core.loss import named_key
@@ -174,7 +176,7 @@ def test_values_and_parameter_gradients_are_those_written_by_hand(
     values, gradients = values_and_slopes(term)(params)
     assert_measured(values, oracle(params))
     expected = complex_step(lambda params: oracle(params).mean(), params)
-    jax.tree.map(lambda g, e: np.testing.assert_allclose(g, e, **EXACT), gradients, expected)
+    chex.assert_trees_all_close(gradients, expected, **EXACT)
 
 
 def closed_form(name: str, params: Arrays, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, Any]:
@@ -303,7 +305,7 @@ def test_over_all_signs_the_mean_is_exact_in_value_and_gradient(name: str) -> No
         return penalty(name, tanh_mlp, batch)(params).mean()
 
     estimated, expected = (jax.value_and_grad(f)(params) for f in (mean, exact))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **EXACT), estimated, expected)
+    chex.assert_trees_all_close(estimated, expected, **EXACT)
 
 
 # Statistics of the probe estimates, on a small network for digits as drawn and after training.
@@ -480,12 +482,12 @@ def test_logits_of_any_size_give_finite_values_and_gradients(name: str, argument
     both = values_and_slopes(penalty(name, linear, batch, **arguments))
     for scale in (0.0, 1e4, -1e4):
         values, slope = both({"W": kernel, "b": scale * jnp.arange(C, dtype=jnp.float32)})
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((values, slope)))
+        assert_finite((values, slope))
         if scale and name in ("jacobian", "hessian_frobenius"):
             np.testing.assert_array_equal(values, 0)
     # Without weights everything is zero, the gradient too.
     nothing = both({"W": jnp.zeros((D, C)), "b": jnp.zeros(C)})
-    jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, 0), nothing)
+    assert_same(nothing, jax.tree.map(np.zeros_like, nothing))
 
 
 @pytest.mark.parametrize(("name", "arguments"), EXTREMES)
@@ -583,7 +585,7 @@ def test_frozen_statistics_give_each_examples_own_gradient(name: str) -> None:
     # The loss itself and the new statistics still come from training mode.
     training = evaluate(rj.cross_entropy(), forward, batch)
     np.testing.assert_array_equal(result.losses, training.losses)
-    jax.tree.map(np.testing.assert_array_equal, result.outputs.state, training.outputs.state)
+    assert_same(result.outputs.state, training.outputs.state)
 
 
 @pytest.mark.usefixtures("x64")

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 from jax.test_util import check_grads
 from scipy import stats
-from support import assert_same, random_batch
+from support import assert_finite, assert_same, random_batch
 
 import regjax as rj
 from regjax.mixing.pairing import Pairing, draw_lambda, pair
@@ -53,7 +53,7 @@ def test_lambda_is_one_where_alpha_is_zero(per_example: bool) -> None:
 
     assert jax.jit(draw)(0.0) == 1
     slopes = jax.vmap(jax.grad(draw))(jnp.array([0.0, 1e-3, 1.0]))
-    assert np.isfinite(slopes).all()
+    assert_finite(slopes)
     assert slopes[0] == 0
 
 
