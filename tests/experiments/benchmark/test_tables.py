@@ -29,6 +29,7 @@ class Network(nnx.Module):
         return self.head(nnx.tanh(self.hidden(x.reshape(len(x), -1))))
 
 
+@pytest.mark.slow
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
     monkeypatch.setattr(tables, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
     monkeypatch.setattr(tables, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"})

@@ -24,6 +24,7 @@ def quick():
     return tables.run_training(quick=True)
 
 
+@pytest.mark.slow
 def test_a_quick_run_has_rows_that_can_be_shown(quick):
     assert quick.keys() == tables.TRAINING_TABLES.keys()
     json.dumps(quick, allow_nan=False)
@@ -32,6 +33,7 @@ def test_a_quick_run_has_rows_that_can_be_shown(quick):
         assert len(text.splitlines()) == 2 + len(quick[name]["rows"]) > 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_the_parameters_and_adams_two_copies(quick):
     (row,) = quick["checkpoints"]["rows"]
     state = 4 * 3 * parameters(TINY)
@@ -74,13 +76,14 @@ def test_gradients_features_and_labels_are_sent_and_the_bound_has_the_statistics
     assert row["ratio"] <= 1
 
 
+@pytest.mark.slow
 def test_other_numbers_of_devices_are_asked_for_in_processes_of_their_own(quick):
     rows = quick["communication"]["rows"]
     assert [row["devices"] for row in rows] == [2]
     assert all(row["bytes"]["all-reduce"] >= 4 * parameters(TINY) for row in rows)
 
 
-def test_the_stream_is_of_jpegs_of_imagenets_size(tmp_path, quick):
+def test_the_stream_is_of_jpegs_of_imagenets_size(tmp_path):
     encoded = streams.jpeg(0)
     assert Image.open(io.BytesIO(encoded)).size == (500, 375)
     assert 80_000 < len(encoded) < 110_000
@@ -88,6 +91,10 @@ def test_the_stream_is_of_jpegs_of_imagenets_size(tmp_path, quick):
     streams.prepare(tmp_path, 3)
     opened = Streams("smooth_noise", tmp_path, image_size=8)
     assert (opened.examples, opened.classes) == (3, 1000)
+
+
+@pytest.mark.slow
+def test_streams_are_timed_with_each_number_of_workers(quick):
     rows = quick["streams"]["rows"]
     assert [row["workers"] for row in rows] == [0, 1]
     for row in rows:

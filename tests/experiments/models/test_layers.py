@@ -3,6 +3,8 @@
 Covers `convolution.py` too.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,7 +105,7 @@ def test_values_and_derivatives_equal_the_native_ones(case, form, double, monkey
     assert_close(*(jax.jit(everything(f, geometry))(x, kernel) for f in (ours, native)))
 
 
-@pytest.mark.parametrize("case", ["strided", "grouped"])
+@pytest.mark.parametrize("case", ["strided", pytest.param("grouped", marks=pytest.mark.slow)])
 def test_derivatives_are_right_to_second_order_in_both_modes(case, double):
     x, kernel, geometry = sample(case, batch=1)
     check_grads(jax.jit(energy(ours, geometry)), (x, kernel / 4), order=2)
@@ -119,8 +121,16 @@ def test_gradient_of_a_gradient_of_a_gradient(double):
     assert_close(third(ours), third(native))
 
 
-@pytest.mark.parametrize("case", ["same", "strided, few channels", "grouped"])
-@pytest.mark.parametrize("batched", [(0, 0), (None, 0), (1, None)])
+BATCHED = {"same": (0, 0), "strided, few channels": (None, 0), "grouped": (1, None)}
+
+
+@pytest.mark.parametrize(
+    ("case", "batched"),
+    [
+        pytest.param(case, axes, marks=() if BATCHED[case] == axes else pytest.mark.slow)
+        for case, axes in itertools.product(BATCHED, BATCHED.values())
+    ],
+)
 def test_vmap_equals_the_native_one(case, batched, double):
     x, kernel, geometry = sample(case)
     stack = [
