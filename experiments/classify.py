@@ -19,25 +19,18 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 import regjax as rj
-from experiments import ConfigError, comparison
+from experiments import comparison
 from experiments.data.spec import Spec
+from experiments.evaluation import classification
 from experiments.evaluation.classification import Classification
-from experiments.evaluation.metrics import BUILT_IN, METRICS
 from experiments.runs import networks
 from experiments.runs.experiment import Config, Experiment
 
 
 def evaluation(config: Config, spec: Spec) -> Classification:
-    """The metrics that the config names, or the usual ones, and those of its table.
-
-    Raises:
-      ConfigError: one is unknown.
-    """
-    names = tuple(dict.fromkeys([*(config["metrics"] or BUILT_IN), *config["columns"]]))
-    for name in names:
-        if name not in METRICS:
-            raise ConfigError(f"unknown metric {name!r}; known are: {', '.join(METRICS)}.")
-    return Classification(spec.classes, names)
+    """The metrics that the config names, or the usual ones, and those of its table."""
+    names = config["metrics"] or classification.usual(spec.classes)
+    return Classification(spec.classes, tuple(dict.fromkeys([*names, *config["columns"]])))
 
 
 CLASSIFICATION = Experiment(
@@ -46,6 +39,7 @@ CLASSIFICATION = Experiment(
     read=networks.open_data,
     task=networks.descent,
     evaluation=evaluation,
+    metrics=classification.known,
 )
 
 

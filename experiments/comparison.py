@@ -21,7 +21,7 @@ from experiments.report import files, page
 from experiments.runs import about, commands, groups, step_checks, testing
 from experiments.runs.about import About
 from experiments.runs.entries import OWN
-from experiments.runs.experiment import Experiment
+from experiments.runs.experiment import Experiment, check_metrics
 from experiments.runs.journal import Journal, alone
 from experiments.runs.plan import Run, plan
 from experiments.runs.problem import Problem
@@ -57,8 +57,10 @@ def compare(
     """
     plain = config.to_dict()
     runs = plan(plain, experiment.parse)
+    check_metrics(plain, experiment)
     with alone(workdir, devices.is_first()), Interruption() as interruption:
         journal = Journal(workdir, plain, writes=devices.is_first())
+        about.check(journal.folder, About(experiment.name, experiment.score))
         against = perturbation_entries.read_all(plain["perturbations"])
         pending, untested = journal.pending(runs), testing.missing(journal, runs, against)
         if not devices.agree((pending, untested, {n: v for n, v in plain.items() if n not in OWN})):

@@ -18,7 +18,7 @@ class Examples(NamedTuple):
     """Stored examples as evaluations are given them."""
 
     stored: Any
-    index: jax.Array
+    number: jax.Array
     weight: jax.Array | None = None
     unlabeled: Any = None
 
@@ -55,7 +55,7 @@ class Task:
         """Normalised images and one-hot labels."""
         image = self.prepare(examples.stored["image"]).astype(self.dtype)
         label = jax.nn.one_hot(examples.stored["label"], self.classes)
-        return rj.Batch(image, label, examples.index, examples.weight)
+        return rj.Batch(image, label, examples.number, examples.weight)
 
     def network(self, state: Any, part: str = "") -> rj.Forward:
         """The network with its parameters."""

@@ -110,7 +110,7 @@ class Logits:
 
     def measure(self, task: Any, state: TrainState, examples: Examples) -> dict[str, jax.Array]:
         logits = task.network(state)(task.batch(examples).image).logits
-        return {"logits": logits.astype(jnp.float32), "number": examples.index}
+        return {"logits": logits.astype(jnp.float32), "number": examples.number}
 
     def scores(self, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
         return {"mean": float(rows["logits"].mean())}

@@ -137,7 +137,7 @@ class Players:
     def batch(self, examples: Examples) -> rj.Batch:
         image = examples.stored["image"].astype(jnp.float32) / 255
         label = jax.nn.one_hot(examples.stored["label"], CLASSES)
-        return rj.Batch(image, label, examples.index, examples.weight)
+        return rj.Batch(image, label, examples.number, examples.weight)
 
     def step(
         self,

@@ -12,6 +12,8 @@ import numpy as np
 
 from experiments.evaluation.metrics import BUILT_IN, METRICS, Rows, Value
 
+MANY_CLASSES = 100  # beyond which probabilities stay on the device unless they are asked for
+
 Measurement = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -53,6 +55,18 @@ def measured(names: Iterable[str], logits: jax.Array, label: jax.Array) -> dict[
     return {name: MEASUREMENTS[name](logits, label) for name in names}
 
 
+def known() -> tuple[str, ...]:
+    """The names of the metrics that can be made of what is measured of a classifier."""
+    measurable = {*MEASUREMENTS, "classes"}
+    return tuple(name for name, metric in METRICS.items() if measurable.issuperset(metric.needs))
+
+
+def usual(classes: int) -> tuple[str, ...]:
+    """The metrics that come with this package, without those that are large for many classes."""
+    large = ("auc", "confusion") if classes > MANY_CLASSES else ()
+    return tuple(name for name in BUILT_IN if name not in large)
+
+
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """An evaluation by registered metrics, of tasks whose labels are `[B, C]`.
@@ -70,18 +84,11 @@ class Classification:
         """Looks whether the metrics are there and what they need can be measured.
 
         Raises:
-          ValueError: a metric is unknown, or needs what is not measured.
+          ValueError: a metric is unknown, or needs what is not measured of a classifier.
         """
-        known = (*MEASUREMENTS, "classes")
         for name in self.metrics:
-            if name not in METRICS:
-                raise ValueError(f"unknown metric {name!r}; known are: {', '.join(METRICS)}.")
-            for need in METRICS[name].needs:
-                if need not in known:
-                    raise ValueError(
-                        f"the metric {name} needs {need!r}, but of a classifier there are: "
-                        f"{', '.join(known)}."
-                    )
+            if name not in known():
+                raise ValueError(f"unknown metric {name!r}; known are: {', '.join(known())}.")
 
     def measure(self, task: Any, state: Any, examples: Any) -> dict[str, jax.Array]:
         """What the metrics need of each example, and its label, -1 where it has none.

@@ -122,7 +122,7 @@ class Perturbation:
         """
         pixels = normalise(examples.stored["image"])
         label = jax.nn.one_hot(examples.stored["label"], task.classes)
-        batch = rj.Batch(pixels, label, examples.index)
+        batch = rj.Batch(pixels, label, examples.number)
         network = task.network(state).frozen()
         view = View(network, task.prepare, task.dtype, jax.random.key(ROOT))
         at = KINDS[self.kind].function(view, batch, **dict(self.options))

@@ -29,7 +29,7 @@ def figures(
     for size in sorted({size for size, _, _ in found.tested}):
         drawn, mine = {}, [row for row in chosen if row.train_size == size]
         names = {name for at, _, name in found.tested if at == size}
-        if names & set(found.named(corruptions=False)):
+        if names & set(found.leveled()):
             drawn["robustness"] = curves(found, mine, methods, scored)
         if names & set(found.named(corruptions=True)):
             drawn["corruptions"] = corruptions(found, mine, methods, scored)
@@ -50,7 +50,7 @@ def curves(
       methods: the methods' names, in the order of the legend.
       scored: the split that was tested.
     """
-    panels = found.named(corruptions=False)
+    panels = found.leveled()
     columns = min(len(panels), 3)
     lines = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(1.6 + 3.4 * columns, 0.6 + 3.0 * lines), layout="constrained")

@@ -62,6 +62,10 @@ class Robustness:
             if p.kind.endswith("corruption") == corruptions
         }
 
+    def leveled(self) -> dict[str, Perturbation]:
+        """Returns those that are no corruptions and have levels, which another data set has not."""
+        return {name: p for name, p in self.named(corruptions=False).items() if p.level}
+
 
 def gather(
     config: Mapping[str, Any], chosen: Sequence[Row], records: Sequence[Record], paper: Paper

@@ -96,11 +96,9 @@ def _levels(
     rows = [found.tested.get((size, method, name)) for method in methods]
     paper = [found.published.get((size, method, name)) for method in methods]
     columns: list[tuple[str, list[str]]] = []
-    for i, level in enumerate(perturbation.levels):
+    for i in range(len(perturbation.levels)):
         leading = best_of(row.mean[i] for row in rows if row)
-        columns.append(
-            (f"{perturbation.level} {level:.4g}", [_cell(row, i, leading) for row in rows])
-        )
+        columns.append((perturbation.headings[i], [_cell(row, i, leading) for row in rows]))
         theirs = [values[i] if values else None for values in paper]
         if any(value is not None for value in theirs):
             pairs = zip(theirs, rows, strict=True)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments import ConfigError
 from experiments.data import spec
 from experiments.data.spec import Spec
 
@@ -42,3 +43,17 @@ def read(folder: Path) -> About:
         return About(stored["experiment"], stored["score"], spec.from_json(stored))
     except (OSError, ValueError, KeyError, TypeError):
         return About()
+
+
+def check(folder: Path, about: About) -> None:
+    """Refuses a folder whose runs are of another experiment.
+
+    Raises:
+      ConfigError: they are.
+    """
+    stored = read(folder)
+    if (folder / FILE).exists() and stored[:2] != about[:2]:
+        raise ConfigError(
+            f"{folder} holds runs of another experiment ({stored.experiment}, scored by "
+            f"{stored.score}), now {about.experiment}, {about.score}: choose another --workdir."
+        )

@@ -142,6 +142,11 @@ def _check_stream(config: Mapping[str, Any]) -> None:
                 f"config.data='stream' trains on all images, one run at a time: config.{name} must "
                 f"be {value!r}, but it is {given!r}."
             )
+    if config["unlabeled_batch_size"] and not config["unlabeled_includes_labeled"]:
+        raise ConfigError(
+            "config.data='stream' trains on all images with their labels: its second stream needs "
+            "config.unlabeled_includes_labeled=True."
+        )
 
 
 def _check_published(published: Mapping[str, Any]) -> None:

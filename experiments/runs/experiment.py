@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
+from experiments.evaluation.metrics import METRICS
 from experiments.training.task import Evaluation, Task
 
 Config = Mapping[str, Any]
@@ -27,6 +29,8 @@ class Experiment:
       task: `(config, spec, steps_per_epoch) -> Task`.
       evaluation: `(config, spec) -> Evaluation`, the scores after training.
       score: the main one of these scores, by which strengths are chosen.
+      metrics: the function that returns the names that `config.metrics` and `config.columns` may
+        have; none leaves the choice to the evaluation, and only the main score is a column.
     """
 
     name: str
@@ -35,6 +39,26 @@ class Experiment:
     task: Callable[[Config, Spec, float], Task]
     evaluation: Callable[[Config, Spec], Evaluation]
     score: str = "accuracy"
+    metrics: Callable[[], Collection[str]] = tuple
+
+
+def check_metrics(config: Config, experiment: Experiment) -> None:
+    """Looks at `config.metrics` and `config.columns`, before any data are read.
+
+    Raises:
+      ConfigError: a name is unknown, or its value is no single number and cannot be a column.
+    """
+    known = {*experiment.metrics(), experiment.score}
+    for entry in ("metrics", "columns"):
+        for name in config[entry]:
+            if name not in known:
+                names = ", ".join(sorted(known))
+                raise ConfigError(f"config.{entry} names {name!r}; known are: {names}.")
+    for name in config["columns"]:
+        if name in METRICS and METRICS[name].larger_is_better is None:
+            raise ConfigError(
+                f"config.columns names {name!r}, which is not one number: it is in results.json."
+            )
 
 
 def find(name: str) -> Experiment:

@@ -84,7 +84,8 @@ def _about(folder: Path, step: int) -> dict[str, Any]:
     if older.exists() and not file.exists():
         raise ConfigError(
             f"{folder} holds checkpoints of an older version ({older.name}), which this one cannot "
-            "read: choose another --workdir, or delete that folder to train from the start."
+            "read: choose another --workdir, or delete that folder and its runs' lines in "
+            "runs.jsonl, and they are trained again."
         )
     return checkpoint_file.read_about(file)
 

@@ -69,7 +69,7 @@ class Descent:
         label = label if labeled else jnp.full_like(label, -1, jnp.int32)
         probabilities = jax.nn.one_hot(label, self.classes)
         image = self.prepare(image).astype(self.dtype)
-        return rj.Batch(image, probabilities, examples.index, examples.weight)
+        return rj.Batch(image, probabilities, examples.number, examples.weight)
 
     def init(self, seed: jax.Array, objective: rj.Loss) -> TrainState:
         """The state before the first step; equal seeds give equal networks, whatever the loss."""

@@ -41,13 +41,13 @@ class Examples(NamedTuple):
 
     Attributes:
       stored: pytree of arrays `[B, ...]`, as they are stored.
-      index: int32 `[B]`, what random draws go by.
+      number: int32 `[B]`, what random draws go by.
       weight: float32 `[B]`, 0 on padding.
       unlabeled: the examples of a second stream, or None.
     """
 
     stored: Any
-    index: Any
+    number: Any
     weight: Any
     unlabeled: Examples | None = None
 

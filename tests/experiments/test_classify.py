@@ -1,5 +1,9 @@
-"""The experiment as its user sees it: from a config to a table, interrupted and repeated."""
+"""The experiment as its user sees it: from a config to a table, interrupted and repeated.
 
+Covers `experiment.py` too.
+"""
+
+import dataclasses
 import json
 
 import jax
@@ -8,7 +12,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
-from experiments import classify, comparison
+from experiments import ConfigError, classify, comparison
+from experiments.data.spec import Spec
 from experiments.runs.journal import Lines
 
 
@@ -109,3 +114,35 @@ def test_every_test_image_is_scored_exactly_once(finished):
     for line in (finished / "runs.jsonl").read_text().splitlines():
         correct = json.loads(line)["test_accuracy"] * 510
         assert abs(correct - round(correct)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "says"),
+    [
+        ("metrics", "acuracy", r"config\.metrics names 'acuracy'; known are: accuracy, auc"),
+        ("columns", "miou", r"config\.columns names 'miou'; known are:"),
+        ("columns", "confusion", r"config\.columns names 'confusion', which is not one number"),
+    ],
+)
+def test_a_wrong_metric_is_refused_of_a_finished_comparison_too(entry, name, says, finished):
+    given = config()
+    given[entry] = (name,)
+    with pytest.raises(ConfigError, match=says):
+        classify.compare(given, finished)
+
+
+def test_a_folder_of_another_experiment_is_refused(finished):
+    other = dataclasses.replace(classify.CLASSIFICATION, score="auc")
+    with pytest.raises(
+        ConfigError, match=r"holds runs of another experiment .*accuracy.*now .*auc"
+    ):
+        comparison.compare(config(), finished, other)
+
+
+def test_many_classes_stay_on_the_device_unless_they_are_asked_for():
+    spec = Spec({}, 1000, ())
+    named = classify.evaluation({"metrics": (), "columns": ("auc",)}, spec).metrics
+    assert "auc" in named
+    usual = classify.evaluation({"metrics": (), "columns": ()}, spec)
+    assert not {"auc", "confusion"} & set(usual.metrics)
+    assert {"accuracy", "nll", "ece", "class_accuracy"} <= set(usual.metrics)

@@ -66,7 +66,7 @@ def noise(index, shape):
 
 @functools.cache
 def noises():
-    each = [noise(index, SHAPE) for index in examples().index]
+    each = [noise(index, SHAPE) for index in examples().number]
     return np.concatenate(each).astype(np.float64)
 
 
@@ -132,7 +132,7 @@ def test_answers_depend_on_the_index_and_not_on_place_or_company(perturbation):
         part = rows(perturbation, given=examples(chosen))
         for name, values in part.items():
             np.testing.assert_allclose(values, whole[name][chosen], rtol=1e-3, atol=1e-4)
-    moved = examples()._replace(index=examples().index + 1)
+    moved = examples()._replace(number=examples().number + 1)
     other = rows(perturbation, given=moved)["nll"]
     level = 1 if perturbation is PGD else 2
     assert np.abs(other - whole["nll"])[:, level].max() > 1e-4

@@ -155,3 +155,8 @@ def test_a_stream_is_trained_on_whole(name, value, needed):
         "config.data='stream' trains on all images, one run at a time: "
         f"config.{name} must be {needed}, but it is {value}."
     )
+
+
+def test_a_streams_second_stream_holds_what_is_labelled():
+    check(stream(unlabeled_batch_size=8, unlabeled_includes_labeled=True))
+    assert "needs config.unlabeled_includes_labeled=True" in said(stream(unlabeled_batch_size=8))
