@@ -241,7 +241,7 @@ def test_hsfob_db_is_its_two_terms_side_by_side(power: int) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("shape", [(6,), (2, 3), (3, 2, 1), (1, 3, 2, 1)])
+@pytest.mark.parametrize("shape", [(6,), (3, 2, 1), (1, 3, 2, 1)])
 @pytest.mark.parametrize("probes", [None, 2])
 @pytest.mark.parametrize("name", EVERY)
 def test_the_rank_of_the_image_does_not_matter(name: str, probes: int | None, shape: Any) -> None:
@@ -396,7 +396,15 @@ ESTIMATES: list[tuple[str, Arrays]] = [
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "arguments"), ESTIMATES)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *ESTIMATES[1:4:2],
+        ESTIMATES[-1],
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ESTIMATES[:-1:2]),
+        pytest.param(*ESTIMATES[5], marks=pytest.mark.slow),
+    ],
+)
 def test_probes_have_the_exact_mean_in_value_and_gradient(name: str, arguments: Arrays) -> None:
     params, batch = networks()
     power = {k: v for k, v in arguments.items() if k == "power"}
@@ -577,7 +585,7 @@ def test_frozen_statistics_give_each_examples_own_gradient(name: str) -> None:
         h = jax.hessian(lambda g: jax.nn.logsumexp(g))(logits(x))
         return jnp.trace(j.T @ h @ j)
 
-    expected = jax.vmap(own)(batch.image, batch.label)
+    expected = jax.jit(jax.vmap(own))(batch.image, batch.label)
     assert_measured(result.penalties[name], expected)
     # The loss itself and the new statistics still come from training mode.
     training = evaluate(rj.cross_entropy(), forward, batch)
