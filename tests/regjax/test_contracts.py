@@ -126,11 +126,15 @@ TO_ORDER_TWO = slow_unless_in(
 )
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
 EVERY = pytest.mark.parametrize("text", ROWS + COMPOSITIONS, scope="module")
-# What takes programs of its own is told of each row by the slow tests; the others see the stages
-# in a few of them, the penalties side by side and the wrappers one around another.
-EVERY_TOGETHER = pytest.mark.parametrize(
+# What takes programs of its own is told of each row by the slow tests, and fast of all penalties
+# side by side and of a wrapper of each kind: of two examples, of labels, hidden layers and images.
+WRAPPED = ["cutmix", "label_smoothing", "noisy_feature_mixup", "random_crop"]
+EVERY_KIND = pytest.mark.parametrize(
     "text",
-    slow_unless_in([SIDE_BY_SIDE, f"cross_entropy | {SMOOTH}", *BASES], ROWS + COMPOSITIONS),
+    slow_unless_in(
+        [SIDE_BY_SIDE, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
+        ROWS + COMPOSITIONS,
+    ),
     scope="module",
 )
 MESH = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -229,7 +233,7 @@ def test_every_stage_is_in_the_table() -> None:
     assert all(REGISTRY[name] is getattr(rj, name).definition for name in stages)
 
 
-@EVERY_TOGETHER
+@EVERY_KIND
 def test_jit_equals_eager(text: str) -> None:
     """Values only: eagerly, every operation is compiled by itself."""
     loss, params, batch = rj.parse(text), tanh_params(), random_batch()
@@ -239,7 +243,7 @@ def test_jit_equals_eager(text: str) -> None:
     assert_close(compiled["total"], total)
 
 
-@EVERY_TOGETHER
+@EVERY_KIND
 @pytest.mark.parametrize("real", [16, 11])
 def test_devices_equal_one_device(text: str, real: int) -> None:
     loss, params = rj.parse(text), tanh_params()
@@ -298,7 +302,7 @@ def by_shard_map(loss: rj.Loss, params: Any, batch: rj.Batch) -> dict[str, Any]:
     return everywhere | parts
 
 
-@EVERY_TOGETHER
+@EVERY_KIND
 def test_padding_changes_nothing(text: str) -> None:
     loss, params, batch = rj.parse(text), tanh_params(), random_batch()
     whole = jitted(loss, params, padded(batch, 11), KEY)
@@ -308,7 +312,7 @@ def test_padding_changes_nothing(text: str) -> None:
         assert_close(whole[name], short[name])
 
 
-@EVERY_TOGETHER
+@EVERY_KIND
 def test_vmap_equals_a_loop(text: str) -> None:
     # With weights, as in the tests above, whose programs it shares.
     loss, batch = rj.parse(text), padded(random_batch(), 16)
@@ -371,7 +375,7 @@ def test_soft_one_hot_labels_equal_hard_labels(text: str) -> None:
     assert_close(jitted(loss, params, batch.replace(label=soft), KEY), expected)
 
 
-@EVERY_TOGETHER
+@EVERY_KIND
 def test_bfloat16_in_gives_float32_statistics(text: str) -> None:
     loss = rj.parse(text)
     if "puzzlemix" in text:
@@ -472,7 +476,7 @@ def test_total_is_the_sum_by_hand(text: str) -> None:
     assert_close(result["total"], expected)
 
 
-@EVERY_TOGETHER
+@EVERY_KIND
 def test_schedules_follow_the_step(text: str) -> None:
     loss, batch = rj.parse(text), random_batch()
     schedule = optax.linear_schedule(0.0, 0.4, transition_steps=2)

@@ -222,13 +222,14 @@ def lowered(expression: str) -> float:
     return jax.jit(step).lower(*arguments).cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize("covariance", ["full", pytest.param("diagonal", marks=pytest.mark.slow)])
 def test_isda_costs_what_cross_entropy_costs_on_a_cifar_resnet(covariance: str) -> None:
     expression = f"isda(strength=0.5, covariance='{covariance}')"
     for count in (products, lowered):
         assert 1 < count(expression) / count("cross_entropy") <= 1.02
 
 
+@pytest.mark.slow  # On small networks the tests above say it fast.
 @pytest.mark.parametrize("expression", [*MIXED[:2], MIXED[4], PERTURBED[0]])
 def test_mixing_costs_what_cross_entropy_costs_on_a_cifar_resnet(expression: str) -> None:
     expression = f"cross_entropy | {expression}"

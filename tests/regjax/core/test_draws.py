@@ -75,7 +75,7 @@ def test_neighbours_examples_and_halves_of_words_are_independent(draw: str, powe
         assert abs(correlation) < 4 / np.sqrt(a.size), name
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 5), (0,)])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 5), (0,)])
 def test_any_shape_and_each_example_by_its_key(shape: tuple[int, ...]) -> None:
     keys = jax.random.split(KEY, 4)
     for draw in (draws.uniform, draws.normal):

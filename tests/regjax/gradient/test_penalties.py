@@ -244,7 +244,7 @@ def test_hsfob_db_is_its_two_terms_side_by_side(power: int) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("shape", [(6,), (2, 3), (3, 2, 1), (1, 3, 2, 1)])
+@pytest.mark.parametrize("shape", [(6,), (3, 2, 1), (1, 3, 2, 1)])
 @pytest.mark.parametrize("probes", [None, 2])
 @pytest.mark.parametrize("name", EVERY)
 def test_the_rank_of_the_image_does_not_matter(name: str, probes: int | None, shape: Any) -> None:
@@ -392,9 +392,12 @@ def deviations(drawn: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
 
 
 VALUE, SLOPE = slice(0, 1), slice(1, None)
-ESTIMATES: list[tuple[str, Arrays]] = [
-    *((name, {"probes": probes}) for name in PROBED for probes in (1, 3)),
-    *(("hessian_frobenius", {"power": 2, "probes": probes}) for probes in (2, 3)),
+# The fewest probes, which deviate most, are drawn by the slow tests.
+ESTIMATES = [
+    *((name, {"probes": 3}) for name in PROBED),
+    ("hessian_frobenius", {"power": 2, "probes": 3}),
+    *(pytest.param(name, {"probes": 1}, marks=pytest.mark.slow) for name in PROBED),
+    pytest.param("hessian_frobenius", {"power": 2, "probes": 2}, marks=pytest.mark.slow),
 ]
 
 
@@ -580,7 +583,7 @@ def test_frozen_statistics_give_each_examples_own_gradient(name: str) -> None:
         h = jax.hessian(lambda g: jax.nn.logsumexp(g))(logits(x))
         return jnp.trace(j.T @ h @ j)
 
-    expected = jax.vmap(own)(batch.image, batch.label)
+    expected = jax.jit(jax.vmap(own))(batch.image, batch.label)
     assert_measured(result.penalties[name], expected)
     # The loss itself and the new statistics still come from training mode.
     training = evaluate(rj.cross_entropy(), forward, batch)

@@ -18,7 +18,7 @@ def worth(saliency: np.ndarray, mask: np.ndarray, cost: float) -> np.ndarray:
     return saliency.reshape(-1, 1) * mask.reshape(1, -1) - cost * square
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (1, 4), (3, 2), (3, 3), (4, 4), (8, 8)])
+@pytest.mark.parametrize("shape", [(1, 4), (3, 2), (4, 4), (8, 8)])
 def test_the_transport_is_an_optimal_permutation(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     saliency = rng.gamma(0.5, size=(120, *shape))

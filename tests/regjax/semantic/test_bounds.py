@@ -325,13 +325,13 @@ def by_set_mesh(arguments: Any, shrinkage: float | None) -> Any:
     ("way", "kind", "shrinkage"),
     [
         ("shard_map", "full", 0.3),
-        ("shard_map", "shared", None),
+        pytest.param("shard_map", "shared", None, marks=pytest.mark.slow),
         ("shard_map", "identity", None),
-        ("shard_map, split", "full", 0.3),
+        pytest.param("shard_map, split", "full", 0.3, marks=pytest.mark.slow),
         ("shard_map, split", "low_rank", None),
         ("jit, split", "full", 0.3),
-        ("jit, split", "diagonal", None),
-        ("jit, split", "shared", None),
+        pytest.param("jit, split", "diagonal", None, marks=pytest.mark.slow),
+        pytest.param("jit, split", "shared", None, marks=pytest.mark.slow),
     ],
 )
 def test_devices_equal_one(way: str, kind: str, shrinkage: float | None) -> None:

@@ -296,7 +296,15 @@ WAYS: dict[str, Way] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("devices", "kind"),
-    [(1, "full"), (2, "full"), (4, "diagonal"), (8, "full"), (8, "low_rank"), (8, "shared")],
+    [
+        (4, "diagonal"),
+        (8, "full"),
+        (8, "low_rank"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in ((1, "full"), (2, "full"), (8, "shared"))
+        ),
+    ],
 )
 def test_devices_equal_one(way: str, devices: int, kind: str) -> None:
     auto = (jax.sharding.AxisType.Auto,)
