@@ -105,11 +105,8 @@ WITHOUT_BASES = {name for name in TABLE if REGISTRY[name].kind != "base"}
 # A mask found on the side is constant to derivatives, and takes most of the time to compile.
 SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith("puzzlemix"))
 # Of what shares most of its code, one does for the tests that take programs of their own.
-BASES = [
-    row
-    for row in ROWS
-    if row == "cross_entropy" or "unlabeled" in row or row.startswith("learned_augmentation")
-]
+BASES = ["cross_entropy", *(row for row in ROWS if "unlabeled" in row)]
+PENALTIES = "cross_entropy | double_backprop(weight=0.1) | jacobian(weight=0.1, probes=2)"
 
 
 def slow_unless_in(fast: list[str], every: list[str]) -> list[Any]:
@@ -117,8 +114,9 @@ def slow_unless_in(fast: list[str], every: list[str]) -> list[Any]:
 
 
 TO_ORDER_TWO = slow_unless_in(
-    [SIDE_BY_SIDE, *(r for r in BASES if "unlabeled" not in r)],
+    ["cross_entropy", PENALTIES],
     [
+        SIDE_BY_SIDE,
         f"cross_entropy | {SMOOTH}",
         # What is detached and depends on the last layer looks wrong to differences.
         *(r for r in ROWS if not r.startswith("cross_entropy") and "unlabeled" not in r),
@@ -126,14 +124,14 @@ TO_ORDER_TWO = slow_unless_in(
 )
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
 EVERY = pytest.mark.parametrize("text", ROWS + COMPOSITIONS, scope="module")
-# What takes programs of its own is told of each row by the slow tests, and fast of all penalties
-# side by side and of a wrapper of each kind: of two examples, of labels, hidden layers and images.
-WRAPPED = ["cutmix", "label_smoothing", "noisy_feature_mixup", "random_crop"]
+# What takes programs of its own is told of each row by the slow tests, and fast of two penalties
+# and of wrappers of two examples: of images and of hidden layers.
+WRAPPED = ["cutmix", "noisy_feature_mixup"]
 EVERY_KIND = pytest.mark.parametrize(
     "text",
     slow_unless_in(
-        [SIDE_BY_SIDE, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
-        ROWS + COMPOSITIONS,
+        [PENALTIES, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
+        [SIDE_BY_SIDE, *ROWS, *COMPOSITIONS],
     ),
     scope="module",
 )
