@@ -26,13 +26,13 @@ SIDE, CLASSES = 4, 3
 
 
 @rj.penalty
-def logit_decay(point):
+def small_logits(point):
     """The squared logits."""
     return (point.outputs.logits**2).sum(-1)
 
 
 @rj.penalty(over="unlabeled")
-def agreement(batch, view, key):
+def agreeing_views(batch, view, key):
     """How far two views of an unlabelled image are apart: a semi-supervised method."""
     views = [view(batch.unlabeled, each) for each in jax.random.split(key)]
     first, second = (jax.nn.softmax(forward(b.image).logits) for forward, b in views)

@@ -62,7 +62,7 @@ def trained(folder: Path) -> dict[str, np.ndarray]:
 
 
 def test_a_penalty_a_network_and_a_data_set(tmp_path):
-    paths = classify.compare(config("cross_entropy | logit_decay(weight=0.1)"), tmp_path)
+    paths = classify.compare(config("cross_entropy | small_logits(weight=0.1)"), tmp_path)
     (record,) = records(tmp_path)
     assert record["steps"] == 2
     assert 0 <= record["test_accuracy"] <= 1
@@ -89,11 +89,11 @@ def test_a_semi_supervised_method(tmp_path):
         "batch_size": 4,
         "runs_at_once": 2,
     }
-    loss = "cross_entropy | noise_injection(sigma=0.1) | agreement(weight=1.0)"
+    loss = "cross_entropy | noise_injection(sigma=0.1) | agreeing_views(weight=1.0)"
     classify.compare(config(loss, **changes), tmp_path)
     (file,) = tmp_path.glob("training/*/metrics.jsonl")
     line = json.loads(file.read_text().splitlines()[0])
-    assert line["agreement"] > 0
+    assert line["agreeing_views"] > 0
 
 
 def stopped_and_started_again(folder, experiment, given, monkeypatch):

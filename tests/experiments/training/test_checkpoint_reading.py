@@ -71,7 +71,8 @@ def test_a_checkpoint_of_an_older_version_is_refused_and_stays(folder):
     older = file.rename(file.with_name("leaves_0.bin"))
     sentence = (
         f"{folder} holds checkpoints of an older version (leaves_0.bin), which this one cannot "
-        "read: choose another --workdir, or delete that folder to train from the start."
+        "read: choose another --workdir, or delete that folder and its runs' lines in runs.jsonl, "
+        "and they are trained again."
     )
     with pytest.raises(ConfigError) as error:
         restored(folder)

@@ -104,7 +104,7 @@ def test_parts_of_a_batch_have_their_share_of_the_second_stream():
     np.testing.assert_array_equal(state.loss_state.stages["seen"], expected)
 
 
-AGREEING = "cross_entropy | agreement(weight=1.0) | noise_injection(sigma=0.1)"
+AGREEING = "cross_entropy | agreeing_views(weight=1.0) | noise_injection(sigma=0.1)"
 
 
 def padded() -> Rows:
