@@ -57,6 +57,7 @@ def gradient(
     """
     assert batch.weight is not None
     whole, start = _weights(batch, axis_name), loss_state
+    of_both = any(stage.definition.over == "unlabeled" for stage in loss.stages)
 
     def part(carry: Any, numbered: tuple[jax.Array, rj.Batch]) -> tuple[Any, Any]:
         number, batch = numbered
@@ -72,11 +73,15 @@ def gradient(
         def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
             forward = salted(network(params, model_state), lambda: number)
             result, following = loss.apply(given, forward, batch, key, part=number)
-            labeled = labeled_total(result, batch, axis_name)
-            unlabeled = unlabeled_total(result, batch, axis_name)
-            return shares[0] * labeled + shares[1] * unlabeled, (result, following)
+            total = labeled_total(result, batch, axis_name)
+            if of_both:
+                unlabeled = unlabeled_total(result, batch, axis_name)
+                total = shares[0] * total + shares[1] * unlabeled
+            return total, (result, following)
 
         total, (result, loss_state), direction = mean_gradient(objective, params, batch, axis_name)
+        if not of_both:  # one share for all, which needs no derivative
+            direction, total = jax.tree.map(lambda x: shares[0] * x, (direction, total))
         metrics = {}
         for name, value in result.metrics.items():
             kind = int(name in result.unlabeled)
