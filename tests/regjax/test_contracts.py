@@ -334,6 +334,7 @@ def test_strength_zero_is_the_loss_without(text: str) -> None:
         assert_same(zero[name], plain[name])
 
 
+@pytest.mark.slow  # all penalties in one program, twice
 def test_penalties_commute() -> None:
     # Draws go by name, and so by the order of those of one name: the exact ones are compared.
     links = [link for link in SIDE_BY_SIDE.split(" | ")[1:] if "probes" not in link]
@@ -499,7 +500,7 @@ def test_transforms_document_their_arguments() -> None:
             assert f"{argument}: " in transform.__doc__, (stage, argument)
 
 
-@pytest.mark.parametrize("kind", ["base", "penalty"])
+@pytest.mark.parametrize("kind", [pytest.param("base", marks=pytest.mark.slow), "penalty"])
 def test_a_view_of_a_batch_is_what_the_wrappers_make_of_it(kind: str) -> None:
     """All wrappers at once, with the loss's own key; another key gives another view."""
 
