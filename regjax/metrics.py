@@ -2,6 +2,11 @@
 
 Labels are probabilities `[B, C]` everywhere, as in the rest of the library; B examples, C classes.
 Results are float32, or float64 where the inputs are. In the examples `jnp` is `jax.numpy`.
+
+An erratum: the thesis's eq. 54, the bound of the margin, lacks a factor 2 and is false without it.
+The distance of f from the plane `f_y = f_j` is `(f_y - f_j) / sqrt(2)`, half of eq. 52's score:
+with one input and two classes, `f = (sigmoid(x), sigmoid(-x))`, the margin is |x|, and eq. 54
+claims about 2 |x|.
 """
 
 import math
@@ -159,10 +164,6 @@ def margin_lower_bound(score: jax.Array, norm: jax.Array) -> jax.Array:
 
     `max(score, 0) / (2 sup_x ||J(x)||_2)`, J the Jacobian of the **probabilities**. Thesis,
     eqs. 53 and 54; from "Robust Large Margin Deep Neural Networks" (Sokolic et al., 2017).
-
-    The factor 2 is not in eq. 54, which is false without it: the distance of f from the plane
-    `f_y = f_j` is `(f_y - f_j) / sqrt(2)`, half of eq. 52's score. (With one input and two
-    classes, `f = (sigmoid(x), sigmoid(-x))`, the margin is |x| and eq. 54 claims about 2 |x|.)
 
     What the result is worth depends on `norm`. With an upper bound of the norm over the whole
     ball around the example it is a guarantee. With the norm at the example alone, as

@@ -1,6 +1,9 @@
 """The mathematics of semantic augmentation: features moved along their class's own directions.
 
 A feature `a` of class y is thought of as `N(a, lambda Sigma_y)`; `z = W'a + b` are the logits.
+
+An erratum: in print, ISDA's eqs. (7) and (15) lack lambda in their exponents. The proof has it: the
+variance is `lambda v'Sigma v`.
 """
 
 from __future__ import annotations
@@ -129,10 +132,9 @@ def _table(
 def upper_bound(logits: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array:
     """The upper bound of the expected cross entropy under semantic augmentation.
 
-    `-log(exp(z_y) / sum_j exp(z_j + spread_yj))` with `spread = lambda / 2 Q`; see ISDA, eq. (7),
-    where lambda is missing in print (the proof has it: the variance is `lambda v'Sigma v`). With
-    soft labels, its expectation over the label. One label an example takes `B C` exponentials, two
-    twice as many, more than two `B C^2`.
+    `-log(exp(z_y) / sum_j exp(z_j + spread_yj))` with `spread = lambda / 2 Q`; see ISDA, eq. (7).
+    With soft labels, its expectation over the label. One label an example takes `B C` exponentials,
+    two twice as many, more than two `B C^2`.
 
     Args:
       logits: `[..., C]`, of the features as they are.
@@ -202,8 +204,8 @@ def consistency_bound(
 
     `sum_k p_k lse_j(z_j - z_k + lambda / 2 (w_j - w_k)' Sigma_y (w_j - w_k))`, where predictions
     `p = softmax(z)` are held fixed and y, the pseudo-label, is the likeliest class; see ISDA,
-    eq. (15), where lambda is missing in print. It is a bound of the divergence plus p's entropy.
-    Examples come one after another; each takes `C A^2` multiplications for full covariances.
+    eq. (15). It is a bound of the divergence plus p's entropy. Examples come one after another;
+    each takes `C A^2` multiplications for full covariances.
 
     Args:
       logits: `[B, ..., C]`.

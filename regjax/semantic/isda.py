@@ -1,7 +1,14 @@
 """Implicit semantic data augmentation (ISDA).
 
-The mathematics is in `semantic.py`, the statistics in `statistics.py`. ISDA is "Regularizing Deep
+The mathematics is in `bounds.py`, the statistics in `statistics.py`. ISDA is "Regularizing Deep
 Networks with Semantic Data Augmentation" (Wang et al., 2021).
+
+Errata: in print, eq. (7) lacks lambda, which the proof has. In the appendix, eq. (4) has the sign
+of its second case reversed, and eq. (5) is right only if its sum over n carries each class's own
+gradient, in the sign that eq. (4) prints; its second case needs the right sign. With `p` the
+softmax of the moved logits, `d_j = w_j - w_y` and `e` the label:
+`dL/dz_j = p_j - e_j`, `dL/dw_j = p_j (a + lambda Sigma d_j)` for j other than y,
+`dL/dw_y = (p_y - 1) a - lambda sum_n p_n Sigma d_n`, and `dL/da = sum_j w_j dL/dz_j`, eq. (6).
 """
 
 from __future__ import annotations
@@ -139,13 +146,6 @@ def isda(
     upper bound of the expected cross entropy of features drawn from `N(a_i, strength Sigma_y)`. See
     ISDA, eq. (7), and for the covariances, which see the batch first, eqs. (1) to (3). Soft labels
     mean the expectation over the label, dense predictions the mean over labelled positions.
-
-    In print, eq. (7) lacks lambda, which the proof has. In the appendix, eq. (4) has the sign of
-    its second case reversed, and eq. (5) is right only if its sum over n carries each class's own
-    gradient, in the sign that eq. (4) prints; its second case needs the right sign. With `p` the
-    softmax of the moved logits, `d_j = w_j - w_y` and `e` the label:
-    `dL/dz_j = p_j - e_j`, `dL/dw_j = p_j (a + lambda Sigma d_j)` for j other than y,
-    `dL/dw_y = (p_y - 1) a - lambda sum_n p_n Sigma d_n`, and `dL/da = sum_j w_j dL/dz_j`, eq. (6).
 
     When it helps: few examples a class, wide features; the paper gains 0.2 to 1.6 points on CIFAR.
     Cost: 1.0 plain steps: with "full" `2 C A^2` multiplications for each class in the batch and

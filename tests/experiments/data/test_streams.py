@@ -1,6 +1,6 @@
 """Streams: order, stripes, workers, where they are taken up again, crops, and what is said.
 
-Covers `crops.py` and `stripes.py` and `workers.py` too.
+Covers `crops.py`, `data/records.py`, `stripes.py` and `workers.py` too.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The work folder of a comparison that trains, with lines.py and records.py."""
+"""The work folder of a comparison that trains, with lines.py and runs/records.py."""
 
 import dataclasses
 import errno
