@@ -21,7 +21,7 @@ def noise_injection(
 
     `loss(x + sigma e, y)` with `e ~ N(0, I)`. See the thesis, eq. (57). Each example's noise is
     drawn by `batch.index`, whatever its place in the batch and the device it is on, with the
-    resolution of `regjax.draws`, so no pixel is moved by more than 4.33 sigma.
+    resolution of `regjax.core.draws`, so no pixel is moved by more than 4.33 sigma.
 
     Helps against noise at test time and, with few examples, against overfitting. Costs 1.00 times
     the plain step in FLOPs.

@@ -38,11 +38,11 @@ class Setting(NamedTuple):
     """A stream of crops, and the network that takes them.
 
     Attributes:
-      examples: images in the data set.
-      pixels: height and width of a crop.
+      examples: the number of images in the data set.
+      pixels: the height and width of a crop.
       batch: the size of the stream's batches.
-      seconds: that each of the timings lasts.
-      workers: numbers of processes that decode; 0 for threads.
+      seconds: the seconds that each of the timings lasts.
+      workers: the numbers of processes that decode; 0 for threads.
       model: the network.
     """
 

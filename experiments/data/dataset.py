@@ -28,10 +28,10 @@ class Dataset:
     ignored ones.
 
     Attributes:
-      name: what it is called.
+      name: the name of the data set.
       train: the training split.
       test: the split to score.
-      classes: number of classes, labelled from 0.
+      classes: the number of classes, labelled from 0.
       class_names: a name for each class; by default "0", "1", ...
       scored: which split `test` is, "test" or "validation".
       parts: the ranges of training examples that come from one data set each, for a mixture has
@@ -93,7 +93,7 @@ def check_split(where: str, split: Split, classes: int) -> None:
     Args:
       where: what the split is called in an error, such as "the train split of 'digits'".
       split: as in `Dataset`.
-      classes: number of classes.
+      classes: the number of classes.
 
     Raises:
       DataError: if they are not, in one sentence.

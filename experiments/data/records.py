@@ -27,7 +27,7 @@ class Split:
 
     Attributes:
       name: the name of the split.
-      classes: number of classes, labelled from 0.
+      classes: the number of classes, labelled from 0.
       class_names: a name for each class.
       channels: the number of channels of an image, 1 or 3.
     """

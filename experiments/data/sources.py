@@ -41,8 +41,8 @@ class Description(NamedTuple):
 
     Attributes:
       shape: the shape of an image, (H, W, K).
-      classes: number of classes.
-      class_names: a name for each.
+      classes: the number of classes.
+      class_names: a name for each class.
     """
 
     shape: tuple[int, ...]

@@ -15,8 +15,8 @@ class Spec(NamedTuple):
     Attributes:
       example: one stored example, a dict of `jax.ShapeDtypeStruct`.
       classes: the number of classes.
-      class_names: their names.
-      scored: "test" or "validation", the split that is scored.
+      class_names: the classes' names.
+      scored: the split that is scored, "test" or "validation".
     """
 
     example: Mapping[str, jax.ShapeDtypeStruct]

@@ -27,12 +27,12 @@ class Streams:
       workers: processes that decode, each for a part of every batch; 0 for threads in this process.
 
     Attributes:
-      classes: number of classes, labelled from 0.
+      classes: the number of classes, labelled from 0.
       class_names: a name for each class.
-      scored: which split is scored, "test" or "validation".
+      scored: the split that is scored, "test" or "validation".
       shape: the shape of an image, (image_size, image_size, channels).
-      examples: number of training examples.
-      test_examples: number of examples that are scored.
+      examples: the number of training examples.
+      test_examples: the number of examples that are scored.
 
     Raises:
       sources.MissingDataError: if the data set is not there.

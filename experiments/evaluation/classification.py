@@ -72,9 +72,10 @@ class Classification:
     """An evaluation by registered metrics, of tasks whose labels are `[B, C]`.
 
     Attributes:
-      classes: C.
-      metrics: their names; by default all that come with this package. "auc" is the one that needs
-        the probabilities `[N, C]` on the host, "confusion" the one whose value has C * C numbers.
+      classes: C, the number of classes.
+      metrics: the names of the metrics; by default all that come with this package. "auc" is the
+        one that needs the probabilities `[N, C]` on the host, "confusion" the one whose value has
+        C * C numbers.
     """
 
     classes: int

@@ -26,10 +26,11 @@ class Metric:
     Attributes:
       function: the function of the rows that have a label, at least one.
       needs: the measurements that the function looks at.
-      words: what a table calls it, with its unit.
+      words: the name that a table shows, with the unit.
       percent: whether a table shows 100 times the value.
-      decimals: how many a table shows.
-      larger_is_better: None where the value is no single number.
+      decimals: the number of decimals that a table shows.
+      larger_is_better: whether the better of two values is the larger one; None where the value is
+        no single number.
     """
 
     function: Callable[[Rows], Value]

@@ -26,9 +26,10 @@ class View(NamedTuple):
     """A trained network, seen from the pixels.
 
     Attributes:
-      forward: frozen.
-      prepare: pixels in [0, 1] to the network's input, `experiments.data.preprocessing.normalise`
-        with a mean and a std, which a call's `std=` replaces.
+      forward: the network, frozen.
+      prepare: the function from pixels in [0, 1] to the network's input,
+        `experiments.data.preprocessing.normalise` with a mean and a std, which a call's `std=`
+        replaces.
       dtype: the type of the network's input.
       key: the root of all draws.
     """
@@ -51,10 +52,11 @@ class Kind(NamedTuple):
     """A kind of perturbation.
 
     Attributes:
-      function: `(view, batch, **options) -> At`, for a batch of pixels in [0, 1].
-      level: what its levels are called; "" where there is only one, without a number.
+      function: the function `(view, batch, **options) -> At`, for a batch of pixels in [0, 1].
+      level: the name of its levels; "" where there is only one, without a number.
       range: the least and the largest level.
-      reads: `(name, level)` of the data set whose images are looked at; None for the test images.
+      reads: the function `(name, level) -> str`, the name of the data set whose images are looked
+        at; None for the test images.
     """
 
     function: Callable[..., At]

@@ -55,7 +55,7 @@ class Perturbation:
       kind: its name in `KINDS`.
       levels: the levels, at least one.
       options: the arguments of the kind's function.
-      examples: how many of the test images, evenly spaced; 0 for all.
+      examples: the number of test images, evenly spaced; 0 for all.
     """
 
     text: str

@@ -18,7 +18,7 @@ class Segmentation:
     """An evaluation of tasks whose labels are `[B, H, W, C]`, all 0 at pixels to ignore.
 
     Attributes:
-      classes: C.
+      classes: C, the number of classes.
     """
 
     classes: int

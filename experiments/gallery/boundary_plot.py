@@ -23,7 +23,7 @@ class Panel(NamedTuple):
 
     Attributes:
       name: the name of the scheme.
-      accuracy: percent, `[R]`.
+      accuracy: the accuracy in percent, `[R]`.
       turns: the turns of the boundaries, `[R]`.
       margin: the margin of class 1 over class 0 on the grid, logits, `[R, 100, 100]`.
     """

@@ -80,8 +80,8 @@ class Scheme(NamedTuple):
     Attributes:
       name: its name in the figure.
       loss: the expression of its loss at a strength.
-      strength: the one that is used.
-      candidates: all that were tried.
+      strength: the strength that is used.
+      candidates: the strengths that were tried.
     """
 
     name: str

@@ -4,9 +4,10 @@
 
 A network with two hidden layers of three numbers, small enough for the mean over the noise to be
 exact (Gauss's rules, float64), is trained on the points of `data/circles.py`. In each of its layers
-the expected loss is compared with the expansion of `regjax/expansion.py`, at strengths `1 - lambda
-= s_add = s_mult = epsilon`. Left, what the expansion leaves out must fall with the third power of
-epsilon, with the second if only the terms of first order are taken; right, how large the terms are.
+the expected loss is compared with the expansion of `regjax/mixing/expansion.py`, at strengths
+`1 - lambda = s_add = s_mult = epsilon`. Left, what the expansion leaves out must fall with the
+third power of epsilon, with the second if only the terms of first order are taken; right, how large
+the terms are.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class Table:
     """A table.
 
     Attributes:
-      title: what stands above it.
-      columns: their names.
+      title: the title above it.
+      columns: the columns' names.
       lines: a name and cells, one fewer than there are columns.
     """
 

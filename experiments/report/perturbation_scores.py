@@ -22,8 +22,8 @@ class Tested:
 
     Attributes:
       method: the method's name.
-      train_size: training examples per class, 0 for all.
-      name: the perturbation's, in the config.
+      train_size: the number of training examples per class, 0 for all.
+      name: the perturbation's name in the config.
       n: the number of networks.
       mean: the mean of the accuracy at each level, in percent.
       std: its sample standard deviation at each level; None if n is 1.
@@ -47,7 +47,7 @@ class Robustness:
     Attributes:
       perturbations: the perturbations by name, in the config's order.
       tested: the scores by training size, method and name; what has not been tested yet is missing.
-      published: numbers in percent likewise, for each level one or None.
+      published: the published numbers in percent likewise, for each level one or None.
     """
 
     perturbations: Mapping[str, Perturbation]

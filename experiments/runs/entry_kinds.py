@@ -28,7 +28,7 @@ class Entry:
     Attributes:
       name: its name, as in `--config.NAME=VALUE`.
       default: the value that most configs keep.
-      help: what it means.
+      help: the meaning of the entry.
       kind: the kind of its values, a key of KINDS; by default what the default is.
       least: the least value of numbers.
       known: the values that a text can have; () where they are not listed.

@@ -22,13 +22,13 @@ class Experiment:
     """A kind of experiment; `comparison.compare` trains, tests and reports any of them.
 
     Attributes:
-      name: where it is found again, `module:VARIABLE`; a work folder keeps it.
+      name: the place where it is found again, `module:VARIABLE`; a work folder keeps it.
       parse: the function from an entry of `config.losses` to the objective; a ValueError or
         TypeError says what is wrong with it. `repr` of the objective parses back.
       read: the function from a config to its data, in memory or as streams.
-      task: `(config, spec, steps_per_epoch) -> Task`.
-      evaluation: `(config, spec) -> Evaluation`, the scores after training.
-      score: the main one of these scores, by which strengths are chosen.
+      task: the function `(config, spec, steps_per_epoch) -> Task`.
+      evaluation: the function `(config, spec) -> Evaluation` of the scores after training.
+      score: the name of the main one of these scores, by which strengths are chosen.
       metrics: the function that returns the names that `config.metrics` and `config.columns` may
         have; none leaves the choice to the evaluation, and only the main score is a column.
     """

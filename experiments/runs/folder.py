@@ -27,8 +27,8 @@ class RunFolder:
       name: the folder as the user wrote it.
       config: its config.json.
       planned: all runs of the config.
-      records: the finished ones among them, in that order.
-      environment: hardware and versions by name, as far as they were recorded.
+      records: the finished runs among them, in that order.
+      environment: the hardware and versions by name, as far as they were recorded.
       robustness: the scores under perturbations.
       about: the experiment and its data.
     """

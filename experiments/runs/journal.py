@@ -66,8 +66,8 @@ class Journal:
 
     Attributes:
       folder: the work folder.
-      runs: what became of each run, in runs.jsonl.
-      robustness: its scores under each perturbation, in robustness.jsonl.
+      runs: the records of the finished runs, in runs.jsonl.
+      robustness: the scores of each run under each perturbation, in robustness.jsonl.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class Lines:
     """A file with a record a line, which holds whole lines whatever happens.
 
     Attributes:
-      records: what it holds.
+      records: the records that it holds.
     """
 
     def __init__(self, path: Path, sound: Sound, writes: bool) -> None:

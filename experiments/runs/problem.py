@@ -24,7 +24,7 @@ class Problem:
     """A config's data and programs.
 
     Attributes:
-      config: a plain dict.
+      config: the config, a plain dict.
       experiment: the experiment of the config.
       source: the examples.
       spec: the description of the data.

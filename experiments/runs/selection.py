@@ -51,11 +51,11 @@ class Row:
 
     Attributes:
       method: the method's name.
-      train_size: training examples per class, 0 for all.
+      train_size: the number of training examples per class, 0 for all.
       strength: the number that the comparison varies, or None where the method has none.
       loss: the loss as an expression.
       n: the number of runs, one a seed.
-      diverged: how many of them ended with a loss or a main score that is not finite.
+      diverged: the number of runs that ended with a loss or a main score that is not finite.
       mean: the mean of the main score; None if a run diverged.
       std: its sample standard deviation (ddof=1); None if n is 1 or a run diverged.
       validation: the mean of the main score on held-out training examples; None if a run diverged

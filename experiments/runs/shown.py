@@ -12,9 +12,9 @@ class Shown(NamedTuple):
     """How a metric is shown.
 
     Attributes:
-      words: what a table calls it, with its unit.
+      words: the name that a table shows, with the unit.
       percent: whether 100 times the value is shown.
-      decimals: how many are shown.
+      decimals: the number of decimals that are shown.
       larger_is_better: whether the better of two values is the larger one.
     """
 

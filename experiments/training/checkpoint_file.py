@@ -31,8 +31,8 @@ class Piece(NamedTuple):
     """A part of the array `name`.
 
     Attributes:
-      name: the array's.
-      start: `[ndim]`, where in the array the part begins; None for a whole array.
+      name: the array's name.
+      start: the place in the array where the part begins, `[ndim]`; None for a whole array.
       value: the part.
     """
 

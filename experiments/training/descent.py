@@ -24,11 +24,12 @@ class Descent:
     Attributes:
       build: `key -> Forward`, a freshly initialised network; with `axis_name` also given, the
         mapped axis over which its BatchNorm takes statistics.
-      optimizer: optax's.
+      optimizer: the optimizer, optax's.
       prepare: the normalisation, from stored images to the network's input, float32.
-      classes: C, their number.
+      classes: C, the number of classes.
       example: pytree of `jax.ShapeDtypeStruct`, one stored example, "image" and "label".
-      dtype: what the network computes in; parameters and statistics are float32 all the same.
+      dtype: the type that the network computes in; parameters and statistics are float32 all the
+        same.
       accumulate: parts of a batch, of one size, whose gradients are taken one after the other.
       decay: the decay of the parameters' moving average; 0 for none.
       growing: the curves of numbers of the loss that grow with the steps.

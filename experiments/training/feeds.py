@@ -25,9 +25,9 @@ class Member(NamedTuple):
     """One of the runs that are trained together.
 
     Attributes:
-      objective: what it minimises.
+      objective: the objective that it minimises.
       seed: the seed of its network, its subset and its steps.
-      size: training examples per class, 0 for all.
+      size: the number of training examples per class, 0 for all.
     """
 
     objective: Any

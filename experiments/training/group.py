@@ -21,16 +21,16 @@ class Group:
     """Runs that are trained together, and how.
 
     Attributes:
-      name: what they are called in messages.
-      labels: what is recorded of each, its method, size, strength and seed.
+      name: the name of the runs in messages.
+      labels: the labels that are recorded of each, its method, size, strength and seed.
       feed: their examples.
-      evaluation: what they are scored by.
+      evaluation: the evaluation that scores them.
       score: the name of the main one of its scores.
       steps: the number of steps of each run.
       steps_per_epoch: the number of steps in an epoch, not whole where batches run across.
       examples: the number of examples in a batch, over all runs.
       rate: the learning rate at a step.
-      belongs_to: what a checkpoint must have been made with.
+      belongs_to: the entries that a checkpoint must have been made with.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Settings:
     """When something happens besides the steps.
 
     Attributes:
-      evaluate_epochs: epochs between evaluations; 0 for only one, at the end.
-      checkpoint_steps: steps between checkpoints; what is evaluated, and the end, are saved too. 0
-        for no others.
-      keep_checkpoints: how many of the last are kept, besides the best.
+      evaluate_epochs: the epochs between evaluations; 0 for only one, at the end.
+      checkpoint_steps: the steps between checkpoints; what is evaluated, and the end, are saved
+        too. 0 for no others.
+      keep_checkpoints: the number of last checkpoints that are kept, besides the best.
       selection: "validation" or "test", by whose main score the best is found.
       profile: whether to trace a few steps.
     """

@@ -44,9 +44,9 @@ class Curve:
     """How a number of the loss grows.
 
     Attributes:
-      number: which, as "stage.argument".
-      shape: one of `SHAPES`, functions from [0, 1] to [0, 1].
-      steps: after so many it stays what it is; None for the whole run.
+      number: the name of the number that grows, "stage.argument".
+      shape: the shape of the curve, one of `SHAPES`, functions from [0, 1] to [0, 1].
+      steps: the number of steps after which it stays what it is; None for the whole run.
     """
 
     number: str

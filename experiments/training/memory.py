@@ -30,7 +30,7 @@ class Memory:
     Where labels are dense there are no classes to hold out by: all examples count as of one.
 
     Attributes:
-      stored: training and test examples, one after the other.
+      stored: the training and test examples, one after the other.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class Parallel:
     """The compiled programs of one run at a time, its batches spread over all devices.
 
     Attributes:
-      mesh: all devices.
+      mesh: the mesh of all devices.
       stored: the data on every device, or None.
     """
 

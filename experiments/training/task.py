@@ -26,7 +26,7 @@ class Rows(NamedTuple):
     Attributes:
       index: int32 `[B]`, their places in the stored data.
       weight: float32 `[B]`, 0 on padding.
-      number: int32 `[B]`, what random draws go by; None where that is the index.
+      number: int32 `[B]`, the number that random draws go by; None where that is the index.
       unlabeled: the rows of a second stream, whose labels nobody looks at, or None.
     """
 
@@ -41,7 +41,7 @@ class Examples(NamedTuple):
 
     Attributes:
       stored: pytree of arrays `[B, ...]`, as they are stored.
-      number: int32 `[B]`, what random draws go by.
+      number: int32 `[B]`, the numbers that random draws go by.
       weight: float32 `[B]`, 0 on padding.
       unlabeled: the examples of a second stream, or None.
     """

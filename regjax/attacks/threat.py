@@ -63,7 +63,7 @@ class Target:
       forward: the network, frozen.
       batch: its image clipped to the bounds, in float32 at least.
       low: the least value of a pixel.
-      high: the largest.
+      high: the largest value of a pixel.
     """
 
     forward: Forward

@@ -42,7 +42,7 @@ def is_split(count: int, classes: int, axis_name: str | None) -> bool:
 
 
 def columns(x: jax.Array, count: int, axis_name: str | None) -> jax.Array:
-    """Of `x [..., C]` the classes that are kept on this device: all, or its `count`."""
+    """The classes of `x [..., C]` that are kept on this device: all, or its `count`."""
     if x.shape[-1] == count:
         return x
     if axis_name is None or count * jax.lax.axis_size(axis_name) != x.shape[-1]:
@@ -56,7 +56,7 @@ def columns(x: jax.Array, count: int, axis_name: str | None) -> jax.Array:
 def by_class(
     function: Callable[..., Any], axis_name: str | None, classes: int, split: Any, to: Any
 ) -> Callable[..., Any]:
-    """Under `jit`, runs a function of (statistics, arrays) on each device with its own classes.
+    """A function of (statistics, arrays) that each device runs with its own classes, under `jit`.
 
     Args:
       function: of statistics and arrays; it finds its classes by `columns`.

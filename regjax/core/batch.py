@@ -15,7 +15,7 @@ class Batch:
     """A batch of examples, a pytree; `batch.replace(image=...)` makes another.
 
     Attributes:
-      image: `[B, H, W, K]` (or `[B, ...]`), floating.
+      image: the images, `[B, H, W, K]` (or `[B, ...]`), floating.
       label: `[B, C]`, probabilities; `jax.nn.one_hot` makes them of class numbers. For dense
         predictions `[B, ..., C]`, all 0 at positions to ignore, as `one_hot` yields for numbers
         that are no class, such as 255.

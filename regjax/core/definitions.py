@@ -49,7 +49,7 @@ class Definition:
         return any(kind in _NUMBERS for kind in kinds)
 
     def bind(self, given: dict[str, Any]) -> Stage:
-        """Checks the arguments and makes a stage.
+        """A stage of these arguments, which are checked.
 
         Raises:
           TypeError: an unknown or missing argument, a number that is none, a static argument that
@@ -115,7 +115,7 @@ class Stage:
     arguments: dict[str, Any]
 
     def run(self, step: jax.Array, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        """Calls the stage's function; returns its value and its next state."""
+        """The value of the stage's function, and its next state."""
         definition = self.definition
         positional = [inputs[name] for name in definition.inputs]
         out = definition.function(*positional, **self.keywords(step))

@@ -27,14 +27,14 @@ class Forward:
     Made by `regjax.from_function` and `regjax.flax.bind`.
 
     Attributes:
-      params: pytree of the trainable arrays.
-      state: pytree of the model's statistics (BatchNorm's running averages), `()` if it has none.
-      apply: `(params, state, x, key, tap, frozen) -> Outputs`.
-      get_head: `params -> (kernel, bias)`, or None.
-      get_auxiliary: `params -> (kernel, bias)` of each auxiliary head.
-      layers: names of the layers that a tap can reach; `"input"` is always among them.
+      params: the pytree of the trainable arrays.
+      state: the pytree of the model's statistics (BatchNorm's running averages), `()` without any.
+      apply: the function `(params, state, x, key, tap, frozen) -> Outputs`.
+      get_head: the function `params -> (kernel, bias)`, or None.
+      get_auxiliary: the functions `params -> (kernel, bias)`, one for each auxiliary head.
+      layers: the names of the layers that a tap can reach; `"input"` is always among them.
       is_frozen: whether BatchNorm uses its running averages.
-      taps: taps that `with_tap` added.
+      taps: the taps that `with_tap` added.
     """
 
     params: Any

@@ -34,7 +34,7 @@ class Result(NamedTuple):
     """What a loss computes at a batch; `total` makes one number of it.
 
     Attributes:
-      losses: `[B]`, the base loss of each example, nats for cross entropy, not averaged.
+      losses: the base loss of each example, `[B]`, nats for cross entropy, not averaged.
       penalties: the weighted terms by name, each `[B]` or a scalar.
       outputs: the network's `Outputs` at the point where the loss was taken.
       metrics: scalars by name: the mean of the base loss and of every penalty, without its weight;
@@ -139,7 +139,7 @@ class Loss:
         *,
         part: int | jax.Array | None = None,
     ) -> tuple[Result, LossState]:
-        """Computes the loss and its penalties at a batch.
+        """The loss and its penalties at a batch, and the next state.
 
         Wrappers act from the outside in, the network runs and is linearised once where they lead,
         and the base and the penalties all look at that one point.

@@ -15,7 +15,7 @@ class Branch(NamedTuple):
     """What an auxiliary head computes, a second classifier halfway through the network.
 
     Attributes:
-      logits: `[B, C]`.
+      logits: the auxiliary head's logits, `[B, C]`.
       features: the input of the auxiliary head's linear layer, `[B, A]`, or None.
     """
 
@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
     """What a network computes at a batch.
 
     Attributes:
-      logits: `[B, C]`.
+      logits: the logits, `[B, C]`.
       features: the input of the last linear layer, `[B, A]`, or None where no head was named.
       state: the updated statistics of the model (BatchNorm's), with the structure of
         `Forward.state`.
@@ -45,8 +45,8 @@ class Head(NamedTuple):
     """A linear layer that ends in logits: `logits = features @ kernel + bias`.
 
     Attributes:
-      kernel: `[A, C]`.
-      bias: `[C]`, or None where the layer has none.
+      kernel: the weights, `[A, C]`.
+      bias: the bias, `[C]`, or None where the layer has none.
     """
 
     kernel: jax.Array

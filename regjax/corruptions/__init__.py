@@ -81,7 +81,7 @@ def corrupt(
     *,
     quantised: bool = True,
 ) -> jax.Array:
-    """Corrupts images as those of CIFAR-10-C are.
+    """Images corrupted as those of CIFAR-10-C are.
 
     See "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
     (Hendrycks & Dietterich, 2019), section 4, with the parameters of the authors' program for

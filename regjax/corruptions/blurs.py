@@ -53,7 +53,7 @@ def glass_blur(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Arr
 
 
 def motion_blur(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Smears along a line at a random angle between -45 and 45 degrees, in one direction.
+    """The image smeared in one direction, at a random angle between -45 and 45 degrees.
 
     Rounded to 255ths; see `smeared`.
     """

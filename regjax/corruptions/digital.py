@@ -17,7 +17,7 @@ from regjax.corruptions.resampling import coarsening, reflect, resample, smoothi
 
 
 def pixelate(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Shrinks by a box filter to 0.95, 0.9, 0.85, 0.75 or 0.65 of the size, and back.
+    """The image shrunk by a box filter to 0.95, 0.9, 0.85, 0.75 or 0.65 of its size, and back.
 
     Along the width and then along the height, rounding to 255ths after each as Pillow does, which
     takes the height first where the image is far taller than wide.
@@ -35,7 +35,7 @@ def pixelate(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array
 
 
 def elastic_transform(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Bends the image: a random affine map, then small smooth displacements.
+    """The image bent: by a random affine map, then by small smooth displacements.
 
     The map moves three points around the centre by up to 2.56 pixels (severity 1, down to 0.96 at
     5); the displacements are uniform noise smoothed by a Gaussian and scaled, larger and rougher

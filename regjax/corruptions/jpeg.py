@@ -51,7 +51,7 @@ _COSINES[1::2] = np.concatenate([_ODD, -np.flip(_ODD, 1)], 1)
 
 
 def jpeg_compression(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Compresses and decompresses by JPEG, at qualities 80, 65, 58, 50 and 40.
+    """The image after JPEG, compressed at quality 80, 65, 58, 50 or 40.
 
     Colours to luminance and chrominance, chrominance at half the resolution, cosine transform of
     blocks of 8 x 8, rounding to multiples of the quality's table, and back, in libjpeg's integer

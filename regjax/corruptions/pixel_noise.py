@@ -17,9 +17,9 @@ PROTOCOLS = ("paper", "pixel")
 
 
 def white_noise(image: jax.Array, sigma: Number, keys: jax.Array, *, protocol: str) -> jax.Array:
-    """Adds Gaussian noise to images.
+    """Images with Gaussian noise on every pixel.
 
-    `x + sigma e` with `e ~ N(0, I)`, drawn with the resolution of `regjax.draws`. See "Noisy
+    `x + sigma e` with `e ~ N(0, I)`, drawn with the resolution of `regjax.core.draws`. See "Noisy
     Feature Mixup" (Lim et al., 2022), tables 1 to 3, where `protocol="paper"` is what the authors'
     program does: noise on the normalised image, not clipped. `"pixel"` is noise on pixels in
     [0, 1], clipped to [0, 1], to be normalised afterwards.
@@ -52,7 +52,7 @@ def white_noise(image: jax.Array, sigma: Number, keys: jax.Array, *, protocol: s
 def salt_and_pepper(
     image: jax.Array, amount: Number, keys: jax.Array, *, protocol: str
 ) -> jax.Array:
-    """Sets some pixels to the smallest value and some to the largest.
+    """Images of which some pixels have the smallest value and some the largest.
 
     See "Noisy Feature Mixup" (Lim et al., 2022), tables 1 to 3. `protocol="paper"` is what the
     authors' program does: of the first channel (red) alone, `n = ceil(amount H W / 2)` pixels are
@@ -88,7 +88,7 @@ def salt_and_pepper(
 
 
 def switched_off_pixels(image: jax.Array, amount: Number, keys: jax.Array) -> jax.Array:
-    """Sets a share of the pixels to 0, in all channels.
+    """Images of which a share of the pixels is 0, in all channels.
 
     Of each image exactly `round(amount H W)` pixels, distinct and uniformly drawn. See "Signed
     Input Regularization" (Taghanaki et al., 2019), table 5, which turns 50 pixels of a 32 x 32

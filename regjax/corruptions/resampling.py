@@ -106,7 +106,7 @@ def coarsening(length: int, small: int) -> np.ndarray:
 
 
 def resample(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Applies one matrix along the height of an image and another along its width.
+    """An image with one matrix applied along its height and another along its width.
 
     Args:
       image: `[H, W, K]`.

@@ -16,19 +16,19 @@ from regjax.corruptions.levels import at_severity
 
 
 def gaussian_noise(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Adds normal noise, drawn for each pixel and channel, as in low light."""
+    """Normal noise, drawn for each pixel and channel, as in low light."""
     sigma = at_severity((0.04, 0.06, 0.08, 0.09, 0.10), severity)
     return image + sigma * jax.random.normal(key, image.shape, jnp.float32)
 
 
 def speckle_noise(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Adds normal noise in proportion to the pixel: the brighter, the noisier."""
+    """Normal noise in proportion to the pixel: the brighter, the noisier."""
     sigma = at_severity((0.06, 0.10, 0.12, 0.16, 0.20), severity)
     return image * (1 + sigma * jax.random.normal(key, image.shape, jnp.float32))
 
 
 def shot_noise(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Counts photons: `Poisson(c x) / c`, c from 500 down to 50; x is rounded to 255ths."""
+    """The photons that arrive: `Poisson(c x) / c`, c from 500 down to 50, x rounded to 255ths."""
     photons = at_severity((500, 250, 100, 75, 50), severity)
     # By inversion, with one table for the 256 levels: rejection sampling takes 10 times as long.
     count = jnp.arange(_MOST_PHOTONS, dtype=jnp.float32)[None]
@@ -42,28 +42,28 @@ def shot_noise(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Arr
 
 
 def impulse_noise(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Replaces a share of the values by 0 or 1 with equal chances, each channel for itself."""
+    """A share of the values is 0 or 1 with equal chances, each channel for itself."""
     amount = at_severity((0.01, 0.02, 0.03, 0.05, 0.07), severity)
     u = jax.random.uniform(key, image.shape, jnp.float32)
     return jnp.where(u < amount / 2, 0, jnp.where(u < amount, 1, image))
 
 
 def brightness(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Raises the value, the largest of the three channels, at the same hue and saturation."""
+    """The value, the largest of the three channels, is raised at the same hue and saturation."""
     value = jnp.max(image, axis=-1, keepdims=True)
     brighter = jnp.minimum(value + at_severity((0.05, 0.10, 0.15, 0.20, 0.30), severity), 1)
     return jnp.where(value > 0, image * brighter / jnp.where(value > 0, value, 1), brighter)
 
 
 def contrast(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Draws each channel to its mean over the image: `mean + factor (x - mean)`."""
+    """Each channel is drawn to its mean over the image: `mean + factor (x - mean)`."""
     factor = at_severity((0.75, 0.50, 0.40, 0.30, 0.15), severity)
     mean = jnp.mean(image, axis=(0, 1), keepdims=True)
     return (image - mean) * factor + mean
 
 
 def saturate(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Changes the saturation: less colour at severities 1 and 2, more from 3 on.
+    """The saturation is changed: less colour at severities 1 and 2, more from 3 on.
 
     Grey counts as red without saturation, so that at 4 and 5 it turns reddish, as in the published
     images.

@@ -1,4 +1,4 @@
-"""Corruptions by weather: snow, frost, fog. Spatter is in spatter.py.
+"""Corruptions by weather: snow, frost, fog. Spatter is in liquid.py.
 
 Each is a function of one image `[H, W, 3]` in [0, 1], a severity from 1 to 5, which may be traced,
 and a key; `regjax.corruptions` maps them over a batch and clips. Parameters are those of CIFAR-10-C
@@ -20,7 +20,7 @@ GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
 def snow(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Whitens the image and adds smeared flakes, and the same flakes turned by half a circle."""
+    """The image whitened, with smeared flakes and the same flakes turned by half a circle."""
     mean, deviation, _, least, radius, sigma, kept = at_severity(_SNOW, severity)
     to_flakes, to_angle = jax.random.split(key)
     height, width, _ = image.shape
@@ -48,7 +48,7 @@ _SNOW = (
 
 
 def fog(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Adds a cloud, and scales back to the brightest value of the image.
+    """A cloud over the image, scaled back to the brightest value of the image.
 
     `(x + c f) m / (m + c)`, c from 0.2 to 1.5, m the image's maximum, f a plasma fractal in [0, 1].
     """
@@ -96,7 +96,7 @@ def plasma(key: jax.Array, size: int, decay: jax.Array) -> jax.Array:
 
 
 def frost(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """Lays ice crystals over the image: `c x + d ice`.
+    """Ice crystals over the image: `c x + d ice`.
 
     With (c, d) from (1, 0.2) to (0.75, 0.45) as published, but **not the published ice**: there it
     is cut out of photographs, which cannot be shipped; here it is drawn (see `ice`). Results of

@@ -1,6 +1,6 @@
 """Mixing of pairs of examples and of their labels in a hidden layer, or the input, drawn at random.
 
-The arguments `per_example` and `axis_name` are those of `mixing.py`.
+The arguments `per_example` and `axis_name` are those of `images.py`.
 """
 
 from __future__ import annotations

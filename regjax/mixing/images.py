@@ -1,4 +1,4 @@
-"""Mixing of pairs of images and of their labels; `feature_mixing.py` does it in hidden layers.
+"""Mixing of pairs of images and of their labels; `features.py` does it in hidden layers.
 
 All stages pair the examples by a random permutation and share the arguments `per_example`, whether
 every example has its own lambda or one serves the batch, as in the papers, and `axis_name`: under

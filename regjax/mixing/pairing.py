@@ -87,7 +87,7 @@ class Pairing:
 
 
 def pair(key: jax.Array, batch: Batch, axis_name: str | None = None) -> Pairing:
-    """Pairs the examples by a permutation drawn uniformly, in which one may meet itself.
+    """The examples in pairs, by a permutation drawn uniformly, in which one may meet itself.
 
     The examples are put in two random orders, drawn by `batch.index`; who has rank r in the first
     is paired with who has rank r in the second. So partners depend neither on the order of the

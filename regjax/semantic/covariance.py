@@ -1,6 +1,6 @@
 """Covariances of features by class: how each kind is kept, merged with a batch, and used.
 
-Every kind is a NamedTuple with the same methods, so that `statistics.py` and `semantic.py` need not
+Every kind is a NamedTuple with the same methods, so that `statistics.py` and `bounds.py` need not
 know which one they hold. There are C classes, A features and N examples. Classes come one after
 another, each with its own examples: nothing of size N x C x A or N x A x A is ever built.
 """

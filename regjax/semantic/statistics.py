@@ -26,7 +26,7 @@ class ClassStatistics(NamedTuple):
 
     Attributes:
       seen: `[C]`, n, the sum of the weights of its examples.
-      mean: `[C, A]`, mu.
+      mean: `[C, A]`, mu, the mean of its features.
       covariance: `Full(matrix [C, A, A])`, `Diagonal(variance [C, A])` or `LowRank(sketch
         [C, R, A])`, biased (divided by n); 0 for classes that have not occurred.
       pooled: the mean of the covariances by count, `[A, A]` or, with `Diagonal`, `[A]`; None where
@@ -110,7 +110,7 @@ def update(
     decay: float | jax.Array | None = None,
     axis_name: str | None = None,
 ) -> ClassStatistics:
-    """Merges a batch into the statistics, exactly.
+    """The statistics with a batch merged into them, exactly.
 
     With `m`, `mu'` and `Sigma'` of a class in the batch and `w = m / (n + m)`:
     `Sigma <- (1 - w) Sigma + w Sigma' + w (1 - w) (mu - mu')(mu - mu')'`,
@@ -240,7 +240,7 @@ def is_shared(statistics: ClassStatistics) -> bool:
 
 
 def placed(statistics: ClassStatistics, axis_name: str | None, classes: int) -> ClassStatistics:
-    """Under `jit`, split by class over an axis of the mesh from the start."""
+    """The statistics split by class over an axis of the mesh from the start, under `jit`."""
     mesh = jax.sharding.get_abstract_mesh()
     if axis_name is None or is_mapped(axis_name) or is_shared(statistics):
         return statistics
