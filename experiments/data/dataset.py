@@ -33,7 +33,7 @@ class Dataset:
       test: the split to score.
       classes: the number of classes, labelled from 0.
       class_names: a name for each class; by default "0", "1", ...
-      scored: which split `test` is, "test" or "validation".
+      scored: the name of the split that `test` is, "test" or "validation".
       parts: the ranges of training examples that come from one data set each, for a mixture has
         several; by default all of them.
     """

@@ -27,10 +27,11 @@ class Descent:
       optimizer: the optimizer, optax's.
       prepare: the normalisation, from stored images to the network's input, float32.
       classes: C, the number of classes.
-      example: pytree of `jax.ShapeDtypeStruct`, one stored example, "image" and "label".
+      example: the pytree of `jax.ShapeDtypeStruct`, one stored example, "image" and "label".
       dtype: the type that the network computes in; parameters and statistics are float32 all the
         same.
-      accumulate: parts of a batch, of one size, whose gradients are taken one after the other.
+      accumulate: the number of parts of a batch, of one size, whose gradients are taken one after
+        the other.
       decay: the decay of the parameters' moving average; 0 for none.
       growing: the curves of numbers of the loss that grow with the steps.
       steps: the number of steps of a whole run.

@@ -69,7 +69,7 @@ class Settings:
       checkpoint_steps: the steps between checkpoints; what is evaluated, and the end, are saved
         too. 0 for no others.
       keep_checkpoints: the number of last checkpoints that are kept, besides the best.
-      selection: "validation" or "test", by whose main score the best is found.
+      selection: the split by whose main score the best is found, "validation" or "test".
       profile: whether to trace a few steps.
     """
 
@@ -86,7 +86,7 @@ class Progress:
 
     Attributes:
       total: the mean, for each run, of what was minimised over the last call.
-      broken: for each run None or, as "step 12: isda", the first number that was not finite.
+      broken: the first number of each run that was not finite, as "step 12: isda", or None.
     """
 
     total: list[float | None]

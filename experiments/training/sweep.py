@@ -78,7 +78,7 @@ class Sweep:
     A program is compiled once for each structure of objective, number of runs and shape of rows.
 
     Attributes:
-      strategy: how the runs are mapped over.
+      strategy: the way in which the runs are mapped over.
       stored: the data, on the device.
     """
 

@@ -25,7 +25,7 @@ class Rows(NamedTuple):
 
     Attributes:
       index: int32 `[B]`, their places in the stored data.
-      weight: float32 `[B]`, 0 on padding.
+      weight: the weights, float32 `[B]`, 0 on padding.
       number: int32 `[B]`, the number that random draws go by; None where that is the index.
       unlabeled: the rows of a second stream, whose labels nobody looks at, or None.
     """
@@ -42,7 +42,7 @@ class Examples(NamedTuple):
     Attributes:
       stored: pytree of arrays `[B, ...]`, as they are stored.
       number: int32 `[B]`, the numbers that random draws go by.
-      weight: float32 `[B]`, 0 on padding.
+      weight: the weights, float32 `[B]`, 0 on padding.
       unlabeled: the examples of a second stream, or None.
     """
 

@@ -16,15 +16,15 @@ class Batch:
 
     Attributes:
       image: the images, `[B, H, W, K]` (or `[B, ...]`), floating.
-      label: `[B, C]`, probabilities; `jax.nn.one_hot` makes them of class numbers. For dense
+      label: the probabilities, `[B, C]`; `jax.nn.one_hot` makes them of class numbers. For dense
         predictions `[B, ..., C]`, all 0 at positions to ignore, as `one_hot` yields for numbers
         that are no class, such as 255.
       index: `[B]` int32, which example of the data set each one is. Stages draw each example's
         randomness by it, so that a draw does not depend on the order or on the device. None
         stands for 0 to B-1, which under `shard_map` and `pmap` repeats the draws on every device.
-      weight: `[B]`, what each example counts in means, as a penalty's weight is what that counts in
-        the total; 0 on padding, whose images must be finite, or the gradients are not. None stands
-        for all 1.
+      weight: the weights, `[B]`: what each example counts in means, as a penalty's weight is what
+        that counts in the total; 0 on padding, whose images must be finite, or the gradients are
+        not. None stands for all 1.
       unlabeled: a batch whose labels are not looked at, for semi-supervised losses.
     """
 

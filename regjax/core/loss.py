@@ -53,7 +53,7 @@ class LossState(NamedTuple):
     """What a loss carries from step to step.
 
     Attributes:
-      step: int32 `[]`, how often the loss was applied; schedules are functions of it.
+      step: the number of times the loss was applied, int32 `[]`; schedules are functions of it.
       stages: the states of the stages that have one, by the stage's name.
     """
 

@@ -57,7 +57,7 @@ class NoisyFeatureMixupTerms(NamedTuple):
 
     Attributes:
       loss: the loss without mixing and noise.
-      mixing_first: R1.
+      mixing_first: R1, the mixing's term of first order.
       mixing_jacobian: R2's term with H.
       mixing_hessian: R2's term with g''.
       mixing_label: R2's term with the labels' difference, `- d.J D`.

@@ -20,9 +20,9 @@ class Merge(NamedTuple):
     """What merging a batch with the past needs.
 
     Attributes:
-      features: `[N, A]`, measured from amid them, since squares of the features themselves, and
-        means of what lies far from 0, would lose digits.
-      weight: `[N, C]`, what each example counts for each class.
+      features: the features, `[N, A]`, measured from amid them, since squares of the features
+        themselves, and means of what lies far from 0, would lose digits.
+      weight: the weights, `[N, C]`: what each example counts for each class.
       size: `[C]`, m, the sums of the weights, 1 in the place of 0.
       mean: `[C, A]`, mu', the means of these features.
       step: `[C, A]`, mu - mu', from the batch's mean to that of the past.
