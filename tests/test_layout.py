@@ -92,7 +92,7 @@ def within(package: str) -> Iterator[tuple[str, str]]:
                     yield name, other
 
 
-def others(name: str) -> set[str]:
+def foreign(name: str) -> set[str]:
     """The packages that a module imports beside its own and Python's."""
     found = {other.split(".")[0] for other in imports(MODULES[name])}
     return found - {name.split(".")[0]} - sys.stdlib_module_names
@@ -102,11 +102,11 @@ def test_packages_import_each_other_one_way():
     for name in MODULES:
         package = name.split(".")[0]
         if package == "regjax":
-            assert others(name) <= OUTSIDE | ({"flax"} if name == "regjax.flax" else set()), name
+            assert foreign(name) <= OUTSIDE | ({"flax"} if name == "regjax.flax" else set()), name
         elif package == "experiments":
-            assert "configs" not in others(name), name
+            assert "configs" not in foreign(name), name
         else:
-            assert others(name) <= {"ml_collections", "experiments"}, name
+            assert foreign(name) <= {"ml_collections", "experiments"}, name
 
 
 @pytest.mark.parametrize("package", ["regjax", "experiments"])
