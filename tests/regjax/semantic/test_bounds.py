@@ -1,4 +1,7 @@
-"""The bounds of ISDA against loops in NumPy float64 and closed forms."""
+"""The bounds of ISDA against loops in NumPy float64 and closed forms.
+
+Covers what the kinds of `covariance.py` do once they are merged, too.
+"""
 
 import functools
 from collections.abc import Callable, Iterator
