@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -56,6 +57,8 @@ def compare(
       ValueError: the data set is damaged or too small.
     """
     plain = config.to_dict()
+    # Each expression is parsed once.
+    experiment = dataclasses.replace(experiment, parse=functools.cache(experiment.parse))
     runs = plan(plain, experiment.parse)
     check_metrics(plain, experiment)
     with alone(workdir, devices.is_first()), Interruption() as interruption:
@@ -68,7 +71,7 @@ def compare(
                 f"All processes must have the same config and see --workdir={workdir} alike, but "
                 "they do not: start them with one command."
             )
-        if pending or untested or about.read(journal.folder).spec is None:
+        if pending or untested:
             problem = Problem(plain, experiment)
             step_checks.check(problem, pending)
             step_checks.check_evaluations(problem, runs, against)
@@ -77,6 +80,9 @@ def compare(
             for _ in work.train(runs, pending, profile):
                 work.test(runs, against)
             work.test(runs, against)
+        elif about.read(journal.folder).spec is None:  # of an older version
+            with contextlib.suppress(OSError):  # its tables do not need its data
+                _Work(Problem(plain, experiment), journal, interruption).describe()
         if not devices.is_first():
             return {}
         environment = devices.environment() | {"command": commands.line()}

@@ -28,13 +28,13 @@ class Problem:
       experiment: the experiment of the config.
       source: the examples.
       spec: the description of the data.
-      parse: the function from a loss's expression to the loss; each is parsed once.
+      parse: the function from a loss's expression to the loss.
     """
 
     def __init__(self, config: Config, experiment: Experiment) -> None:
         """Opens the data set, or reads it whole."""
         self.config, self.experiment = config, experiment
-        self.parse = functools.cache(experiment.parse)
+        self.parse = experiment.parse
         self.source, self.spec = _opened(experiment.read(config), config)
         self.program = functools.cache(self._new_program)
         self.evaluation = experiment.evaluation(config, self.spec)

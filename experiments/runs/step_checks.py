@@ -107,7 +107,7 @@ def check_evaluations(
                 ),
                 state,
             )
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:  # of a task without pixels
             raise ConfigError(f"config.perturbations[{name!r}]: {error}") from error
         for other, _ in perturbation.parts():
             if other is not None:

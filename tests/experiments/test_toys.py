@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from support import assert_same
 
 from configs import common
-from experiments import classify, models
+from experiments import ConfigError, classify, models
 from experiments.comparison import compare
 from experiments.data import sources
 from experiments.evaluation import metrics
@@ -205,3 +205,10 @@ def test_another_data_set_is_a_perturbation(tmp_path, monkeypatch):
     chosen = split["label"] == 0  # their c, which is our a
     np.testing.assert_allclose(mapped, [np.mean(found[chosen] == 0)], atol=1e-6)
     assert 0.6 < own[0] <= 1
+
+
+def test_a_perturbation_of_a_task_without_pixels_is_refused(tmp_path):
+    given = config("wasserstein(clip=0.1)")
+    given.perturbations = ConfigDict({"noise": "white_noise(sigma=0.1)"})
+    with pytest.raises(ConfigError, match=r"^config\.perturbations\['noise'\]: 'Players'"):
+        compare(given, tmp_path, toys.GENERATOR)

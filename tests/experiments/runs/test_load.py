@@ -71,6 +71,19 @@ def test_a_folder_that_does_not_say_what_it_is_of_is_told_by_the_same_command(wo
     assert trained.load(folder, "x", seed=1).layers == trained.load(workdir, "x", seed=1).layers
 
 
+def test_the_tables_of_an_older_folder_need_no_data(workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "older")
+    (folder / "about.json").unlink()
+    (folder / "table.md").unlink()
+    stored = json.loads((folder / "config.json").read_text())
+    # Another place of the data is no other config; that of scikit-learn's digits would be made.
+    plain = ConfigDict(stored | {"data_dir": str(tmp_path / "file" / "none")}, sort_keys=False)
+    (tmp_path / "file").write_text("")
+    table = classify.compare(plain, folder)["table"].read_text()
+    assert "| x |" in table
+    assert not (folder / "about.json").exists()
+
+
 def test_no_data_set_is_needed(workdir, monkeypatch):
     monkeypatch.setattr(sources, "load", None)
     monkeypatch.setenv("TFDS_DATA_DIR", "nowhere")
