@@ -21,8 +21,21 @@ from collections.abc import Iterator
 import chex
 import jax
 import pytest
+from hypothesis import HealthCheck, settings
 
 from regjax.core.stages import REGISTRY
+
+# Of hammered readers, 2,000 inputs in all, and always the same ones. The long form has 100,000:
+# pytest --hypothesis-profile=long -k hammered
+settings.register_profile(
+    "default",
+    max_examples=170,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.register_profile("long", settings.get_profile("default"), max_examples=8_500)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

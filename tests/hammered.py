@@ -1,24 +1,11 @@
 """Support for tests that hammer a reader with thousands of wrong inputs.
 
-Each runs on a few hundred inputs, always the same ones. The long form, 12,500 inputs each, is
-`pytest --hypothesis-profile=long -k hammered`.
+Each runs on some inputs, always the same ones; `conftest.py` says how many.
 """
 
 import string
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-
-settings.register_profile(
-    "default",
-    max_examples=250,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-settings.register_profile("long", settings.get_profile("default"), max_examples=12_500)
-settings.load_profile("default")
 
 # What Python and its libraries say of a value that nobody has looked at.
 INTERNAL = (

@@ -18,7 +18,15 @@ RIGHT = common.base().to_dict() | {
     "strengths": {"y": (0.1, 1.0)},
     "validation_per_class": 1,
 }
-TEXTS = ("cross_entropy", "", "{strength}", "stream", "vmap", "test", "cross_entropy | l2(weight=1)")
+TEXTS = (
+    "cross_entropy",
+    "",
+    "{strength}",
+    "stream",
+    "vmap",
+    "test",
+    "cross_entropy | l2(weight=1)",
+)
 OPTIMIZERS = ("sgd", "adam", "add_decayed_weights", "by_part", "clip", "chain", "trace", "lars")
 ARGUMENTS = ("momentum", "nesterov", "weight_decay", "parts", "b1", "mask", "epochs", "factor")
 
