@@ -59,10 +59,11 @@ def damaged(draw, text: bytes) -> bytes:
     return bytes(found)
 
 
-def assert_one_sentence(error: Exception) -> None:
-    """Asserts that an error is what a user can read, not what Python says."""
+def assert_one_sentence(error: Exception, says: str = "") -> None:
+    """Asserts that an error is what a user can read, not what Python says, and says something."""
     text = str(error)
     assert text.strip(), repr(error)
+    assert says in text, text
     assert "\n" not in text, text
     assert len(text) < 4_000, text
     assert not any(words in text for words in INTERNAL), text

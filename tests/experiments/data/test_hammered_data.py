@@ -5,12 +5,12 @@ import io
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import tiny_stored
+from hammered import assert_one_sentence, damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tiny_stored
 from experiments.data import sources
-from hammered import assert_one_sentence, damaged
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,7 @@ def test_a_damaged_data_set_is_read_or_named(written, data):
     try:
         found = sources.load("tiny_stored", data_dir)
     except (sources.DataError, sources.MissingDataError) as error:
-        assert_one_sentence(error)
-        assert "tiny_stored" in str(error)
+        assert_one_sentence(error, "tiny_stored")
     else:
         for split in (found.train, found.test):
             assert len(split["image"]) == len(split["label"]) > 0

@@ -1,6 +1,7 @@
 """The checks of configs: any values are right, or refused in one clear sentence."""
 
 import pytest
+from hammered import assert_one_sentence, names, numbers, values
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,6 @@ from experiments.evaluation.perturbations import KINDS
 from experiments.runs.entries import ENTRIES, changed
 from experiments.runs.plan import plan
 from experiments.training import growth, optimizers
-from hammered import assert_one_sentence, names, numbers, values
 
 RIGHT = common.base().to_dict() | {
     "losses": {"x": "cross_entropy", "y": "cross_entropy | l2(weight={strength})"},

@@ -3,15 +3,15 @@
 import json
 
 import pytest
+import tiny_folders
+from hammered import assert_one_sentence, damaged, values
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tiny_folders
 from experiments import ConfigError
 from experiments.runs import about, folder, lines
 from experiments.runs.journal import Journal
 from experiments.runs.records import is_finished
-from hammered import assert_one_sentence, damaged, values
 
 FILES = ("config.json", "runs.jsonl", "robustness.jsonl", "about.json", "results.json")
 

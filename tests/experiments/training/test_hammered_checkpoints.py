@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hammered import assert_one_sentence, damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.training import checkpoint_file
 from experiments.training.checkpoint_file import DamagedError
-from hammered import assert_one_sentence, damaged
 
 LEAVES = {".params['kernel']": jnp.arange(6.0).reshape(2, 3), ".step": jnp.int32(7)}
 ABOUT = {"score": 0.1, "belongs_to": {"epochs": 3}}

@@ -1,10 +1,10 @@
 """The readers of expressions: any text is a loss that prints as it is read, or one clear error."""
 
+from hammered import assert_one_sentence, names, values
 from hypothesis import given
 from hypothesis import strategies as st
 
 import regjax as rj
-from hammered import assert_one_sentence, names, values
 from regjax.core.calls import CallError, read_call, read_named
 from regjax.core.stages import REGISTRY
 
