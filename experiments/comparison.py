@@ -175,7 +175,9 @@ def main(experiment: Experiment) -> None:
     """Runs the comparison of the flags; bad input ends it with one sentence and exit code 2."""
     config, given = flags.FLAGS.config, flags.FLAGS
     with commands.ends():
-        devices.start(config.get("distributed", ""))
+        timeout = config.get("distributed_timeout", 300)
+        devices.start(config.get("distributed", ""), timeout)
+        devices.check()
         paths = compare(config, given.workdir, experiment, given.profile)
     if paths:
         print(paths["table"].read_text(encoding="utf-8"))

@@ -156,6 +156,13 @@ ENTRIES = (
         '"auto" or "HOST:PORT,INDEX,COUNT" where several processes take part.',
         own=True,
     ),
+    Entry(
+        "distributed_timeout",
+        300,
+        "Seconds that a process waits for the others to start.",
+        least=1,
+        own=True,
+    ),
     # What is compared.
     Entry("losses", {}, "The methods, each a loss expression by name.", needed=True),
     Entry(
