@@ -208,6 +208,27 @@ def test_a_signal_saves_and_says_so(number, code, step, expected, tmp_path, monk
     assert_goes_on(tmp_path, expected)
 
 
+@pytest.mark.slow
+def test_seeds_that_are_added_let_what_was_begun_go_on(tmp_path, monkeypatch, capsys):
+    stop(monkeypatch, 48)
+    assert main(tmp_path, monkeypatch, config(runs_at_once=2)) == 75
+    (begun,) = (tmp_path / "training").iterdir()
+    monkeypatch.undo()
+    other = config(runs_at_once=2, seeds=3, losses=ConfigDict({"ISDA": "isda(strength=0.4)"}))
+    with pytest.raises(StoppedError), pytest.MonkeyPatch.context() as patch:
+        stop(patch, 12)
+        classify.compare(other, tmp_path)
+    assert f"{begun} was begun with other runs than the config now" in capsys.readouterr().err
+    classify.compare(config(runs_at_once=2, seeds=3), tmp_path)
+    assert "isda(strength=0.4)" not in (tmp_path / "runs.jsonl").read_text()
+    first, *rest = kill._lines(tmp_path / "runs.jsonl")
+    assert (first["group"], first["seed"], first["together"]) == (begun.name, 0, 1)
+    assert [run["seed"] for run in rest] == [1, 2]
+    steps = [line["step"] for line in kill._lines(begun / "metrics.jsonl")]
+    assert steps == sorted(steps)
+    assert {48, STEPS} <= {*steps}
+
+
 def truncate(checkpoint: Path) -> None:
     file = checkpoint / "state" / "leaves_0.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
