@@ -103,6 +103,7 @@ def group(problem: Problem, runs: Sequence[Run]) -> Group:
         steps=problem.steps(size),
         steps_per_epoch=problem.steps_per_epoch(size),
         examples=config["batch_size"] * len(runs),
+        measured=problem.source.measured,
         rate=networks.rate(config, problem.steps_per_epoch(size)),
         belongs_to=entries.shared(config)
         | {

@@ -70,7 +70,7 @@ def _check_lengths(problem: Problem, runs: Sequence[Run]) -> None:
     if 0 < config["evaluate_epochs"] * longest < config["epochs"]:
         raise ConfigError(
             f"config.evaluate_epochs={config['evaluate_epochs']} is less than one step: name a "
-            "larger part of an epoch, or 0 to evaluate at the end only."
+            "larger part of an epoch, or 0 to leave it open."
         )
 
 
