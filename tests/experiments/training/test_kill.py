@@ -208,19 +208,27 @@ def test_a_signal_saves_and_says_so(number, code, step, expected, tmp_path, monk
     assert_goes_on(tmp_path, expected)
 
 
+def test_what_is_left_behind_is_said(tmp_path, capsys):
+    for name in ("left", "finished", "begun"):
+        (tmp_path / "training" / name / "checkpoints" / "40").mkdir(parents=True)
+    records = [{"group": "finished"}]
+    journal: Any = SimpleNamespace(folder=tmp_path, runs=SimpleNamespace(records=records))
+    work = comparison._Work(None, journal, None)  # type: ignore[arg-type]
+    some: Any = ["a run"]
+    work.leave([], {})
+    assert capsys.readouterr().err == ""
+    work.leave(some, {"begun": some})
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"{tmp_path}/training/left was begun with other runs than the con")
+
+
 @pytest.mark.slow
-def test_seeds_that_are_added_let_what_was_begun_go_on(tmp_path, monkeypatch, capsys):
+def test_seeds_that_are_added_let_what_was_begun_go_on(tmp_path, monkeypatch):
     stop(monkeypatch, 48)
     assert main(tmp_path, monkeypatch, config(runs_at_once=2)) == 75
     (begun,) = (tmp_path / "training").iterdir()
     monkeypatch.undo()
-    other = config(runs_at_once=2, seeds=3, losses=ConfigDict({"ISDA": "isda(strength=0.4)"}))
-    with pytest.MonkeyPatch.context() as patch:
-        stop(patch, 12)
-        assert main(tmp_path, patch, other) == 75
-    assert f"{begun} was begun with other runs than the config now" in capsys.readouterr().err
     classify.compare(config(runs_at_once=2, seeds=3), tmp_path)
-    assert "isda(strength=0.4)" not in (tmp_path / "runs.jsonl").read_text()
     first, *rest = kill._lines(tmp_path / "runs.jsonl")
     assert (first["group"], first["seed"], first["together"]) == (begun.name, 0, 1)
     assert [run["seed"] for run in rest] == [1, 2]
