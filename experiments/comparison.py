@@ -80,6 +80,8 @@ def compare(
             problem = Problem(plain, experiment)
             step_checks.check(problem, pending)
             step_checks.check_evaluations(problem, runs, against)
+            if profile:
+                step_checks.check_profile(problem, pending)
             work = _Work(problem, journal, interruption)
             work.describe()
             work.leave(pending, begun)
@@ -139,7 +141,7 @@ class _Work:
                 profile = profile and not (folder / "profile").exists()
                 yield
         if profile and pending and devices.is_first():
-            text = "No trace was written: --profile needs more than one call of steps."
+            text = "No trace was written: what was left to train was one call of steps."
             print(text, file=sys.stderr)
 
     def test(self, runs: Sequence[Run], against: Mapping[str, Perturbation]) -> None:

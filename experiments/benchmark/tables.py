@@ -8,8 +8,8 @@ Every number is a multiple of the plain cross-entropy step, or of training one m
 the same machine. Times are taken in turn with the plain step's, pair by pair, inside the compiled
 loop that real training uses; the median ratio is shown. ISDA's own cost, without a network, is
 absolute (`isda.py`), and so is the training's (`training.py`,
-`communication.py`, `streams.py`). `--quick` shrinks it: small shapes, three
-transforms.
+`communication.py`, `streams.py`). Each table is printed, and written to the JSON, as soon as it is
+there: what was stopped keeps those. `--quick` shrinks it: small shapes, three transforms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ import regjax as rj
 from experiments.benchmark import communication, isda, streams, training
 from experiments.benchmark.flops import flops
 from experiments.benchmark.timing import paired, random_data, random_task
+from experiments.report import files
+from experiments.runs import commands
 from experiments.training import devices, steps, sweep
 from experiments.training.descent import Descent
 from experiments.training.task import Rows, gather
@@ -222,73 +224,83 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def run(quick: bool) -> dict[str, Any]:
-    """All measurements of losses, as plain data."""
-    transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
-    sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
-    names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
-    losses = {name: TRANSFORMS[name] for name in names}
-    cases = isda.QUICK_CASES if quick else isda.CASES
-    return {
-        "environment": devices.environment(),
-        "transforms": {
-            "setting": transforms._asdict(),
-            "rows": transform_costs(transforms, losses),
-        },
-        "resnet": {
-            "setting": resnet(quick)._asdict(),
-            "rows": transform_costs(resnet(quick), IN_STAGES),
-        },
-        "isda": {"rows": isda.costs(cases, rounds=3 if quick else 15)},
-        "sweeps": {
-            "setting": sweeps._asdict(),
-            "default": sweep.default_strategy(),
-            "rows": sweep_gains(sweeps),
-        },
+def parts(quick: bool) -> Iterator[dict[str, Any]]:
+    """All measurements as plain data, one or two tables after the other, the quickest first."""
+    yield {"environment": devices.environment()}
+    yield {
+        "isda": {"rows": isda.costs(isda.QUICK_CASES if quick else isda.CASES, 3 if quick else 15)}
     }
-
-
-def run_training(quick: bool) -> dict[str, Any]:
-    """All measurements of what training costs besides, as plain data."""
+    yield _transforms(quick)
+    yield {"resnet": _costs(resnet(quick), IN_STAGES)}
+    yield _sweeps(quick)
+    yield training.costs(training.QUICK_CASES if quick else training.CASES)
     counts = communication.QUICK_DEVICES if quick else communication.DEVICES
-    cases = training.QUICK_CASES if quick else training.CASES
-    return {
-        **training.costs(cases),
-        "communication": communication.costs(counts, quick),
-        "streams": streams.costs(streams.QUICK if quick else streams.FULL),
-    }
+    yield {"communication": communication.costs(counts, quick)}
+    yield {"streams": streams.costs(streams.QUICK if quick else streams.FULL)}
+
+
+def _transforms(quick: bool) -> dict[str, Any]:
+    setting = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
+    names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
+    return {"transforms": _costs(setting, {name: TRANSFORMS[name] for name in names})}
+
+
+def _costs(setting: Setting, losses: Mapping[str, str]) -> dict[str, Any]:
+    return {"setting": setting._asdict(), "rows": transform_costs(setting, losses)}
+
+
+def _sweeps(quick: bool) -> dict[str, Any]:
+    setting = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
+    default = sweep.default_strategy()
+    about = {"setting": setting._asdict(), "default": default}
+    return {"sweeps": {**about, "rows": sweep_gains(setting)}}
+
+
+def text(name: str, result: dict[str, Any]) -> str:
+    """One of the measurements as the table that is printed."""
+    if name == "environment":
+        return "; ".join(f"{each}: {value}" for each, value in result.items())
+    about, columns = _heading(name, result)
+    return f"{about}:\n\n{table(result['rows'], columns)}"
+
+
+def _heading(name: str, result: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    if name in TRAINING_TABLES:
+        return TRAINING_TABLES[name]
+    if name == "isda":
+        formats = {"batch": "d", "classes": "d", "features": "d", "covariance": "s"}
+        return (
+            "ISDA's loss, its gradients and the update of its statistics (memory: all arrays at "
+            "the\npeak; GFLOP: at most, if all classes occur)"
+        ), formats | {"ms": ".1f", "megabytes": ".0f", "gflop": ".2f"}
+    setting = result["setting"]
+    if name == "sweeps":
+        formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
+        return (
+            f"Sweeps of the small network, {_describe(setting)}, double backprop, in\n"
+            f"models x steps / s; '{result['default']}' is this platform's default"
+        ), formats | {"gain": ".2f"}
+    formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
+    return (
+        f"A training step of {setting['model']}, {_describe(setting)}, as multiples of\n"
+        "the plain step (memory: temporaries; compilation: of the whole loop, in s)"
+    ), formats | {"time": ".2f", "compilation": ".1f", "plain_ms": ".1f"}
 
 
 def main() -> None:
-    """Prints the tables and writes the JSON."""
-    result = run(QUICK.value) | run_training(QUICK.value)
-    sweeps = result["sweeps"]
-    for costs in (result["transforms"], result["resnet"]):
-        setting = costs["setting"]
-        print(f"\nA training step of {setting['model']}, {_describe(setting)}, as multiples of")
-        print("the plain step (memory: temporaries; compilation: of the whole loop, in s):\n")
-        formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
-        formats |= {"time": ".2f", "compilation": ".1f", "plain_ms": ".1f"}
-        print(table(costs["rows"], formats))
-    print(
-        "\nISDA's loss, its gradients and the update of its statistics (memory: all arrays at the"
-    )
-    print("peak; GFLOP: at most, if all classes occur):\n")
-    formats = {"batch": "d", "classes": "d", "features": "d", "covariance": "s"}
-    print(
-        table(result["isda"]["rows"], formats | {"ms": ".1f", "megabytes": ".0f", "gflop": ".2f"})
-    )
-    print(f"\nSweeps of the small network, {_describe(sweeps['setting'])}, double backprop, in")
-    print(f"models x steps / s; '{sweeps['default']}' is this platform's default:\n")
-    formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
-    print(table(sweeps["rows"], formats | {"gain": ".2f"}))
-    for name, (title, columns) in TRAINING_TABLES.items():
-        print(f"\n{title}:\n\n{table(result[name]['rows'], columns)}")
-    print("\n" + "; ".join(f"{name}: {value}" for name, value in result["environment"].items()))
+    """Prints each table and adds it to the JSON as soon as it has been measured."""
     path = Path(OUTPUT.value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"Written to {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        measured: dict[str, Any] = {}
+        for part in parts(QUICK.value):
+            measured |= part
+            files.replace(path, (json.dumps(measured, indent=2) + "\n").encode())
+            for name, result in part.items():
+                print(f"\n{text(name, result)}", flush=True)
+    except OSError as error:
+        commands.stop(f"--output={path} cannot be written ({error}): choose another file.")
+    print(f"\nWritten to {path}")
 
 
 def _describe(setting: dict[str, Any]) -> str:
