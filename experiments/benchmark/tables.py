@@ -225,11 +225,10 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
 
 
 def parts(quick: bool) -> Iterator[dict[str, Any]]:
-    """All measurements as plain data, one or two tables after the other, the quickest first."""
+    """All measurements as plain data, one or two tables after the other."""
     yield {"environment": devices.environment()}
-    yield {
-        "isda": {"rows": isda.costs(isda.QUICK_CASES if quick else isda.CASES, 3 if quick else 15)}
-    }
+    cases, rounds = (isda.QUICK_CASES, 3) if quick else (isda.CASES, 15)
+    yield {"isda": {"rows": isda.costs(cases, rounds)}}
     yield _transforms(quick)
     yield {"resnet": _costs(resnet(quick), IN_STAGES)}
     yield _sweeps(quick)
