@@ -15,6 +15,7 @@ there: what was stopped keeps those. `--quick` shrinks it: small shapes, few tra
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import statistics
 import time
@@ -178,15 +179,15 @@ def resnet(quick: bool) -> Setting:
     return Setting((32, 32, 3), 128, 5, 5, model=f"preact_resnet18(width={width})")
 
 
-def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
+def sweep_gains(setting: Setting, loss: str) -> list[dict[str, Any]]:
     """A row for each strategy: models x steps / s, and that over one model at a time."""
     task, data = random_problem(setting)
-    alone = _advance(sweep.Sweep(task, data, "map"), 1, setting)
+    alone = _advance(sweep.Sweep(task, data, "map"), loss, 1, setting)
     rows = []
     for strategy in tqdm(sweep.STRATEGIES, desc="sweeps"):
         program = sweep.Sweep(task, data, strategy)
         runs = setting.runs + -setting.runs % program.runs_multiple
-        together = _advance(program, runs, setting)
+        together = _advance(program, loss, runs, setting)
         seconds, ratio = paired(alone, together, setting.rounds)
         rows.append(
             {
@@ -200,8 +201,8 @@ def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
     return rows
 
 
-def _advance(program: sweep.Sweep, runs: int, setting: Setting) -> Callable[[], float]:
-    losses = sweep.stack([rj.parse(SWEPT)] * runs)
+def _advance(program: sweep.Sweep, loss: str, runs: int, setting: Setting) -> Callable[[], float]:
+    losses = sweep.stack([rj.parse(loss)] * runs)
     seeds = np.arange(runs, dtype=np.uint32)
     states = [program.init(losses, seeds)]
     shape = (runs, setting.steps, setting.batch)
@@ -224,16 +225,18 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def parts(quick: bool) -> Iterator[dict[str, Any]]:
-    """All measurements as plain data, one or two tables after the other."""
-    yield {"environment": devices.environment()}
+def of_losses(quick: bool) -> Iterator[dict[str, Any]]:
+    """All measurements of losses as plain data, by the names of their tables."""
     cases, rounds = (isda.QUICK_CASES, 3) if quick else (isda.CASES, 15)
     yield {"isda": {"rows": isda.costs(cases, rounds)}}
     yield _transforms(quick)
-    yield {
-        "resnet": _costs(resnet(quick), dict(list(IN_STAGES.items())[:1] if quick else IN_STAGES))
-    }
+    mixing = dict(list(IN_STAGES.items())[: 1 if quick else None])
+    yield {"resnet": _costs(resnet(quick), mixing)}
     yield _sweeps(quick)
+
+
+def of_training(quick: bool) -> Iterator[dict[str, Any]]:
+    """All measurements of what training costs besides, in the same form."""
     yield training.costs(training.QUICK_CASES if quick else training.CASES)
     counts = communication.QUICK_DEVICES if quick else communication.DEVICES
     yield {"communication": communication.costs(counts, quick)}
@@ -253,8 +256,9 @@ def _costs(setting: Setting, losses: Mapping[str, str]) -> dict[str, Any]:
 def _sweeps(quick: bool) -> dict[str, Any]:
     setting = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
     default = sweep.default_strategy()
-    about = {"setting": setting._asdict(), "default": default}
-    return {"sweeps": {**about, "rows": sweep_gains(setting)}}
+    loss = PLAIN if quick else SWEPT
+    about = {"setting": setting._asdict(), "default": default, "loss": loss}
+    return {"sweeps": {**about, "rows": sweep_gains(setting, loss)}}
 
 
 def text(name: str, result: dict[str, Any]) -> str:
@@ -278,8 +282,8 @@ def _heading(name: str, result: dict[str, Any]) -> tuple[str, dict[str, str]]:
     if name == "sweeps":
         formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
         return (
-            f"Sweeps of the small network, {_describe(setting)}, double backprop, in\n"
-            f"models x steps / s; '{result['default']}' is this platform's default"
+            f"Sweeps of the small network, {_describe(setting)}, in\n"
+            f"models x steps / s, with the loss {result['loss']}; '{result['default']}' is this platform's default"
         ), formats | {"gain": ".2f"}
     formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
     return (
@@ -294,7 +298,9 @@ def main() -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         measured: dict[str, Any] = {}
-        for part in parts(QUICK.value):
+        environment = {"environment": devices.environment()}
+        quick = QUICK.value
+        for part in itertools.chain([environment], of_losses(quick), of_training(quick)):
             measured |= part
             files.replace(path, (json.dumps(measured, indent=2) + "\n").encode())
             for name, result in part.items():

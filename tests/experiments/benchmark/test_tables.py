@@ -32,11 +32,10 @@ class Network(nnx.Module):
 
 @pytest.mark.slow
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
-    monkeypatch.setattr(tables, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
     monkeypatch.setattr(tables, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"})
     monkeypatch.setattr(timing.networks.models, "create", Network)
     result = {}
-    for part in itertools.islice(tables.parts(quick=True), 5):
+    for part in tables.of_losses(quick=True):
         result |= part
     plain, double, isda = result["transforms"]["rows"]
     names = [row["transform"] for row in (plain, double, isda)]
@@ -101,12 +100,12 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
 
     def parts(quick):
         assert quick
-        yield {"environment": {"device": "a kettle"}}
         yield {"isda": rows}
         raise KeyboardInterrupt
 
     output = tmp_path / "new" / "benchmark.json"
-    monkeypatch.setattr(tables, "parts", parts)
+    monkeypatch.setattr(tables, "of_losses", parts)
+    monkeypatch.setattr(tables.devices, "environment", lambda: {"device": "a kettle"})
     monkeypatch.setattr(tables, "OUTPUT", SimpleNamespace(value=str(output)))
     monkeypatch.setattr(tables, "QUICK", SimpleNamespace(value=True))
     with pytest.raises(KeyboardInterrupt):
@@ -120,7 +119,7 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["transforms", "resnet", "sweeps", *tables.TRAINING_TABLES])
 def test_each_table_has_its_heading(name):
     setting = tables.Setting((8, 8, 1), 8, 2, 3)._asdict()
-    result = {"setting": setting, "default": "map", "rows": []}
+    result = {"setting": setting, "default": "map", "loss": "x", "rows": []}
     heading, columns = tables.text(name, result).rsplit(":\n\n", 1)
     assert heading
     assert columns.startswith("| ")
