@@ -3,9 +3,10 @@
     python -m experiments.classify --config=configs/digits.py --workdir=runs/digits
 
 Takes about two minutes on two CPU cores and needs no download: the 1,797 real images come with
-scikit-learn. `configs/digits.py:smoke` does the same in seconds. No paper has these numbers; the
-methods are those of "Study of Noise Injection and Gradient Regularization Toward Better
-Generalization" (Thumwanit, 2020), with its learning rate.
+scikit-learn. `configs/digits.py:smoke` takes the same way on few steps, in about a minute, nearly
+all of which is compilation. No paper has these numbers; the methods are those of "Study of Noise
+Injection and Gradient Regularization Toward Better Generalization" (Thumwanit, 2020), with its
+learning rate.
 """
 
 from ml_collections import ConfigDict
@@ -43,7 +44,7 @@ STRENGTHS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the config; "smoke" shrinks it to seconds.
+    """Returns the config; "smoke" shrinks it.
 
     Raises:
       ValueError: if `arg` is neither "" nor "smoke".

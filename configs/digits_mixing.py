@@ -3,9 +3,10 @@
     python -m experiments.classify --config=configs/digits_mixing.py --workdir=runs/digits_mixing
 
 Takes about five minutes on two CPU cores and needs no download: the 1,797 real images come with
-scikit-learn. `configs/digits_mixing.py:smoke` does the same in seconds. No paper has these numbers;
-the noise levels of NFM are those of "Noisy Feature Mixup" (Lim et al., 2022) on CIFAR, whose alpha
-is 1; all else, ISDA's strength too, which the paper lets grow, is as in `configs/digits.py`.
+scikit-learn. `configs/digits_mixing.py:smoke` takes the same way on few steps, nearly all of whose
+time is compilation. No paper has these numbers; the noise levels of NFM are those of "Noisy Feature
+Mixup" (Lim et al., 2022) on CIFAR, whose alpha is 1; all else, ISDA's strength too, which the paper
+lets grow, is as in `configs/digits.py`.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ STRENGTHS = {method: (0.1, 0.3, 1.0) for method in LOSSES if method != "baseline
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the config; "smoke" shrinks it to seconds.
+    """Returns the config; "smoke" shrinks it.
 
     Raises:
       ValueError: if `arg` is neither "" nor "smoke".

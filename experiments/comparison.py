@@ -31,6 +31,8 @@ from experiments.training.group import Group, Progress, Scores
 from experiments.training.interruption import Interruption
 from experiments.training.loop import Training
 
+Begun = Mapping[str, Sequence[Run]]  # by the names of their groups, see `groups.begun`
+
 
 def compare(
     config: ConfigDict,
@@ -66,7 +68,10 @@ def compare(
         about.check(journal.folder, About(experiment.name, experiment.score))
         against = perturbation_entries.read_all(plain["perturbations"])
         pending, untested = journal.pending(runs), testing.missing(journal, runs, against)
-        if not devices.agree((pending, untested, {n: v for n, v in plain.items() if n not in OWN})):
+        begun = groups.begun(journal.folder / "training", pending, plain["runs_at_once"])
+        if not devices.agree(
+            (pending, untested, begun, {n: v for n, v in plain.items() if n not in OWN})
+        ):
             raise ConfigError(
                 f"All processes must have the same config and see --workdir={workdir} alike, but "
                 "they do not: start them with one command."
@@ -75,9 +80,12 @@ def compare(
             problem = Problem(plain, experiment)
             step_checks.check(problem, pending)
             step_checks.check_evaluations(problem, runs, against)
+            if profile:
+                step_checks.check_profile(problem, pending)
             work = _Work(problem, journal, interruption)
             work.describe()
-            for _ in work.train(runs, pending, profile):
+            work.leave(pending, begun)
+            for _ in work.train(runs, pending, begun, profile):
                 work.test(runs, against)
             work.test(runs, against)
         elif about.read(journal.folder).spec is None:  # of an older version
@@ -105,12 +113,26 @@ class _Work:
             kind = self.problem.experiment
             about.write(self.journal.folder, About(kind.name, kind.score, self.problem.spec))
 
-    def train(self, runs: Sequence[Run], pending: Sequence[Run], profile: bool) -> Iterator[None]:
+    def leave(self, pending: Sequence[Run], begun: Begun) -> None:
+        """Says which groups were begun and are not gone on with: the config names other runs."""
+        finished = {record.get("group") for record in self.journal.runs.records}
+        folder = self.journal.folder / "training"
+        for name in groups.with_checkpoints(folder):
+            if pending and devices.is_first() and name not in {*begun, *finished}:
+                print(
+                    f"{folder / name} was begun with other runs than the config now names, or with "
+                    "more at once: it is left as it is, and its runs are trained anew.",
+                    file=sys.stderr,
+                )
+
+    def train(
+        self, runs: Sequence[Run], pending: Sequence[Run], begun: Begun, profile: bool
+    ) -> Iterator[None]:
         """Trains group after group; what is done with the networks of each is the caller's."""
         problem = self.problem
         total = sum(problem.steps(run.train_size) for run in pending)
         with _bar(total, "step") as bar:
-            for name, group in groups.groups(problem, runs, pending):
+            for name, group in groups.groups(problem, runs, pending, begun):
                 bar.set_description(group.name, refresh=False)
                 folder = self.journal.folder / "training" / name
                 settings = groups.settings(problem, profile)
@@ -119,7 +141,7 @@ class _Work:
                 profile = profile and not (folder / "profile").exists()
                 yield
         if profile and pending and devices.is_first():
-            text = "No trace was written: --profile needs more than one call of steps."
+            text = "No trace was written: what was left to train was one call of steps."
             print(text, file=sys.stderr)
 
     def test(self, runs: Sequence[Run], against: Mapping[str, Perturbation]) -> None:
@@ -175,7 +197,9 @@ def main(experiment: Experiment) -> None:
     """Runs the comparison of the flags; bad input ends it with one sentence and exit code 2."""
     config, given = flags.FLAGS.config, flags.FLAGS
     with commands.ends():
-        devices.start(config.get("distributed", ""))
+        timeout = config.get("distributed_timeout", 300)
+        devices.start(config.get("distributed", ""), timeout)
+        devices.check()
         paths = compare(config, given.workdir, experiment, given.profile)
     if paths:
         print(paths["table"].read_text(encoding="utf-8"))

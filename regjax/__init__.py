@@ -1,5 +1,7 @@
 """Regularizers for image classifiers in JAX: every one a function from loss to loss."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from regjax import (
     attacks,
     corruptions,
@@ -37,6 +39,11 @@ from regjax.semantic.explicit import (
     learned_augmentation,
 )
 from regjax.semantic.isda import isda
+
+try:
+    __version__ = version("regjax")  # of pyproject.toml
+except PackageNotFoundError:  # a copy of the source that is not installed
+    __version__ = "0+unknown"
 
 __all__ = [
     "Batch",

@@ -6,8 +6,8 @@ Each run is `python -m experiments.classify` on digits: a network with BatchNorm
 Noisy Feature Mixup under ISDA, with a checkpoint every 20 steps. It is killed (SIGKILL) once or
 more often, started again with the same command until it ends, and compared with one that nothing
 disturbed: the whole last state and every number of the record must be the same, bit by bit. Some
-are of several seeds that are trained together. Prints a line for each run, and exits with 1 on any
-difference.
+are of several seeds that are trained together, some of two processes. Prints a line for each run,
+and exits with 1 on any difference.
 
 So that a run takes seconds, all share JAX's cache of compiled programs.
 """
@@ -21,6 +21,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -47,18 +48,20 @@ ARGUMENTS = (
 
 
 class Form(NamedTuple):
-    """A network, layers of it, how many seeds, and how many of them are trained together."""
+    """A network, layers of it, seeds, how many of them are trained together, and processes."""
 
     model: str
     layers: tuple[str, ...]
     seeds: int = 1
     at_once: int = 1
+    processes: int = 1
 
 
 RESNET = ("thesis_resnet", ("input", "blocks.0", "blocks.1"))
 FORMS = {
     "one": Form(*RESNET),
     "together": Form(*RESNET, seeds=2, at_once=4),
+    "two": Form(*RESNET, processes=2),
     "small": Form("small_cnn", ("input", "conv1")),  # without BatchNorm; for the tests
 }
 
@@ -74,7 +77,7 @@ class Comparison:
 
     def __init__(self, folder: Path, form: str, epochs: int) -> None:
         """Nothing is started yet."""
-        model, layers, seeds, at_once = FORMS[form]
+        model, layers, seeds, at_once, self._processes = FORMS[form]
         self.folder, self.kills, self.said = folder, list[str](), ""
         self._left: set[Path] = set()  # what the kill before left of a save
         self._steps = epochs * STEPS_PER_EPOCH
@@ -87,7 +90,10 @@ class Comparison:
         ]
 
     def start(self, until: Callable[[], bool] = lambda: False, number: int = signal.SIGKILL) -> int:
-        """Runs the command, which gets a signal once `until` holds; returns the exit code."""
+        """Runs the command, which gets a signal once `until` holds; returns the exit code.
+
+        Several processes get it one after the other, and have one exit code.
+        """
         environment = {
             "TFDS_DATA_DIR": str(self.folder.parent / "data"),
             "JAX_COMPILATION_CACHE_DIR": str(self.folder.parent / "programs"),
@@ -95,21 +101,29 @@ class Comparison:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
         with tempfile.TemporaryFile("w+") as said:
-            process = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
-                env=os.environ | environment,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-            )
-            while process.poll() is None:
+            processes = [
+                subprocess.Popen(
+                    [*self._command, *each],
+                    cwd=ROOT,
+                    env=os.environ | environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                )
+                for each in _distributed(self._processes)
+            ]
+            while any(process.poll() is None for process in processes):
                 if until():
-                    process.send_signal(number)
-                    process.wait()
+                    for process in processes:
+                        process.send_signal(number)
+                    for process in processes:
+                        process.wait()
                 time.sleep(0.001)
             said.seek(0)
             self.said += said.read()
-        return process.returncode
+        codes = {process.returncode for process in processes}
+        if len(codes) > 1:
+            raise RuntimeError(f"exit codes {codes}: {self.said}")
+        return codes.pop()
 
     def kill(self, rng: random.Random, life: float) -> bool:
         """Starts the command and kills it at a random moment; returns whether that was in time."""
@@ -174,6 +188,16 @@ class Comparison:
     def ended(self) -> bool:
         """Whether all of its runs are recorded."""
         return (self.folder / "runs.jsonl").exists()
+
+
+def _distributed(processes: int) -> list[list[str]]:
+    """The flags of each process; none where there is one."""
+    if processes == 1:
+        return [[]]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return [[f"--config.distributed=localhost:{port},{i},{processes}"] for i in range(processes)]
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -270,10 +294,12 @@ def main() -> None:
     """Reads the flags and prints the summary."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=40, help="how many are killed")
-    parser.add_argument("--together", type=int, default=3, help="how many of them are of two seeds")
+    parser.add_argument("--together", type=int, default=5, help="how many of them are of two seeds")
+    parser.add_argument("--two", type=int, default=5, help="how many are of two processes")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
-    forms = ["one"] * (given.runs - given.together) + ["together"] * given.together
+    others = ["together"] * given.together + ["two"] * given.two
+    forms = ["one"] * (given.runs - len(others)) + others
     with tempfile.TemporaryDirectory() as folder:
         landed, failed = check(Path(folder), forms, given.seed)
     print(f"{given.runs} runs, {landed.total()} kills: {dict(landed)}; {failed} ended differently.")

@@ -45,7 +45,7 @@ def table(arg: str, *, dataset: str, model: str, published: Rows, source: str) -
     Args:
       arg: "" for the table as printed; "quick" for its first column, 50 images per class, with
         5 seeds, 3 strengths and random probes in place of the exact Jacobian norms; "smoke" for
-        seconds on the embedded digits.
+        few steps on the embedded digits.
       dataset: the data set's name.
       model: the model's name.
       published: for every method the printed (mean, standard deviation) at each training size.

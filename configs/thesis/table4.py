@@ -29,7 +29,7 @@ PUBLISHED = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the config of Table 4; "quick" is its first column, "smoke" takes seconds."""
+    """Returns the config of Table 4; "quick" is its first column, "smoke" takes few steps."""
     return common.table(
         arg,
         dataset="cifar10",

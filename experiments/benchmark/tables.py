@@ -8,17 +8,18 @@ Every number is a multiple of the plain cross-entropy step, or of training one m
 the same machine. Times are taken in turn with the plain step's, pair by pair, inside the compiled
 loop that real training uses; the median ratio is shown. ISDA's own cost, without a network, is
 absolute (`isda.py`), and so is the training's (`training.py`,
-`communication.py`, `streams.py`). `--quick` shrinks it: small shapes, three
-transforms.
+`communication.py`, `streams.py`). Each table is printed, and written to the JSON, as soon as it is
+there: what was stopped keeps those. `--quick` shrinks it: small shapes, few transforms.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,12 +33,14 @@ import regjax as rj
 from experiments.benchmark import communication, isda, streams, training
 from experiments.benchmark.flops import flops
 from experiments.benchmark.timing import paired, random_data, random_task
+from experiments.report import files
+from experiments.runs import commands
 from experiments.training import devices, steps, sweep
 from experiments.training.descent import Descent
 from experiments.training.task import Rows, gather
 
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the JSON goes.")
-QUICK = flags.DEFINE_bool("quick", False, "Small shapes, three transforms.")
+QUICK = flags.DEFINE_bool("quick", False, "Small shapes, few transforms.")
 
 PLAIN = "cross_entropy"
 LAYERS = ("input", "conv1", "conv2")
@@ -76,7 +79,7 @@ TRANSFORMS = {
     "isda, diagonal": "isda(strength=0.5, covariance='diagonal')",
     "isda, rank 16": "isda(strength=0.5, covariance='low_rank', rank=16)",
 }
-QUICK_TRANSFORMS = ("mixup", "double_backprop", "isda")
+QUICK_TRANSFORMS = ("double_backprop", "isda")
 # Mixing in the layers of a pre-activation ResNet, as Noisy Feature Mixup's paper trains it.
 EVERY_STAGE = ("input", "stages.0", "stages.1", "stages.2")
 IN_STAGES = {
@@ -176,15 +179,15 @@ def resnet(quick: bool) -> Setting:
     return Setting((32, 32, 3), 128, 5, 5, model=f"preact_resnet18(width={width})")
 
 
-def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
+def sweep_gains(setting: Setting, loss: str) -> list[dict[str, Any]]:
     """A row for each strategy: models x steps / s, and that over one model at a time."""
     task, data = random_problem(setting)
-    alone = _advance(sweep.Sweep(task, data, "map"), 1, setting)
+    alone = _advance(sweep.Sweep(task, data, "map"), loss, 1, setting)
     rows = []
     for strategy in tqdm(sweep.STRATEGIES, desc="sweeps"):
         program = sweep.Sweep(task, data, strategy)
         runs = setting.runs + -setting.runs % program.runs_multiple
-        together = _advance(program, runs, setting)
+        together = _advance(program, loss, runs, setting)
         seconds, ratio = paired(alone, together, setting.rounds)
         rows.append(
             {
@@ -198,8 +201,8 @@ def sweep_gains(setting: Setting) -> list[dict[str, Any]]:
     return rows
 
 
-def _advance(program: sweep.Sweep, runs: int, setting: Setting) -> Callable[[], float]:
-    losses = sweep.stack([rj.parse(SWEPT)] * runs)
+def _advance(program: sweep.Sweep, loss: str, runs: int, setting: Setting) -> Callable[[], float]:
+    losses = sweep.stack([rj.parse(loss)] * runs)
     seeds = np.arange(runs, dtype=np.uint32)
     states = [program.init(losses, seeds)]
     shape = (runs, setting.steps, setting.batch)
@@ -222,73 +225,89 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def run(quick: bool) -> dict[str, Any]:
-    """All measurements of losses, as plain data."""
-    transforms = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
-    sweeps = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
-    names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
-    losses = {name: TRANSFORMS[name] for name in names}
-    cases = isda.QUICK_CASES if quick else isda.CASES
-    return {
-        "environment": devices.environment(),
-        "transforms": {
-            "setting": transforms._asdict(),
-            "rows": transform_costs(transforms, losses),
-        },
-        "resnet": {
-            "setting": resnet(quick)._asdict(),
-            "rows": transform_costs(resnet(quick), IN_STAGES),
-        },
-        "isda": {"rows": isda.costs(cases, rounds=3 if quick else 15)},
-        "sweeps": {
-            "setting": sweeps._asdict(),
-            "default": sweep.default_strategy(),
-            "rows": sweep_gains(sweeps),
-        },
-    }
+def of_losses(quick: bool) -> Iterator[dict[str, Any]]:
+    """All measurements of losses as plain data, by the names of their tables."""
+    cases, rounds = (isda.QUICK_CASES, 3) if quick else (isda.CASES, 15)
+    yield {"isda": {"rows": isda.costs(cases, rounds)}}
+    yield _transforms(quick)
+    mixing = dict(list(IN_STAGES.items())[: 1 if quick else None])
+    yield {"resnet": _costs(resnet(quick), mixing)}
+    yield _sweeps(quick)
 
 
-def run_training(quick: bool) -> dict[str, Any]:
-    """All measurements of what training costs besides, as plain data."""
+def of_training(quick: bool) -> Iterator[dict[str, Any]]:
+    """All measurements of what training costs besides, in the same form."""
+    yield training.costs(training.QUICK_CASES if quick else training.CASES)
     counts = communication.QUICK_DEVICES if quick else communication.DEVICES
-    cases = training.QUICK_CASES if quick else training.CASES
-    return {
-        **training.costs(cases),
-        "communication": communication.costs(counts, quick),
-        "streams": streams.costs(streams.QUICK if quick else streams.FULL),
-    }
+    yield {"communication": communication.costs(counts, quick)}
+    yield {"streams": streams.costs(streams.QUICK if quick else streams.FULL)}
+
+
+def _transforms(quick: bool) -> dict[str, Any]:
+    setting = Setting((8, 8, 1), 8, 2, 3) if quick else Setting((32, 32, 3), 128, 5, 5)
+    names = QUICK_TRANSFORMS if quick else tuple(TRANSFORMS)
+    return {"transforms": _costs(setting, {name: TRANSFORMS[name] for name in names})}
+
+
+def _costs(setting: Setting, losses: Mapping[str, str]) -> dict[str, Any]:
+    return {"setting": setting._asdict(), "rows": transform_costs(setting, losses)}
+
+
+def _sweeps(quick: bool) -> dict[str, Any]:
+    setting = Setting((8, 8, 1), 8, 2, 3, 2) if quick else Setting((8, 8, 1), 50, 20, 5, 16)
+    default = sweep.default_strategy()
+    loss = PLAIN if quick else SWEPT
+    about = {"setting": setting._asdict(), "default": default, "loss": loss}
+    return {"sweeps": {**about, "rows": sweep_gains(setting, loss)}}
+
+
+def text(name: str, result: dict[str, Any]) -> str:
+    """One of the measurements as the table that is printed."""
+    if name == "environment":
+        return "; ".join(f"{each}: {value}" for each, value in result.items())
+    about, columns = _heading(name, result)
+    return f"{about}:\n\n{table(result['rows'], columns)}"
+
+
+def _heading(name: str, result: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    if name in TRAINING_TABLES:
+        return TRAINING_TABLES[name]
+    if name == "isda":
+        formats = {"batch": "d", "classes": "d", "features": "d", "covariance": "s"}
+        return (
+            "ISDA's loss, its gradients and the update of its statistics (memory: all arrays at "
+            "the\npeak; GFLOP: at most, if all classes occur)"
+        ), formats | {"ms": ".1f", "megabytes": ".0f", "gflop": ".2f"}
+    setting = result["setting"]
+    if name == "sweeps":
+        formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
+        return (
+            f"Sweeps of the small network, {_describe(setting)}, in\n"
+            f"models x steps / s, with the loss {result['loss']}; '{result['default']}' is this platform's default"
+        ), formats | {"gain": ".2f"}
+    formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
+    return (
+        f"A training step of {setting['model']}, {_describe(setting)}, as multiples of\n"
+        "the plain step (memory: temporaries; compilation: of the whole loop, in s)"
+    ), formats | {"time": ".2f", "compilation": ".1f", "plain_ms": ".1f"}
 
 
 def main() -> None:
-    """Prints the tables and writes the JSON."""
-    result = run(QUICK.value) | run_training(QUICK.value)
-    sweeps = result["sweeps"]
-    for costs in (result["transforms"], result["resnet"]):
-        setting = costs["setting"]
-        print(f"\nA training step of {setting['model']}, {_describe(setting)}, as multiples of")
-        print("the plain step (memory: temporaries; compilation: of the whole loop, in s):\n")
-        formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
-        formats |= {"time": ".2f", "compilation": ".1f", "plain_ms": ".1f"}
-        print(table(costs["rows"], formats))
-    print(
-        "\nISDA's loss, its gradients and the update of its statistics (memory: all arrays at the"
-    )
-    print("peak; GFLOP: at most, if all classes occur):\n")
-    formats = {"batch": "d", "classes": "d", "features": "d", "covariance": "s"}
-    print(
-        table(result["isda"]["rows"], formats | {"ms": ".1f", "megabytes": ".0f", "gflop": ".2f"})
-    )
-    print(f"\nSweeps of the small network, {_describe(sweeps['setting'])}, double backprop, in")
-    print(f"models x steps / s; '{sweeps['default']}' is this platform's default:\n")
-    formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
-    print(table(sweeps["rows"], formats | {"gain": ".2f"}))
-    for name, (title, columns) in TRAINING_TABLES.items():
-        print(f"\n{title}:\n\n{table(result[name]['rows'], columns)}")
-    print("\n" + "; ".join(f"{name}: {value}" for name, value in result["environment"].items()))
+    """Prints each table and adds it to the JSON as soon as it has been measured."""
     path = Path(OUTPUT.value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"Written to {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        measured: dict[str, Any] = {}
+        environment = {"environment": devices.environment()}
+        quick = QUICK.value
+        for part in itertools.chain([environment], of_losses(quick), of_training(quick)):
+            measured |= part
+            files.replace(path, (json.dumps(measured, indent=2) + "\n").encode())
+            for name, result in part.items():
+                print(f"\n{text(name, result)}", flush=True)
+    except OSError as error:
+        commands.stop(f"--output={path} cannot be written ({error}): choose another file.")
+    print(f"\nWritten to {path}")
 
 
 def _describe(setting: dict[str, Any]) -> str:

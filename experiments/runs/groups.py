@@ -2,37 +2,91 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from experiments.runs import entries, networks
-from experiments.runs.plan import Run
+from experiments import ConfigError
+from experiments.runs import entries, lines, networks
+from experiments.runs.plan import FIELDS, Run
 from experiments.runs.problem import Problem
+from experiments.runs.records import is_report
 from experiments.runs.selection import amount
 from experiments.training.feeds import Member
 from experiments.training.group import Group, Settings
 from experiments.training.record import slug
 
+LABELS = tuple(name for name in FIELDS if name != "loss")
+
 
 def groups(
-    problem: Problem, runs: Sequence[Run], pending: Collection[Run]
+    problem: Problem,
+    runs: Sequence[Run],
+    pending: Collection[Run],
+    begun: Mapping[str, Sequence[Run]] = MappingProxyType({}),
 ) -> Iterator[tuple[str, Group]]:
     """The pending runs that are trained together, with a name for each such group's folder.
 
-    All runs are divided, so that an interruption does not divide them in another way.
+    What has begun is trained first and as it was. All runs are divided, so that an interruption
+    does not divide them in another way.
     """
+    for name, part in begun.items():
+        yield name, group(problem, part)
+    left = set(pending).difference(*begun.values())
     alike = itertools.groupby(runs, lambda run: (run.method, run.train_size))
-    for (method, size), some in alike:
+    for _, some in alike:
         for together in _evenly(list(some), problem.config["runs_at_once"]):
-            part = [run for run in together if run in pending]
-            if not part:
-                continue
-            # Groups of other runs, after the config has grown, are others.
-            sign = zlib.crc32(repr(part).encode())
-            yield slug(f"{method}-{size}-{sign:08x}"), group(problem, part)
+            part = [run for run in together if run in left]
+            if part:
+                yield _name(part), group(problem, part)
+
+
+def _name(part: Sequence[Run]) -> str:
+    # Groups of other runs, after the config has grown, are others.
+    sign = zlib.crc32(repr(list(part)).encode())
+    return slug(f"{part[0].method}-{part[0].train_size}-{sign:08x}")
+
+
+def begun(folder: Path, pending: Sequence[Run], most: int) -> dict[str, list[Run]]:
+    """The pending runs by the names of groups that have been begun, those that are furthest first.
+
+    Args:
+      folder: the folder of all groups.
+      pending: the runs that have not finished, in the order of the plan.
+      most: the number of runs that may be trained at once; larger groups are divided anew.
+    """
+    found: dict[str, list[Run]] = {}
+    free = {*pending}
+    for name in with_checkpoints(folder):
+        labels = _labels(folder / name / "metrics.jsonl")
+        part = [run for run in pending if run in free and _label(run) in labels]
+        if 0 < len(part) <= most and _name(part) == name:
+            found[name] = part
+            free -= {*part}
+    return found
+
+
+def with_checkpoints(folder: Path) -> list[str]:
+    """The names of the groups in a folder that have a checkpoint, those that are furthest first."""
+    steps = collections.Counter[str]()
+    for path in sorted(folder.glob("*/checkpoints/*")):
+        if path.name.isdecimal():
+            steps[path.parts[-3]] = max(steps[path.parts[-3]], int(path.name))
+    return [name for name, _ in steps.most_common()]
+
+
+def _labels(record: Path) -> list[dict[str, Any]]:
+    """What tells the runs of a record from each other, by its first lines; [] where it is lost."""
+    try:
+        _, first = next(itertools.groupby(lines.read(record, is_report), lambda line: line["step"]))
+        return [{name: line.get(name) for name in LABELS} for line in first]
+    except (ConfigError, StopIteration):
+        return []
 
 
 def group(problem: Problem, runs: Sequence[Run]) -> Group:
@@ -49,6 +103,7 @@ def group(problem: Problem, runs: Sequence[Run]) -> Group:
         steps=problem.steps(size),
         steps_per_epoch=problem.steps_per_epoch(size),
         examples=config["batch_size"] * len(runs),
+        measured=problem.source.measured,
         rate=networks.rate(config, problem.steps_per_epoch(size)),
         belongs_to=entries.shared(config)
         | {
@@ -60,7 +115,7 @@ def group(problem: Problem, runs: Sequence[Run]) -> Group:
 
 
 def _label(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(run).items() if name != "loss"}
+    return {name: getattr(run, name) for name in LABELS}
 
 
 def settings(problem: Problem, profile: bool) -> Settings:

@@ -31,6 +31,7 @@ def alone(workdir: str | os.PathLike[str], writes: bool = True) -> Iterator[None
     """
     if not os.fspath(workdir):
         raise ConfigError("--workdir is empty: name a folder.")
+    _check_name(os.path.abspath(workdir))
     if not writes:
         yield
         return
@@ -48,6 +49,17 @@ def alone(workdir: str | os.PathLike[str], writes: bool = True) -> Iterator[None
         except OSError:
             pass  # a file system without locks
         yield
+
+
+def _check_name(path: str) -> None:
+    """Checkpoints are written by a library that knows UTF-8 only."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"--workdir={path!r} has a name that is not UTF-8, to which no checkpoint can be "
+            "written: choose another folder."
+        ) from None
 
 
 @contextlib.contextmanager

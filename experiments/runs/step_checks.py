@@ -16,6 +16,7 @@ from experiments.runs.plan import Run
 from experiments.runs.problem import Problem
 from experiments.training import steps
 from experiments.training.descent import Descent
+from experiments.training.feeds import STEPS_PER_CALL
 from experiments.training.memory import Memory
 from experiments.training.task import blank
 
@@ -70,7 +71,24 @@ def _check_lengths(problem: Problem, runs: Sequence[Run]) -> None:
     if 0 < config["evaluate_epochs"] * longest < config["epochs"]:
         raise ConfigError(
             f"config.evaluate_epochs={config['evaluate_epochs']} is less than one step: name a "
-            "larger part of an epoch, or 0 to evaluate at the end only."
+            "larger part of an epoch, or 0 to leave it open."
+        )
+
+
+def check_profile(problem: Problem, runs: Sequence[Run]) -> None:
+    """Raises ConfigError where no run has a second call of steps, of which a trace is written."""
+    config = problem.config
+    for size in {run.train_size for run in runs}:
+        evaluated = config["evaluate_epochs"] * problem.steps_per_epoch(size)
+        every = [n for n in (STEPS_PER_CALL, config["checkpoint_steps"], evaluated) if n]
+        if min(every) < problem.steps(size):
+            return
+    if runs:
+        size = max(run.train_size for run in runs)
+        epochs = int(STEPS_PER_CALL // problem.steps_per_epoch(size)) + 1
+        raise ConfigError(
+            f"--profile traces the steps after the first {STEPS_PER_CALL}, which are compiled in "
+            f"that time, but no run has more: set config.epochs to {epochs} or more."
         )
 
 

@@ -31,6 +31,7 @@ class Group:
       examples: the number of examples in a batch, over all runs.
       rate: the learning rate at a step.
       belongs_to: the entries that a checkpoint must have been made with.
+      measured: the number of examples that one evaluation of a run looks at; 0 where it is unknown.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Group:
     examples: int
     rate: Callable[[int], Any]
     belongs_to: dict[str, Any]
+    measured: int = 0
 
     def scores(self, states: Any) -> list[Scores]:
         """Each run's scores, `test_...` and `validation_...`; None where nothing was held out."""
@@ -65,7 +67,8 @@ class Settings:
     """When something happens besides the steps.
 
     Attributes:
-      evaluate_epochs: the epochs between evaluations; 0 for only one, at the end.
+      evaluate_epochs: the epochs between evaluations; 0 for one at the end, and for the curves
+        some more before it that cost little and are only recorded.
       checkpoint_steps: the steps between checkpoints; what is evaluated, and the end, are saved
         too. 0 for no others.
       keep_checkpoints: the number of last checkpoints that are kept, besides the best.

@@ -1,4 +1,8 @@
-"""SIGTERM and Ctrl-C as a wish to stop, which the train loop grants where nothing is lost."""
+"""Signals that wish for a stop, which the train loop grants where nothing is lost.
+
+Ctrl-C and SIGTERM; SIGHUP of a terminal that closes; SIGUSR1 and SIGUSR2, with which schedulers
+such as Slurm announce the end of a job's time.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StoppedError(Exception):
@@ -30,8 +34,9 @@ class Interruption:
         self.received = 0
 
     def __enter__(self) -> Interruption:
-        """Takes over the signals."""
-        self._before: dict[int, Any] = {n: signal.signal(n, self._note) for n in SIGNALS}
+        """Takes over the signals, but for those that are ignored, as under `nohup`."""
+        heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+        self._before: dict[int, Any] = {n: signal.signal(n, self._note) for n in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

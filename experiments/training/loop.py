@@ -27,6 +27,10 @@ from experiments.training.group import Group, Progress, Scores, Settings
 from experiments.training.interruption import Interruption, StoppedError
 from experiments.training.record import Record
 
+# Where nobody says when to evaluate: at most so often before the end, for so much of the training's
+# own cost, which for each example is so many times an evaluation's.
+MOST_LOOKS, LOOKS_SHARE, PASSES = 9, 0.2, 3
+
 
 class Training:
     """The training of one group, in a folder of its own."""
@@ -54,6 +58,7 @@ class Training:
         every = epochs * group.steps_per_epoch
         times = int(group.steps / every) if every else 0
         self._evaluations = {max(round(i * every), 1) for i in range(1, times + 1)} | {group.steps}
+        self._looks = set() if every else _looks(group)
         self._step, self._progress = 0, Progress([None] * runs, [None] * runs)
         self._profile = settings.profile
 
@@ -160,7 +165,7 @@ class Training:
         return min(*regular, *(step for step in self._evaluations if step > self._step))
 
     def _evaluate(self, states: Any, record: Record | None) -> list[Scores] | None:
-        if self._step not in self._evaluations:
+        if self._step not in self._evaluations | self._looks:
             return None
         scores = self._group.scores(states)
         single = [name for name, value in scores[0].items() if not isinstance(value, list)]
@@ -169,7 +174,7 @@ class Training:
             "evaluation",
             {name: np.array([_number(mine[name]) for mine in scores]) for name in single},
         )
-        return scores
+        return scores if self._step in self._evaluations else None
 
     def _write(self, record: Record | None, kind: str, values: dict[str, Any]) -> None:
         if record is not None:
@@ -210,6 +215,19 @@ class Training:
     def _say(self, text: str) -> None:
         if devices.is_first():
             self._bar.write(text, file=sys.stderr)
+
+
+def _looks(group: Group) -> set[int]:
+    """Steps at which scores are recorded for the curves, and nothing else is done.
+
+    At ends of calls that are there anyway, so that no run ends otherwise than without them; as few
+    as cost little.
+    """
+    ends = -(-group.steps // STEPS_PER_CALL)
+    trained = group.steps * group.examples / len(group.labels)
+    affordable = int(LOOKS_SHARE * PASSES * trained / group.measured) if group.measured else 0
+    count = min(MOST_LOOKS, affordable, ends - 1)
+    return {round(i * ends / (count + 1)) * STEPS_PER_CALL for i in range(1, count + 1)}
 
 
 def _number(value: Any) -> float:

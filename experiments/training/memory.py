@@ -31,6 +31,7 @@ class Memory:
 
     Attributes:
       stored: the training and test examples, one after the other.
+      measured: the number of examples that an evaluation looks at.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Memory:
         self.unlabeled, self._includes_labeled = unlabeled, unlabeled_includes_labeled
         trained = sum(map(len, self._parts))
         self.tests = trained + np.arange(len(dataset.test["label"]), dtype=np.int32)
+        self.measured = len(self.tests) + held_out * self._strata
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""

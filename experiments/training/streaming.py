@@ -24,6 +24,7 @@ class Stream:
     Attributes:
       stored: None, for there is nothing in memory.
       streams: the opened data set.
+      measured: the number of examples that an evaluation looks at.
     """
 
     stored: Any = None
@@ -31,6 +32,7 @@ class Stream:
     def __init__(self, streams: Streams, unlabeled: int = 0) -> None:
         """Takes over an opened data set, with so many images in a batch of the second stream."""
         self.streams, self.unlabeled = streams, unlabeled
+        self.measured = streams.test_examples
 
     def steps_per_epoch(self, size: int, batch: int) -> float:
         """Batches in an epoch: not whole, since they run on from epoch to epoch."""

@@ -354,6 +354,7 @@ TABLE = [
     entry("distributed", "here", "but must be 'auto' or 'HOST:PORT,INDEX,COUNT'"),
     entry("distributed", "localhost:99999,0,1", "but must be 'auto' or"),
     entry("distributed", "localhost:9876,2,2", "names process 2 of 2"),
+    entry("distributed_timeout", "0", "config.distributed_timeout must be at least 1"),
     # Flags.
     Row("unknown flag", ["--confg=x"], ["Unknown command line flag 'confg'"]),
     Row("flag without a value", ["--workdir"], ["Missing value for flag --workdir"]),
@@ -373,6 +374,7 @@ TABLE = [
     file("from scratch", CONFIG.replace("common.base()", "ConfigDict()"), "is missing: begin with"),
     # Work folders.
     Row("work folder empty name", ["--workdir="], ["--workdir is empty"]),
+    Row("work folder not UTF-8", lambda p: [f"--workdir={p.work}\udcff"], ["that is not UTF-8"]),
     Row("work folder under a file", blocked, ["cannot be used", "choose a folder"]),
     Row("work folder is a file", lambda p: [f"--workdir={p.shared}/config.py"], ["cannot be used"]),
     used("of another config", other_config, "epochs: 7, now 1, learning_rate: 0.5, now 0.001)"),

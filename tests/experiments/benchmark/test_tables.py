@@ -6,6 +6,7 @@ Covers `experiments/benchmark/isda.py` too.
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +32,11 @@ class Network(nnx.Module):
 
 @pytest.mark.slow
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
-    monkeypatch.setattr(tables, "QUICK_TRANSFORMS", ("double_backprop", "isda"))
     monkeypatch.setattr(tables, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"})
     monkeypatch.setattr(timing.networks.models, "create", Network)
-    result = tables.run(quick=True)
+    result = {}
+    for part in tables.of_losses(quick=True):
+        result |= part
     plain, double, isda = result["transforms"]["rows"]
     names = [row["transform"] for row in (plain, double, isda)]
     assert names == ["plain", "double_backprop", "isda"]
@@ -90,6 +92,37 @@ def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
 
     assert tables.paired(timing("a", first), timing("b", second), 3) == (2.0, 3.0)
     assert order == ["a", "b"] * 4
+
+
+def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
+    row = {"batch": 1, "classes": 2, "features": 3, "covariance": "full"}
+    rows = {"rows": [row | {"ms": 1.5, "megabytes": 2.0, "gflop": 3.0}]}
+
+    def parts(quick):
+        assert quick
+        yield {"isda": rows}
+        raise KeyboardInterrupt
+
+    output = tmp_path / "new" / "benchmark.json"
+    monkeypatch.setattr(tables, "of_losses", parts)
+    monkeypatch.setattr(tables.devices, "environment", lambda: {"device": "a kettle"})
+    monkeypatch.setattr(tables, "OUTPUT", SimpleNamespace(value=str(output)))
+    monkeypatch.setattr(tables, "QUICK", SimpleNamespace(value=True))
+    with pytest.raises(KeyboardInterrupt):
+        tables.main()
+    assert json.loads(output.read_text()) == {"environment": {"device": "a kettle"}, "isda": rows}
+    said = capsys.readouterr().out
+    assert "device: a kettle" in said
+    assert "| 1 | 2 | 3 | full | 1.5 | 2 | 3.00 |" in said
+
+
+@pytest.mark.parametrize("name", ["transforms", "resnet", "sweeps", *tables.TRAINING_TABLES])
+def test_each_table_has_its_heading(name):
+    setting = tables.Setting((8, 8, 1), 8, 2, 3)._asdict()
+    result = {"setting": setting, "default": "map", "loss": "x", "rows": []}
+    heading, columns = tables.text(name, result).rsplit(":\n\n", 1)
+    assert heading
+    assert columns.startswith("| ")
 
 
 def test_the_table_is_markdown():

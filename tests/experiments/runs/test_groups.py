@@ -3,6 +3,8 @@
 Covers `problem.py` too.
 """
 
+import json
+
 import pytest
 from ml_collections import ConfigDict
 
@@ -10,6 +12,7 @@ from configs import digits
 from configs.isda import imagenet
 from experiments import ConfigError
 from experiments.classify import CLASSIFICATION
+from experiments.runs.groups import begun, with_checkpoints
 from experiments.runs.groups import groups as groups_of
 from experiments.runs.plan import plan
 from experiments.runs.problem import Problem
@@ -31,10 +34,11 @@ def config(data, **changes):
     return small
 
 
-def groups(config, pending=None):
+def groups(config, pending=None, folder=None):
     runs = plan(config.to_dict())
     some = runs if pending is None else [runs[i] for i in pending]
-    found = groups_of(Problem(config.to_dict(), CLASSIFICATION), runs, some)
+    started = begun(folder, some, config.runs_at_once) if folder else {}
+    found = groups_of(Problem(config.to_dict(), CLASSIFICATION), runs, some, started)
     return {name: [(run["strength"], run["seed"]) for run in group.labels] for name, group in found}
 
 
@@ -46,6 +50,44 @@ def test_what_has_finished_does_not_divide_the_others_anew(data):
     (rest,) = groups(seven, [3]).items()  # of a group that a larger config completes
     assert rest[1] == [(0.1, 3)]
     assert rest[0] not in whole
+
+
+def begin(folder, name, runs, step):
+    """What the training of a group leaves that was stopped at that step."""
+    (folder / name / "checkpoints" / f"{step}").mkdir(parents=True)
+    labels = [{"method": "x", "train_size": 2, "strength": s, "seed": n} for s, n in runs]
+    lines = [
+        {"kind": "train", "step": at, "epoch": 1.0, **each} for at in (1, step) for each in labels
+    ]
+    (folder / name / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+
+
+def test_what_was_begun_goes_on_as_it_was_when_seeds_are_added(data, tmp_path):
+    (name, few) = next(iter(groups(config(data, seeds=2)).items()))
+    begin(tmp_path, name, few, 20)
+    grown = config(data, seeds=3)
+    first, rest = groups(grown, folder=tmp_path).items()
+    assert first == (name, few)
+    assert sorted(few + rest[1]) == [(s, seed) for s in (0.1, 0.2) for seed in range(3)]
+    # Nor is the rest divided in another way once that has finished, or been begun.
+    numbers = [i for i, run in enumerate(plan(grown.to_dict())) if run.seed == 2]
+    assert groups(grown, numbers, tmp_path) == dict([rest])
+    begin(tmp_path, *rest, 40)
+    assert groups(grown, folder=tmp_path) == dict([rest, first])
+
+
+def test_what_cannot_go_on_begins_anew(data, tmp_path):
+    ((name, runs),) = groups(config(data, seeds=2)).items()
+    begin(tmp_path, name, runs, 20)
+    assert name in groups(config(data, seeds=3), folder=tmp_path)
+    other_loss = {"x": "cross_entropy | l1(weight={strength})"}
+    for changes in ({"seeds": 2, "runs_at_once": 3}, {"seeds": 1}, {"losses": other_loss}):
+        other = config(data, **changes)
+        assert groups(other, folder=tmp_path) == groups(other)
+    (tmp_path / name / "metrics.jsonl").write_text("[]\n")
+    assert name not in groups(config(data, seeds=3), folder=tmp_path)
+    assert with_checkpoints(tmp_path) == [name]
+    assert with_checkpoints(tmp_path / "none") == []
 
 
 def test_another_loss_of_the_same_name_has_another_folder(data):

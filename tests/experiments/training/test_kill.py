@@ -25,8 +25,9 @@ from ml_collections import ConfigDict
 import regjax as rj
 from configs import digits
 from experiments import classify, comparison, models
+from experiments.runs import commands
 from experiments.runs.problem import Problem
-from experiments.training.interruption import StoppedError
+from experiments.training.interruption import SIGNALS, Interruption, StoppedError
 from experiments.training.record import Record
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +41,7 @@ def test_killed_and_stopped_processes_end_as_one_that_nothing_disturbed(tmp_path
     expected, _ = kill.undisturbed(tmp_path / "undisturbed", "small", 15)
     mine = kill.Comparison(tmp_path / "killed", "small", 15)
     assert mine.start(lambda: mine.last() >= 20 and bool(mine.saves())) == -signal.SIGKILL
-    assert mine.start(lambda: mine.last() >= 60, signal.SIGTERM) == 0
+    assert mine.start(lambda: mine.last() >= 60, signal.SIGTERM) == os.EX_TEMPFAIL
     sentence = r"\nStopped by SIGTERM, saved at step \d+: the same command goes on\.\n$"
     assert re.search(sentence, mine.said)
     assert mine.start() == 0
@@ -60,6 +61,27 @@ def test_the_second_signal_ends_the_process_at_once():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (143, "15\n", "")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_each_signal_that_wishes_for_a_stop_is_heard_once(name, capsys):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.Signals[name])
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+    with pytest.raises(SystemExit) as end, commands.ends():
+        raise StoppedError(interruption.received, 20)
+    assert end.value.code == (130 if name == "SIGINT" else 75)
+    said = f"Stopped by {name}, saved at step 20: the same command goes on.\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not interruption.received
+    assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
 
 
 class Tiny(nnx.Module):
@@ -171,19 +193,48 @@ def assert_goes_on(folder: Path, expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "step"), [(signal.SIGTERM, 0, 24), (signal.SIGINT, 130, 60)]
+    ("number", "code", "step"), [(signal.SIGTERM, 75, 24), (signal.SIGINT, 130, 60)]
 )
 def test_a_signal_saves_and_says_so(number, code, step, expected, tmp_path, monkeypatch, capsys):
     stop(monkeypatch, step, number)
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(each) for each in SIGNALS]
     assert main(tmp_path, monkeypatch) == code
     last = capsys.readouterr().err.splitlines()[-1]
     name = signal.Signals(number).name
     assert last == f"Stopped by {name}, saved at step {step}: the same command goes on."
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(each) for each in SIGNALS] == before
     assert not (tmp_path / "runs.jsonl").exists()
     monkeypatch.undo()
     assert_goes_on(tmp_path, expected)
+
+
+def test_what_is_left_behind_is_said(tmp_path, capsys):
+    for name in ("left", "finished", "begun"):
+        (tmp_path / "training" / name / "checkpoints" / "40").mkdir(parents=True)
+    records = [{"group": "finished"}]
+    journal: Any = SimpleNamespace(folder=tmp_path, runs=SimpleNamespace(records=records))
+    work = comparison._Work(None, journal, None)  # type: ignore[arg-type]
+    some: Any = ["a run"]
+    work.leave([], {})
+    assert capsys.readouterr().err == ""
+    work.leave(some, {"begun": some})
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f"{tmp_path}/training/left was begun with other runs than the con")
+
+
+@pytest.mark.slow
+def test_seeds_that_are_added_let_what_was_begun_go_on(tmp_path, monkeypatch):
+    stop(monkeypatch, 48)
+    assert main(tmp_path, monkeypatch, config(runs_at_once=2)) == 75
+    (begun,) = (tmp_path / "training").iterdir()
+    monkeypatch.undo()
+    classify.compare(config(runs_at_once=2, seeds=3), tmp_path)
+    first, *rest = kill._lines(tmp_path / "runs.jsonl")
+    assert (first["group"], first["seed"], first["together"]) == (begun.name, 0, 1)
+    assert [run["seed"] for run in rest] == [1, 2]
+    steps = [line["step"] for line in kill._lines(begun / "metrics.jsonl")]
+    assert steps == sorted(steps)
+    assert {48, STEPS} <= {*steps}
 
 
 def truncate(checkpoint: Path) -> None:

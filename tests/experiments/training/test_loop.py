@@ -4,6 +4,7 @@ Covers `group.py` too.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import signal
@@ -166,6 +167,33 @@ def test_evaluations_come_after_so_many_epochs_and_at_the_end(
     # What was scored is saved, wherever that falls, and the best of it is kept.
     assert saved(tmp_path)[-1] == total
     assert set(saved(tmp_path)) <= set(expected)
+
+
+@pytest.mark.parametrize(
+    ("total", "measured", "expected"),
+    [
+        (400, 100, [40, 80, 120, 160, 200, 240, 280, 320, 360, 400]),  # at most ten
+        (395, 100, [40, 80, 120, 160, 200, 240, 280, 320, 360, 395]),
+        (50, 1, [20, 40, 50]),  # only where a call ends anyway
+        (20, 1, [20]),
+        (120, 900, [40, 80, 120]),  # twice 900 is a fifth of 3 * 120 * 25
+        (120, 901, [60, 120]),
+        (120, 1801, [120]),
+        (400, 0, [400]),
+    ],
+)
+def test_where_nobody_says_when_the_curve_is_what_costs_little(total, measured, expected, tmp_path):
+    feed = Counting(2)
+    changes = {"evaluate_epochs": 0, "checkpoint_steps": 0, "steps": total}
+    made = training(feed, tmp_path, **changes)
+    without = Counting(2)
+    plain = training(without, tmp_path / "plain", **changes)
+    looked = dataclasses.replace(made._group, measured=measured, examples=50)
+    made = Training(looked, tmp_path, made._settings, Interruption(), made._bar)
+    assert made.run() == plain.run()
+    assert feed.calls == without.calls
+    assert steps(tmp_path, "evaluation")[::2] == expected
+    assert saved(tmp_path) == saved(tmp_path / "plain") == [total]
 
 
 def test_what_is_recorded(tmp_path):

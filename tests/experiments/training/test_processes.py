@@ -9,13 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from experiments.training import checkpoint_file
+from experiments.training import checkpoint_file, devices
 
 ROOT = Path(__file__).parents[3]
 LOSSES = {
@@ -128,6 +130,44 @@ def test_processes_train_what_one_trains(count, kind, alone, data, tmp_path):
     assert all("step/s" not in error for error in errors[1:])
 
 
+@pytest.mark.parametrize(
+    ("distributed", "others"),
+    [
+        ("a.b:1,0,3", "the other 2 of 3 processes to come to a.b:1"),
+        ("a.b:1,1,3", "process 0 of 3 at a.b:1, and with it all others"),
+        ("auto", "the other processes that the platform has named (config.distributed='auto')"),
+    ],
+)
+def test_a_partner_that_does_not_come_is_named_at_once_and_at_the_end(
+    distributed, others, monkeypatch, capsys
+):
+    ended, codes, timer = threading.Event(), [], threading.Timer
+
+    def end(code):
+        codes.append(code)
+        ended.set()
+
+    monkeypatch.setattr(devices.os, "_exit", end)
+    monkeypatch.setattr(devices.threading, "Timer", lambda _, *rest: timer(0.01, *rest))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **given: waited(ended, given))
+    devices.start(distributed, 7)
+    assert codes == [2]
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == f"Waiting up to 7 s for {others}."
+    assert last.startswith(f"Waited 7 s in vain for {others}: start all of them within that time")
+
+
+def waited(ended, given):
+    assert given["initialization_timeout"] > 7  # JAX's own end would come later
+    assert ended.wait(10)
+
+
+@pytest.mark.parametrize("timeout", [0, 1.5, True, 86_401])
+def test_the_time_to_wait_is_checked(timeout):
+    with pytest.raises(ValueError, match=r"_timeout is .* whole seconds from 1 to 86,400"):
+        devices.start("localhost:1,0,2", timeout)
+
+
 def test_processes_of_different_configs_end_with_a_sentence(data, tmp_path):
     rates = (["--config.learning_rate=0.1"], ["--config.learning_rate=0.2"])
     codes, errors = finish(start(2, tmp_path, data, each=rates))
@@ -151,7 +191,7 @@ def test_one_that_dies_ends_the_other_and_both_go_on(data, tmp_path):
     for process in processes:
         process.send_signal(signal.SIGTERM)
     codes, errors = finish(processes)
-    assert codes == [0, 0], errors
+    assert codes == [os.EX_TEMPFAIL] * 2, errors
     assert "Stopped by SIGTERM, saved at step" in errors[0]
     taken = [step for _, kind, step in steps(tmp_path) if kind == "train"]
     assert taken == list(range(20, taken[-1] + 1, 20))
