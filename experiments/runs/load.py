@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import regjax as rj
-from experiments.runs import about, entries, experiment, folder
+from experiments.runs import about, entries, experiment, folder, imports
 from experiments.training import checkpoint_reading
 
 
@@ -40,12 +40,14 @@ def load(
       run's last checkpoint, in float32.
 
     Raises:
-      ValueError: there is no such run, or several; says which there are.
+      ValueError: there is no such run, or several; says which there are. A module of its config is
+        not where Python looks for modules.
 
     Example:
       `network = load("runs/digits", "db", train_size=20, strength=0.1)`
     """
     found = folder.read(workdir)
+    imports.load(found.config)
     asked = {"method": method, "train_size": train_size, "strength": strength, "seed": seed}
     record = _record(found, {name: value for name, value in asked.items() if value is not None})
     known = about.read(Path(workdir))

@@ -80,7 +80,7 @@ def builder(text: str, shape: tuple[int, ...], classes: int) -> Callable[..., rj
     return build
 
 
-def _modes(model: linen.Module) -> tuple[dict[str, bool], dict[str, bool]]:
+def _modes(model: linen.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keywords of a Linen module's call in training, and with running averages."""
     takes = inspect.signature(type(model).__call__).parameters
     in_training = {name: value for name, value in MODES.items() if name in takes}
