@@ -1,4 +1,4 @@
-"""The flag `--config`: a file of Python, or the config.json of a work folder, to repeat its runs."""
+"""The flag `--config`: a file of Python, or config.json of a work folder, to repeat its runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from experiments import ConfigError
 from experiments.runs import entries, lines
 
 
-def define() -> None:
-    """Defines the flag."""
+def define(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flag among others."""
     text = "What to compare: a file with get_config(), or the config.json of a work folder."
-    config_flags.DEFINE_config_file("config", None, text)
-    flags.FLAGS["config"].parser = _Parser("config")
+    config_flags.DEFINE_config_file("config", None, text, values)
+    values["config"].parser = _Parser("config")
 
 
 def read(path: str) -> ConfigDict:
@@ -37,17 +37,19 @@ def read(path: str) -> ConfigDict:
     stored = lines.read_object(Path(path))
     if not stored:
         raise ConfigError(f"{path} is damaged: name the config.json of a work folder.")
-    return ConfigDict(_tuples(entries.complete(stored)), sort_keys=False)
+    config: ConfigDict = _as_in_python(entries.complete(stored))
+    return config
 
 
-class _Parser(ConfigFileFlagParser):  # type: ignore[misc]
+class _Parser(ConfigFileFlagParser):
     def parse(self, path: str) -> Any:
         """The config of either file."""
         return read(path).lock() if path.endswith(".json") else super().parse(path)
 
 
-def _tuples(value: Any) -> Any:
-    """With tuples, as configs have them, in the place of JSON's lists."""
+def _as_in_python(value: Any) -> Any:
+    """JSON's objects as sections, in their order, and its lists as tuples."""
     if isinstance(value, dict):
-        return {name: _tuples(each) for name, each in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        sections = {name: _as_in_python(each) for name, each in value.items()}
+        return ConfigDict(sections, sort_keys=False)
+    return tuple(map(_as_in_python, value)) if isinstance(value, list) else value

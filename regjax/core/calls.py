@@ -125,6 +125,16 @@ def read_named(text: str, kind: str, example: str) -> tuple[str, dict[str, Any]]
     return name, given
 
 
+def modules(text: str) -> list[str]:
+    """The modules that a text names as `module:name`, outside of its strings.
+
+    Example:
+      >>> modules("cross_entropy | my.losses:decay(weight=0.1, label='a:b')")
+      ['my.losses']
+    """
+    return [found["module"] for found in _TOKENS.finditer(text) if found["module"]]
+
+
 def imported(name: str) -> Any:
     """The object of a `module:name`, out of a module that has been imported.
 
