@@ -55,9 +55,12 @@ def check_entries(config: Config, experiment: Experiment) -> None:
     known = (*(entry.name for entry in ENTRIES), *experiment.entries)
     for name in config:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, 3, 0.25)
-            words = f"the nearest are: {', '.join(near)}" if near else f"there are: {known}"
-            raise ConfigError(f"config.{name} is no entry of a config; {words}.")
+            initials = [each for each in known if "".join(w[0] for w in each.split("_")) == name]
+            near = initials + difflib.get_close_matches(str(name), known, 3, 0.5)
+            raise ConfigError(
+                f"config.{name} is no entry of a config; "
+                + (f"the nearest are: {', '.join(near)}." if near else f"there are: {known}.")
+            )
 
 
 def check_metrics(config: Config, experiment: Experiment) -> None:
