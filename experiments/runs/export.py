@@ -45,7 +45,8 @@ def export(predictor: Predictor) -> bytes:
     dtype = np.dtype(predictor.spec.example["image"].dtype)
     image = jax.ShapeDtypeStruct((count, *predictor.spec.shape), dtype)
     try:
-        program = jax.jit(lambda image: predictor(image))
+        # One by one, since not every network can be traced for a number of images that is a symbol.
+        program = jax.jit(jax.vmap(lambda image: predictor(image[None])[0]))
         exported = jax.export.export(program, platforms=PLATFORMS)(image)
     except Exception as error:  # somebody's own network may do anything with its shapes
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
