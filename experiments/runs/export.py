@@ -1,4 +1,4 @@
-"""A trained network as a file that needs no regjax, only jax.
+"""A trained network as a file that needs no regjax, only jax and flatbuffers.
 
     python -m experiments.runs.export runs/digits --method=db --output=model.jax
 
@@ -9,6 +9,7 @@ file is for any number of images and for every platform of `PLATFORMS`.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -37,10 +38,13 @@ def export(predictor: Predictor) -> bytes:
 
     Raises:
       ValueError: the network cannot be traced for any number of images.
+      OSError: flatbuffers is not installed.
 
     Example:
       `Path("model.jax").write_bytes(export(load_predictor("runs/digits", "baseline")))`
     """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise OSError("The package flatbuffers is needed to write a file: pip install flatbuffers.")
     (count,) = jax.export.symbolic_shape("b")
     dtype = np.dtype(predictor.spec.example["image"].dtype)
     image = jax.ShapeDtypeStruct((count, *predictor.spec.shape), dtype)
