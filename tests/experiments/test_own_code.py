@@ -26,6 +26,7 @@ def python(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_chapter_from_an_empty_folder(tmp_path):
+    pytest.importorskip("flatbuffers")
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     for line in [*COMMANDS, "use.py"]:

@@ -101,11 +101,25 @@ def test_it_is_loaded_with_its_normalisation_and_exported_with_it(workdir, data,
     assert predict.spec.class_names[3] == "3"
     with pytest.raises(ValueError, match=r"of images \[B, 8, 8, 1\], but these are \[8, 8, 1\]"):
         predict(image[0])
+
+
+def test_it_is_exported_for_any_number_of_images(workdir, data, tmp_path):
+    pytest.importorskip("flatbuffers")
+    image = sources.load("digits", data).test["image"][:5]
+    predict = trained.load_predictor(workdir, "x", seed=1)
     path = export.write(predict, tmp_path / "model.jax")
     program = jax.export.deserialize(path.read_bytes())
     for count in (5, 2):
         found = program.call(image[:count])
-        np.testing.assert_allclose(found, expected[:count], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found, predict(image[:count]), rtol=1e-5, atol=1e-5)
     assert program.platforms == ("cpu", "cuda", "rocm", "tpu")
     with pytest.raises(ConfigError, match=r"--output=.* cannot be written"):
         export.write(predict, tmp_path / "none" / "model.jax")
+
+
+def test_a_module_of_its_own_that_is_gone_is_one_sentence(workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "own")
+    stored = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(stored | {"imports": ["gone"]}))
+    with pytest.raises(ConfigError, match=r"config\.imports names 'gone', which cannot be found"):
+        trained.load(folder, "x", seed=1)
