@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from experiments import ConfigError
 from experiments.evaluation import perturbation_entries
 from experiments.evaluation.perturbed import Perturbation
 from experiments.report import files, page
-from experiments.runs import about, commands, groups, step_checks, testing
+from experiments.runs import about, commands, config_flag, groups, imports, step_checks, testing
 from experiments.runs.about import About
 from experiments.runs.entries import OWN
-from experiments.runs.experiment import Experiment, check_metrics
+from experiments.runs.experiment import Experiment, check_entries, check_metrics
 from experiments.runs.journal import Journal, alone
 from experiments.runs.plan import Run, plan
 from experiments.runs.problem import Problem
@@ -59,6 +59,8 @@ def compare(
       ValueError: the data set is damaged or too small.
     """
     plain = config.to_dict()
+    check_entries(plain, experiment)
+    imports.load(plain)
     # Each expression is parsed once.
     experiment = dataclasses.replace(experiment, parse=functools.cache(experiment.parse))
     runs = plan(plain, experiment.parse)
@@ -186,7 +188,7 @@ def _records(
 
 def door(experiment: Experiment) -> None:
     """Runs the command of an experiment: `--config`, `--workdir`, `--profile`."""
-    config_flags.DEFINE_config_file("config", None, "What to compare.")
+    config_flag.define()
     name = experiment.name.partition(":")[0].rpartition(".")[2]
     flags.DEFINE_string("workdir", f"runs/{name}", "Folder for the results.")
     flags.DEFINE_bool("profile", False, "Write a JAX trace of a few steps of the first runs.")

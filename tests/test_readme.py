@@ -12,6 +12,7 @@ import regjax as rj
 from experiments import models
 from experiments.data import sources
 from experiments.evaluation import metrics, perturbations
+from experiments.training import optimizers
 from regjax.core.stages import REGISTRY
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,7 @@ def _nothing_registered_outlives_its_page() -> Iterator[None]:
         sources.DATASETS,
         metrics.METRICS,
         perturbations.KINDS,
+        optimizers.OPTIMIZERS,
     )
     before = [dict(table) for table in tables]
     yield

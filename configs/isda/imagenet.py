@@ -36,6 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dtype = "bfloat16"
     config.epochs = 300
     config.batch_size = 512
+    # As in the authors' program, biases and BatchNorm decay too (mask='kernels' leaves them out).
     config.optimizer = "add_decayed_weights(weight_decay=1e-4) | sgd(momentum=0.9)"
     config.learning_rate = 0.2
     config.schedule = "cosine"

@@ -58,6 +58,7 @@ def cifar(arg: str, dataset: str, model: str, names: Sequence[str]) -> ConfigDic
     config.mean, config.std = MEAN, STD
     config.seeds = 5
     config.epochs = 200
+    # As in the authors' program, biases and BatchNorm decay too (mask='kernels' leaves them out).
     config.optimizer = "add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)"
     config.learning_rate = 0.1
     config.schedule = "step(epochs=(100, 150, 180), factor=0.1)"

@@ -46,6 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dtype = "bfloat16"
     config.epochs = 100
     config.batch_size = 256
+    # As in the authors' program, biases and BatchNorm decay too (mask='kernels' leaves them out).
     config.optimizer = "add_decayed_weights(weight_decay=1e-4) | sgd(momentum=0.9)"
     config.learning_rate = 0.1
     config.schedule = "step(epochs=(30, 60, 90), factor=0.1)"

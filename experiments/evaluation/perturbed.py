@@ -67,7 +67,8 @@ class Perturbation:
     @property
     def level(self) -> str:
         """What the levels are called; "" where there is only one, without a number."""
-        return KINDS[self.kind].level
+        # A report needs no module of a kind of somebody's own.
+        return KINDS[self.kind].level if self.kind in KINDS else "level"
 
     @property
     def about(self) -> str:

@@ -2,15 +2,19 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from flax import nnx
+from flax import linen, nnx
 
+from experiments import said
 from experiments.models import cifar_resnet, preact_resnet, resnet, thesis
-from regjax.core.calls import read_named
+from regjax.core.calls import imported, read_named
 
-MODELS: dict[str, Callable[..., nnx.Module]] = {
+Model = nnx.Module | linen.Module
+Factory = Callable[..., Model]
+
+MODELS: dict[str, Factory] = {
     "small_cnn": thesis.SmallCNN,
     "thesis_resnet": thesis.ThesisResNet,
     **{
@@ -22,12 +26,52 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
     "wide_resnet28_10": functools.partial(preact_resnet.wide_resnet28, width=10),
 }
-# What arguments can be, by the type of their default: switches, widths, rates of dropout.
-KINDS: dict[type, tuple[str, Callable[[Any], bool]]] = {
-    bool: ("True or False", lambda value: True),
+BUILT_IN = tuple(MODELS)
+# What every model is offered; all else that it takes are arguments of its own.
+OFFERED = ("image_shape", "classes", "rngs", "axis_name")
+# What arguments must be, by the type of their default; of others, any literal goes.
+KINDS: dict[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a tuple",
+}
+# Of the models of this package, numbers are widths and rates of dropout.
+RANGES: dict[type, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number from 1 to 65535", lambda value: 1 <= value < 2**16),
     float: ("a rate from 0.0 to below 1.0", lambda value: 0 <= value < 1),
 }
+
+
+def register(name: str) -> Callable[[Factory], Factory]:
+    """Adds a model, which `config.model` can then name: a decorator of a class or a function.
+
+    Args:
+      name: of the model.
+
+    Returns:
+      A decorator of what makes a Flax module, NNX or Linen. It returns what it decorates.
+
+    Raises:
+      ValueError: another module has registered the name.
+
+    Example:
+      `@register("tiny")` above `class Tiny(nnx.Module)`, whose `__init__` takes `image_shape,
+      classes, *, rngs`
+    """
+
+    def add(factory: Factory) -> Factory:
+        known = MODELS.get(name)
+        if name in BUILT_IN or (known and known.__module__ != factory.__module__):
+            raise ValueError(
+                f"a model named {name!r} exists already: choose another name, since configs find "
+                "models by name."
+            )
+        MODELS[name] = factory
+        return factory
+
+    return add
 
 
 def create(
@@ -37,41 +81,106 @@ def create(
     rngs: nnx.Rngs,
     *,
     axis_name: str | None = None,
-) -> nnx.Module:
+) -> Model:
     """Build a model for images [H, W, K] and `classes` logits.
 
     Args:
-      text: one of `MODELS`, with keyword arguments of its own.
+      text: one of `MODELS`, or `module:name` out of a module that has been imported, with keyword
+        arguments of its own. A class and a function are given, of `OFFERED`, what they take.
       image_shape: (height, width, channels).
       classes: number of logits.
       rngs: source of the initial parameters.
       axis_name: in a `pmap` or `shard_map`, the axis over which BatchNorm takes its statistics.
 
+    Returns:
+      A module of NNX, or of Linen, which has no parameters yet.
+
     Raises:
-      ValueError: there is no model of that name, or it does not take these arguments.
+      ValueError: there is no model of that name, it does not take these arguments, it fails, or
+        what it makes is no Flax module.
 
     Example:
       `create("preact_resnet18(width=16)", (32, 32, 3), 10, nnx.Rngs(0))`
     """
-    name, given = read_named(text, "model", "preact_resnet18(width=16)")
-    if name not in MODELS:
-        raise ValueError(f"Unknown model {name!r}; known models: {', '.join(MODELS)}.")
-    _check(name, given)
-    model = MODELS[name](image_shape, classes, rngs=rngs, **given)
-    for _, module in nnx.iter_modules(model):
+    name, factory, given = _read(text)
+    takes = parameters(factory)
+    _check(name, takes, given)
+    offered = dict(zip(OFFERED, (image_shape, classes, rngs, axis_name), strict=True))
+    own = {each: value for each, value in offered.items() if each in takes}
+    model = _made(name, functools.partial(factory, **own, **given))
+    for _, module in nnx.iter_modules(model) if isinstance(model, nnx.Module) else ():
         if isinstance(module, nnx.BatchNorm):
             module.axis_name = axis_name
     return model
 
 
-def _check(name: str, given: dict[str, object]) -> None:
+def takes_axis_name(text: str) -> bool:
+    """Whether a model itself is told the axis over which BatchNorm takes its statistics."""
+    return "axis_name" in parameters(_read(text)[1])
+
+
+def parameters(factory: Factory) -> Mapping[str, inspect.Parameter]:
+    """What a class or a function takes by name, and a `functools.partial` of either still does."""
+    if isinstance(factory, functools.partial):
+        bound = factory.keywords
+        inner = parameters(factory.func).items()
+        return {n: p.replace(default=bound[n]) if n in bound else p for n, p in inner}
+    # NNX hides a class's signature behind its metaclass.
+    function = factory.__init__ if inspect.isclass(factory) else factory
+    known = inspect.signature(function).parameters
+    # What every Linen module takes is no argument of a model.
+    hidden = ("self", "parent", "name") if inspect.isclass(factory) else ()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {n: p for n, p in known.items() if n not in hidden and p.kind in kinds}
+
+
+def _read(text: str) -> tuple[str, Factory, dict[str, Any]]:
+    name, given = read_named(text, "model", "preact_resnet18(width=16)")
+    factory = imported(name) if ":" in name else MODELS.get(name)
+    if factory is None:
+        raise ValueError(f"Unknown model {name!r}; known models: {', '.join(MODELS)}.")
+    if not callable(factory):
+        raise ValueError(f"the model {name} is no class and no function.")
+    return name, factory, given
+
+
+def _made(name: str, make: Callable[[], Model]) -> Model:
+    try:
+        model = make()
+    except Exception as error:  # it may be anybody's code
+        if name in BUILT_IN:
+            raise
+        raise ValueError(f"the model {name} cannot be made: {said(error)}.") from error
+    if not isinstance(model, nnx.Module | linen.Module):
+        raise ValueError(
+            f"the model {name} must be a Flax module, of NNX or Linen, but it is a "
+            f"{type(model).__name__}."
+        )
+    return model
+
+
+def _check(name: str, takes: Mapping[str, inspect.Parameter], given: Mapping[str, object]) -> None:
     """Refuses arguments that the model has not, or that are not of their default's kind."""
-    parameters = inspect.signature(MODELS[name]).parameters.values()
-    known = {p.name: p.default for p in parameters if p.default is not p.empty}
+    known = {n: p.default for n, p in takes.items() if n not in OFFERED}
     for argument, value in given.items():
         if argument not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes no arguments"
-            raise ValueError(f"the model {name} {takes}, but was given {argument!r}.")
-        words, fits = KINDS[type(known[argument])]
-        if type(value) is not type(known[argument]) or not fits(value):
-            raise ValueError(f"the model {name}'s {argument} must be {words}, not {value!r}.")
+            words = f"takes {', '.join(known)}" if known else "takes no arguments"
+            raise ValueError(f"the model {name} {words}, but was given {argument!r}.")
+        _check_kind(name, argument, type(known[argument]), value)
+    for argument, default in known.items():
+        if default is inspect.Parameter.empty and argument not in given:
+            raise ValueError(
+                f"the model {name} needs {argument}=: a model is given {', '.join(OFFERED)}, and "
+                "all else by its arguments."
+            )
+
+
+def _check_kind(name: str, argument: str, kind: type, value: object) -> None:
+    if kind not in KINDS:
+        return
+    words, fits = KINDS[kind], lambda value: True
+    if name in BUILT_IN and kind in RANGES:
+        words, fits = RANGES[kind]
+    right = type(value) is kind or (kind is float and type(value) is int)
+    if not right or not fits(value):
+        raise ValueError(f"the model {name}'s {argument} must be {words}, not {value!r}.")

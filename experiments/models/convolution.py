@@ -95,17 +95,19 @@ def _patched_kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
 
 
 def _small(images: int, channels: int, window: Window) -> bool:
-    return images * channels * math.prod(window.output + window.kernel) <= FEW_NUMBERS
+    # Of an exported network the number is a symbol, of which nothing is known.
+    known = isinstance(images, int)
+    return known and images * channels * math.prod(window.output + window.kernel) <= FEW_NUMBERS
 
 
 def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    if x.shape[-1] <= FEW_CHANNELS or _small(len(x), x.shape[-1], window):
+    if x.shape[-1] <= FEW_CHANNELS or _small(x.shape[0], x.shape[-1], window):
         return _patched_output(x, kernel, window)
     return _canonical(x, kernel, window_strides=window.strides, padding=window.padding)
 
 
 def _image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    if _small(len(y), kernel.shape[2], window):
+    if _small(y.shape[0], kernel.shape[2], window):
         return _patched_image(y, kernel, window)
     sides = zip(
         window.image, window.kernel, window.output, window.strides, window.padding, strict=True
@@ -116,7 +118,7 @@ def _image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def _kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
-    if _small(len(x), x.shape[-1], window):
+    if _small(x.shape[0], x.shape[-1], window):
         return _patched_kernel(x, y, window)
     sides = zip(
         window.image, window.kernel, window.output, window.strides, window.padding, strict=True

@@ -13,6 +13,7 @@ import functools
 import os
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from absl import flags
 
 from experiments import ConfigError
 from experiments.report import by_class, files, section, side_by_side
-from experiments.runs import commands
+from experiments.runs import commands, imports
 from experiments.runs import folder as run_folder
 from experiments.runs.folder import RunFolder
 from experiments.runs.selection import amount
@@ -47,7 +48,10 @@ def write(folders: Sequence[str | os.PathLike[str]], output: str | os.PathLike[s
     """
     if not folders:
         raise ConfigError(f"There is no folder to report on: {USAGE}")
-    page = render([run_folder.read(folder) for folder in folders], os.fspath(output))
+    found = [run_folder.read(folder) for folder in folders]
+    for folder in found:
+        _import(folder)
+    page = render(found, os.fspath(output))
     try:
         # "replace": a name may hold half of a surrogate pair, which no encoding has.
         return files.replace(Path(output), page.encode("utf-8", "replace"))
@@ -56,6 +60,14 @@ def write(folders: Sequence[str | os.PathLike[str]], output: str | os.PathLike[s
             f"--output={output} cannot be written ({error.strerror}): choose a file in a folder "
             "that exists and that you may write."
         ) from None
+
+
+def _import(folder: RunFolder) -> None:
+    """Imports what says how scores of somebody's own are shown; without it a page shows numbers."""
+    try:
+        imports.load(folder.config)
+    except ConfigError as error:
+        print(f"{folder.name} is shown without a module of its own: {error}", file=sys.stderr)
 
 
 def render(folders: Sequence[RunFolder], output: str) -> str:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.evaluation.perturbation_entries import read_all
+from experiments.evaluation.perturbation_entries import read
 from experiments.evaluation.perturbed import Perturbation
 from experiments.report.published import Paper
 from experiments.runs.selection import Record, Row
@@ -79,7 +79,8 @@ def gather(
       paper: the published numbers on clean images, for what was trained: those under perturbations
         are of the same networks.
     """
-    perturbations = read_all(config.get("perturbations", {}))
+    texts = config.get("perturbations", {})
+    perturbations = {name: p for name, text in texts.items() if (p := _perturbation(text, records))}
     tested = {}
     for row in chosen:
         mine = [r for r in records if all(r[n] == getattr(row, n) for n in NAMES)]
@@ -96,6 +97,17 @@ def gather(
         for name, values in theirs.get(method, {}).items()
     }
     return Robustness(perturbations, tested, published)
+
+
+def _perturbation(text: str, records: Sequence[Record]) -> Perturbation | None:
+    """The perturbation; one whose module is not there as it was recorded, if it was."""
+    try:
+        return read(text)
+    except ValueError:
+        levels = next((tuple(r["levels"]) for r in records if r["text"] == text), None)
+    return (
+        None if levels is None else Perturbation(text, str(text).partition("(")[0], levels, (), 0)
+    )
 
 
 def corruption_means(

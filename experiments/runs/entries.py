@@ -17,6 +17,12 @@ LINEAR = "linear"
 STREAMED_SIZE = 224
 
 ENTRIES = (
+    Entry(
+        "imports",
+        (),
+        "Modules of your own by name, imported first, whose decorators register what is named "
+        "below.",
+    ),
     # What is trained on.
     Entry("dataset", "digits", "A TFDS data set.", shared=True, needed=True, shown=True),
     Entry("data_dir", "", 'Folder of the data sets; "" for TFDS_DATA_DIR.', own=True),

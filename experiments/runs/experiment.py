@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
 from experiments.evaluation.metrics import METRICS
+from experiments.runs.entries import ENTRIES
 from experiments.training.task import Evaluation, Task
 
 Config = Mapping[str, Any]
@@ -31,6 +33,7 @@ class Experiment:
       score: the name of the main one of these scores, by which strengths are chosen.
       metrics: the function that returns the names that `config.metrics` and `config.columns` may
         have; none leaves the choice to the evaluation, and only the main score is a column.
+      entries: the names of the entries that its configs have beside those of all.
     """
 
     name: str
@@ -40,6 +43,24 @@ class Experiment:
     evaluation: Callable[[Config, Spec], Evaluation]
     score: str = "accuracy"
     metrics: Callable[[], Collection[str]] = tuple
+    entries: Collection[str] = ()
+
+
+def check_entries(config: Config, experiment: Experiment) -> None:
+    """Looks whether all entries of a config are known, since others would change nothing.
+
+    Raises:
+      ConfigError: one is not; says which is near.
+    """
+    known = (*(entry.name for entry in ENTRIES), *experiment.entries)
+    for name in config:
+        if name not in known:
+            initials = [each for each in known if "".join(w[0] for w in each.split("_")) == name]
+            near = initials + difflib.get_close_matches(str(name), known, 3, 0.5)
+            raise ConfigError(
+                f"config.{name} is no entry of a config; "
+                + (f"the nearest are: {', '.join(near)}." if near else f"there are: {known}.")
+            )
 
 
 def check_metrics(config: Config, experiment: Experiment) -> None:

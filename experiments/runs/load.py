@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import regjax as rj
-from experiments.runs import about, entries, experiment, folder
+from experiments.data.spec import Spec
+from experiments.runs import about, entries, experiment, folder, imports
 from experiments.training import checkpoint_reading
 
 
@@ -40,12 +41,81 @@ def load(
       run's last checkpoint, in float32.
 
     Raises:
-      ValueError: there is no such run, or several; says which there are.
+      ValueError: there is no such run, or several; says which there are. A module of its config is
+        not where Python looks for modules.
 
     Example:
       `network = load("runs/digits", "db", train_size=20, strength=0.1)`
     """
+    task, state, _ = _trained(workdir, method, train_size, strength, seed)
+    return task.network(state, part)
+
+
+class Predictor(NamedTuple):
+    """A trained network behind its normalisation: a function of the images as they are stored.
+
+    Attributes:
+      network: the network, frozen, as a function of stored images.
+      spec: the description of the data set that it was trained on.
+    """
+
+    network: rj.Forward
+    spec: Spec
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Logits `[B, C]`, float32, of images `[B, H, W, K]`.
+
+        Args:
+          image: uint8, or floats in [0, 1], of the size that it was trained on.
+
+        Raises:
+          ValueError: they are of another size.
+        """
+        if image.ndim != 4 or tuple(image.shape[1:]) != tuple(self.spec.shape):
+            raise ValueError(
+                f"the network is of images [B, {', '.join(map(str, self.spec.shape))}], but these "
+                f"are {list(image.shape)}."
+            )
+        return self.network(image).logits.astype(jnp.float32)
+
+
+def load_predictor(
+    workdir: str | os.PathLike[str],
+    method: str,
+    *,
+    train_size: int | None = None,
+    strength: float | None = None,
+    seed: int = 0,
+) -> Predictor:
+    """A trained network with its normalisation, without its data set; arguments as in `load`.
+
+    Returns:
+      A function from images as they are stored, uint8 `[B, H, W, K]`, to logits `[B, C]`.
+
+    Raises:
+      ValueError: as in `load`; or what was trained is no network of images.
+
+    Example:
+      `predict = load_predictor("runs/digits", "db", train_size=20, strength=0.1)`, then
+      `predict.spec.class_names[predict(image)[0].argmax()]`
+    """
+    task, state, spec = _trained(workdir, method, train_size, strength, seed)
+    if not hasattr(task, "prepare"):
+        raise ValueError(f"{workdir} holds no networks of images, which could be normalised.")
+    network = task.network(state).frozen()
+    return Predictor(network.after(lambda image: task.prepare(image).astype(task.dtype)), spec)
+
+
+def _trained(
+    workdir: str | os.PathLike[str],
+    method: str,
+    train_size: int | None,
+    strength: float | None,
+    seed: int,
+) -> tuple[Any, Any, Spec]:
+    """The task of a run, its state at its end, and its data set."""
     found = folder.read(workdir)
+    imports.load(found.config)
     asked = {"method": method, "train_size": train_size, "strength": strength, "seed": seed}
     record = _record(found, {name: value for name, value in asked.items() if value is not None})
     known = about.read(Path(workdir))
@@ -67,7 +137,7 @@ def load(
         # Of runs that were trained together, this one's.
         return jnp.asarray(array if array.shape == like.shape else array[record["place"]])
 
-    return task.network(jax.tree.map_with_path(value, state), part)
+    return task, jax.tree.map_with_path(value, state), known.spec
 
 
 def _record(found: folder.RunFolder, asked: dict[str, Any]) -> Any:

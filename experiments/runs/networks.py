@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+from flax import linen, nnx
 
 import regjax as rj
 import regjax.flax
@@ -24,6 +25,9 @@ from experiments.training import growth, optimizers
 from experiments.training.descent import Descent
 
 Config = Mapping[str, Any]
+
+# How the calls of Linen modules are told to train, by keyword.
+MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
 
 def open_data(config: Config) -> Dataset | Streams:
@@ -47,18 +51,56 @@ def builder(text: str, shape: tuple[int, ...], classes: int) -> Callable[..., rj
     """The function `(key, axis_name=None) -> Forward` that makes freshly initialised networks.
 
     Args:
-      text: a model with its arguments, such as `"preact_resnet18(width=16)"`.
+      text: a model with its arguments, such as `"preact_resnet18(width=16)"`. Its last linear
+        layer is called `head`, or as its class's `head_name` says, by path.
       shape: of an image, `(H, W, K)`.
       classes: the number of logits.
+
+    Raises:
+      ValueError: in the function, there is no such model, or it has no such layer.
     """
     height, width, channels = shape
 
     def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
         rngs = nnx.Rngs(key)
-        model = models.create(text, (height, width, channels), classes, rngs, axis_name=axis_name)
-        return regjax.flax.bind(model, head="head")
+        of = (height, width, channels)
+        model = models.create(text, of, classes, rngs, axis_name=axis_name)
+        bind = functools.partial(regjax.flax.bind, model)
+        if isinstance(model, linen.Module):
+            training, frozen = _modes(model)
+            variables = model.init(key, jnp.zeros((1, *of)), **frozen)
+            if axis_name and "batch_stats" in variables and not models.takes_axis_name(text):
+                raise ValueError(
+                    f"the model {text} has BatchNorm and takes no axis_name, which tells it over "
+                    "which devices: give it one, or set config.parallelism='jit'."
+                )
+            bind = functools.partial(bind, variables, training=training, frozen=frozen)
+        return _with_head(bind, text, getattr(model, "head_name", "head"))
 
     return build
+
+
+def _modes(model: linen.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keywords of a Linen module's call in training, and with running averages."""
+    takes = inspect.signature(type(model).__call__).parameters
+    in_training = {name: value for name, value in MODES.items() if name in takes}
+    return in_training, {name: not value for name, value in in_training.items()}
+
+
+def _with_head(bind: Callable[..., rj.Forward], text: str, head: str) -> rj.Forward:
+    try:
+        return bind(head=head)
+    except ValueError as error:
+        arrays = jax.tree.leaves_with_path(bind().params)
+        paths = [
+            jax.tree_util.keystr(p, simple=True, separator=".") for p, x in arrays if x.ndim > 1
+        ]
+        linear = [path.removesuffix(".kernel") for path in paths if path.endswith(".kernel")]
+        raise ValueError(
+            f"the model {text} has no linear layer {head!r} that ends in its logits: call it "
+            f"'head', or set head_name = 'ITS PATH' in the class; its layers with a kernel are: "
+            f"{', '.join(linear) or 'none'}."
+        ) from error
 
 
 def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:

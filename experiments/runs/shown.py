@@ -38,5 +38,5 @@ def shown(name: str) -> Shown:
     """How the metric of that name is shown; one that is not known as it is recorded."""
     known = METRICS.get(name)
     if known is None:
-        return Shown(name.replace("_", " "), decimals=4)
+        return Shown(name.rpartition(":")[2].replace("_", " "), decimals=4)
     return Shown(known.words, known.percent, known.decimals, known.larger_is_better is not False)

@@ -1,7 +1,9 @@
 """optax's optimizers and schedules, named by expressions such as a config holds.
 
 optimizer = "add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9, nesterov=True)"
+optimizer = "add_decayed_weights(weight_decay=5e-4, mask='kernels') | sgd(momentum=0.9)"
 optimizer = "adam | by_part(parts={'head': 10.0})"
+optimizer = "my_module:sign_descent(scale=0.5)"
 schedule = "step(epochs=(80, 120), factor=0.1)"
 """
 
@@ -17,19 +19,64 @@ import jax.numpy as jnp
 import optax
 
 from experiments.training import parts
-from regjax.core.calls import read_named
+from regjax.core.calls import imported, read_named
 
+# Somebody's own, which go before optax's of the same name.
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {}
 EXAMPLE = "'add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)'"
 BY_PART = re.compile(rf"\s*{parts.NAME}\b")
+
+
+def register(name: str) -> Callable[[Any], Any]:
+    """Adds a gradient transformation, which `config.optimizer` can then name: a decorator.
+
+    Args:
+      name: of the transformation.
+
+    Returns:
+      A decorator of a function of keyword arguments that returns an
+      `optax.GradientTransformation`; one that is the last of its expression is an optimizer and is
+      given `learning_rate=`, a number or a schedule. It returns the function.
+
+    Raises:
+      ValueError: another module has registered the name, or optax has it.
+
+    Example:
+      `@register("sign_descent")` above `def sign_descent(learning_rate): return
+      optax.chain(optax.sign(), optax.scale_by_learning_rate(learning_rate))`
+    """
+
+    def add(function: Any) -> Any:
+        known = OPTIMIZERS.get(name)
+        if hasattr(optax, name) or (known and known.__module__ != function.__module__):
+            raise ValueError(f"an optimizer named {name!r} exists already: choose another name.")
+        OPTIMIZERS[name] = function
+        return function
+
+    return add
+
+
+def kernels(params: Any) -> Any:
+    """The mask of the arrays with two axes and more, a pytree of booleans.
+
+    It leaves out biases and BatchNorm's scales, as `rj.l2` does by default.
+    """
+    return jax.tree.map(lambda x: jnp.ndim(x) >= 2, params)
+
+
+# What a `mask=` may say in the place of a function.
+MASKS = {"kernels": kernels}
 
 
 def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -> Any:
     """The optax optimizer of an expression.
 
     Args:
-      text: names of optax functions with keyword arguments, joined by `|`; all but the last change
-        the gradients, the last is an optimizer, which is given the learning rate. Anywhere among
-        them, `by_part` multiplies it for parts of the network, see `parts.py`.
+      text: names of functions with keyword arguments, joined by `|`; all but the last change the
+        gradients, the last is an optimizer, which is given the learning rate. They are optax's,
+        those of `OPTIMIZERS`, or `module:name` out of a module that has been imported. A `mask` may
+        be one of `MASKS`: with "kernels", what decays leaves out biases and BatchNorm. Anywhere
+        among them, `by_part` multiplies the rate for parts of the network, see `parts.py`.
       rate: learning rate, or schedule of the step.
       clip_norm: the gradients are scaled down to this global norm first; 0 leaves them.
 
@@ -38,7 +85,7 @@ def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -
       that there is not.
 
     Raises:
-      ValueError: optax has no such function, or it does not take these arguments.
+      ValueError: there is no such function, or it does not take these arguments.
 
     Example:
       `optimizer("sgd(momentum=0.9, nesterov=True)", 0.1)`
@@ -46,8 +93,8 @@ def optimizer(text: str, rate: float | optax.Schedule, clip_norm: float = 0.0) -
     each = text.split("|")
     of_parts = [link for link in each if BY_PART.match(link)]
     *before, last = [link for link in each if link not in of_parts] or [text]
-    links = [_call(optax, link, "gradient transformation") for link in before]
-    links.append(_call(optax, last, "optimizer", learning_rate=rate))
+    links = [_call(link, "gradient transformation") for link in before]
+    links.append(_call(last, "optimizer", learning_rate=rate))
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     _try(optax.chain(*clip, *links), text)
     # Last, so that they are rates also where the optimizer divides by the gradients' size.
@@ -146,20 +193,32 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
 }
 
 
-def _call(module: Any, text: str, kind: str, **more: Any) -> optax.GradientTransformation:
+def _call(text: str, kind: str, **more: Any) -> optax.GradientTransformation:
     name, given = read_named(text, kind, EXAMPLE)
-    function = getattr(module, name, None)
+    own = imported(name) if ":" in name else OPTIMIZERS.get(name)
+    function = own or getattr(optax, name, None)
     try:
-        made = function(**more, **given) if callable(function) else None
+        made = function(**more, **_masked(given)) if callable(function) else None
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"optax cannot make the {kind} {text.strip()!r}: {_reason(error)}."
+            f"{'optax' if own is None else name} cannot make the {kind} {text.strip()!r}: "
+            f"{_reason(error)}."
         ) from None
     if not isinstance(made, optax.GradientTransformation):
+        others = f" or one of: {', '.join(OPTIMIZERS)}" if OPTIMIZERS else ""
         raise ValueError(
-            f"unknown {kind} {text.strip()!r}: name a function of optax, such as {EXAMPLE}."
+            f"unknown {kind} {text.strip()!r}: name a function of optax, such as {EXAMPLE}{others}."
         )
     return made
+
+
+def _masked(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, masks that are called by name as functions."""
+    named = {n: v for n, v in given.items() if n.endswith("mask") and isinstance(v, str)}
+    for name, value in named.items():
+        if value not in MASKS:
+            raise ValueError(f"{name} must be one of: {', '.join(MASKS)}, not {value!r}")
+    return given | {name: MASKS[value] for name, value in named.items()}
 
 
 def _reason(error: Exception) -> str:

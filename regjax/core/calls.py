@@ -1,15 +1,24 @@
 """The one reader of `name(argument=literal)`, as expressions and configs write it.
 
-It reads Python literals and evaluates nothing.
+A name may be `module:name`, of a module that has been imported. It reads Python literals, evaluates
+and imports nothing.
 """
 
 from __future__ import annotations
 
 import ast
+import difflib
 import math
+import re
+import sys
 from typing import Any
 
 _UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+# What stands outside of strings: names of modules' own, which Python's syntax knows as products.
+_TOKENS = re.compile(
+    r"""(?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+    r"""|(?P<module>\b[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?=[^\W\d])|(?P<product>@)"""
+)
 
 
 class CallError(ValueError):
@@ -43,9 +52,15 @@ def syntax(text: str) -> ast.expr:
       'BinOp'
     """
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return ast.parse(_TOKENS.sub(_as_product, text.strip()), mode="eval").body
     except _UNREADABLE:
         raise CallError from None
+
+
+def _as_product(found: re.Match[str]) -> str:
+    if found["product"]:
+        raise CallError
+    return f"{found['module']}@" if found["module"] else found[0]
 
 
 def read_call(source: str | ast.expr) -> tuple[str, dict[str, Any]]:
@@ -55,7 +70,7 @@ def read_call(source: str | ast.expr) -> tuple[str, dict[str, Any]]:
       source: a text, or a node of its syntax tree.
 
     Returns:
-      The name and the literals by argument.
+      The name, `module:name` where it was written so, and the literals by argument.
 
     Raises:
       CallError: it has another form, an argument is no literal or is given twice.
@@ -65,10 +80,15 @@ def read_call(source: str | ast.expr) -> tuple[str, dict[str, Any]]:
       ('step', {'epochs': (80, 120), 'factor': 0.1})
     """
     node = syntax(source) if isinstance(source, str) else source
+    module = ""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+        if not isinstance(node.left, ast.Name | ast.Attribute):
+            raise CallError
+        module, node = f"{ast.unparse(node.left)}:", node.right
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name) or call.args or not all(k.arg for k in call.keywords):
         raise CallError
-    name = call.func.id
+    name = module + call.func.id
     given = {str(k.arg): _literal(name, k) for k in call.keywords}
     if len(given) < len(call.keywords):
         raise CallError(f"{_shortened(name)} is given an argument twice")
@@ -103,6 +123,43 @@ def read_named(text: str, kind: str, example: str) -> tuple[str, dict[str, Any]]
             f"numbers, such as {example}."
         ) from None
     return name, given
+
+
+def modules(text: str) -> list[str]:
+    """The modules that a text names as `module:name`, outside of its strings.
+
+    Example:
+      >>> modules("cross_entropy | my.losses:decay(weight=0.1, label='a:b')")
+      ['my.losses']
+    """
+    return [found["module"] for found in _TOKENS.finditer(text) if found["module"]]
+
+
+def imported(name: str) -> Any:
+    """The object of a `module:name`, out of a module that has been imported.
+
+    Args:
+      name: such as `"my_package.my_module:my_loss"`.
+
+    Raises:
+      ValueError: the module has not been imported, or has nothing of that name; says what is near.
+
+    Example:
+      >>> imported("math:sqrt")(4.0)
+      2.0
+    """
+    module, _, own = name.partition(":")
+    if module not in sys.modules:
+        raise ValueError(f"{name!r} is of the module {module}, which has not been imported.")
+    known = vars(sys.modules[module])
+    if own not in known:
+        public = [each for each in known if not each.startswith("_")]
+        near = difflib.get_close_matches(own, public, 3, 0.5) or sorted(public)[:10]
+        raise ValueError(
+            f"the module {module} has no {own!r}; it has, among others: "
+            f"{', '.join(near) or 'nothing'}."
+        )
+    return known[own]
 
 
 def _literal(name: str, keyword: ast.keyword) -> Any:

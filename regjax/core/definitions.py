@@ -6,6 +6,7 @@ The decorators are in `stages.py`, which also says what a stage function looks l
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import numbers
@@ -17,6 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from regjax.core.calls import imported
+
 # What a stage's function sees; the caller may also give an optax schedule, a function of the step.
 Number = float | jax.Array
 
@@ -27,7 +30,10 @@ REGISTRY: dict[str, Definition] = {}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Definition:
-    """A stage function and what the decorator read off it."""
+    """A stage function and what the decorator read off it.
+
+    `written` is its name in expressions, where that is a `module:name`.
+    """
 
     kind: str
     name: str
@@ -36,10 +42,11 @@ class Definition:
     inputs: tuple[str, ...]
     arguments: dict[str, inspect.Parameter]
     over: str = "batch"
+    written: str = ""
 
     def __reduce__(self) -> Any:
         # By name, since the module holds the transform in the place of the plain function.
-        return _registered, (self.name,)
+        return definition, (self.written or self.name,)
 
     def is_number(self, argument: str) -> bool:
         """Whether the argument is a leaf of the loss's pytree."""
@@ -177,16 +184,37 @@ class Stage:
             if isinstance(value, jax.Array | np.ndarray)
             or value != self.definition.arguments[name].default
         }
+        name = self.definition.written or self.definition.name
         if not shown:
-            return self.definition.name
+            return name
         inside = ", ".join(f"{name}={_show(value)}" for name, value in shown.items())
-        return f"{self.definition.name}({inside})"
+        return f"{name}({inside})"
 
 
-def _registered(name: str) -> Definition:
+def definition(name: str) -> Definition:
+    """The definition of a stage, by its name in expressions.
+
+    Args:
+      name: a registered one, or `module:name` of a stage in a module that has been imported.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if ":" in name:
+        found = getattr(imported(name), "definition", None)
+        if not isinstance(found, Definition):
+            raise ValueError(
+                f"{name!r} is no stage: it needs one of the decorators base, wrapper and penalty."
+            )
+        return _written(found, name)
     if name not in REGISTRY:
         raise ValueError(f"unknown stage {name!r}: import the module that defines it.")
     return REGISTRY[name]
+
+
+@functools.cache  # so that equal expressions are equal losses, which share a compiled program
+def _written(found: Definition, name: str) -> Definition:
+    return dataclasses.replace(found, written=name)
 
 
 def _concrete(value: Any) -> Any:

@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from regjax.core.calls import CallError, read_call, syntax
-from regjax.core.definitions import REGISTRY, Stage
+from regjax.core.definitions import REGISTRY, Stage, definition
 from regjax.core.loss import Loss
 
 
@@ -14,7 +14,8 @@ def parse(text: str) -> Loss:
     """The loss of an expression, a base and stages joined by `|`; nothing is evaluated.
 
     Args:
-      text: such as `"cross_entropy | double_backprop(weight=0.1)"`, arguments being literals.
+      text: such as `"cross_entropy | double_backprop(weight=0.1)"`, arguments being literals. A
+        stage of a module that has been imported may be written `module:name(weight=0.1)`.
 
     Returns:
       The `Loss`; `parse(repr(loss)) == loss` unless an argument is a schedule.
@@ -53,11 +54,11 @@ def _links(tree: ast.expr) -> list[ast.expr]:
 
 
 def _stage(name: str, given: dict[str, Any], text: str) -> Stage:
-    if name not in REGISTRY:
+    if name not in REGISTRY and ":" not in name:
         raise ValueError(
             f"unknown stage {_shortened(name)} in {_shortened(text)}; known are: {_known()}."
         )
-    return REGISTRY[name].bind(given)
+    return definition(name).bind(given)
 
 
 def _unreadable(error: CallError, text: str) -> str:

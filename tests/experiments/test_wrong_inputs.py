@@ -199,6 +199,8 @@ def blocked(place: Place) -> list[str]:
 TABLE = [
     # Entries of the config.
     entry("epocs", "3", 'Did you mean "epochs"'),
+    entry("imports", '("absent",)', "config.imports names 'absent', which cannot be found: name a"),
+    entry("model", "absent:Net", "config.model, 'absent:Net', names the module absent, which can"),
     entry("losses.y", "cross_entropy", "no such entry, or not of that type: 'y'"),
     entry("losses", "cross_entropy", "Failed to parse"),
     entry("epochs", "abc", "--config.epochs=abc: invalid literal for int"),
@@ -363,6 +365,17 @@ TABLE = [
     Row("config twisted", ["--config.seeds=1", "--config=x"], ["in argv before"], bare=True),
     Row("config's argument", ["--config=configs/digits.py:x"], ["argument is 'x'"], bare=True),
     Row("config not there", ["--config=/none.py"], ["--config cannot be read"], bare=True),
+    file(
+        "with a misspelt entry",
+        CONFIG.replace("config.epochs", "config.epoch"),
+        "config.epoch is no entry of a config; the nearest are: epochs",
+    ),
+    file(
+        "with an entry of another name",
+        CONFIG.replace("config.epochs", "config.lr"),
+        "config.lr is no entry of a config; the nearest are: ",
+        "learning_rate",
+    ),
     file("is a folder", None, "--config cannot be read", "Is a directory"),
     file("with a syntax error", "def get_config(: pass", "fails with SyntaxError"),
     file("without get_config", "x = 3", "has no attribute 'get_config'"),

@@ -97,6 +97,15 @@ def test_a_comparison_that_has_just_begun(tmp_path):
     assert not page.all("img")
 
 
+def test_a_folder_whose_own_modules_are_gone_is_shown_without_them(tmp_path, capsys):
+    losses = {"ours": "cross_entropy | gone:decay(weight=0.1)"}
+    own = {"imports": ["gone"], "model": "gone:Net", "losses": losses, "strengths": {}}
+    make(tmp_path / "own", make_config(**own, published={}), keep=lambda run: False)
+    page = report.write([tmp_path / "own"], tmp_path / "page.html").read_text()
+    assert "gone:decay(weight=0.1)" in page
+    assert "config.imports names 'gone', which cannot be found" in capsys.readouterr().err
+
+
 def test_an_older_folder_is_read_and_left_as_it_was(tmp_path):
     folder = make(tmp_path / "a")
     with (folder / "runs.jsonl").open("a") as file:

@@ -46,6 +46,15 @@ def test_one_network_has_no_deviation_and_two_tests_of_one_count_once():
     assert twice.tested == found_of(make_config())[0].tested
 
 
+def test_a_perturbation_whose_module_is_gone_is_shown_as_it_was_recorded():
+    own = "mine:darkness(share=(0.2, 0.5))"
+    config = make_config(perturbations={"dark": own, "untested": "mine:other(share=0.1)"})
+    found, _ = found_of(config, [scored("NFM", s, own, (70.0, 30.0)) for s in (0, 1)])
+    assert list(found.perturbations) == ["dark"]
+    assert found.perturbations["dark"].headings == ("level 0", "level 1")
+    assert found.tested[(0, "NFM", "dark")].mean == pytest.approx((70.0, 30.0))
+
+
 def test_only_the_chosen_strength_and_the_same_expression_count():
     runs = [run("NFM", s, strength=0.1) for s in (0, 1)]
     runs += [run("NFM", s, strength=1.0, test_accuracy=0.99) for s in (0, 1)]

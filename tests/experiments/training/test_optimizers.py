@@ -1,10 +1,16 @@
 """Optimizers and schedules: against NumPy, and what is said to expressions that do not work."""
 
+import sys
+import types
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+import regjax as rj
+from experiments.training import optimizers
 from experiments.training.optimizers import EXAMPLE, optimizer, schedule
 
 PER_EPOCH, EPOCHS, RATE = 7.5, 8, 0.4
@@ -168,3 +174,58 @@ def test_schedules_that_do_not_work_are_refused_in_a_sentence(text, message):
         schedule(text, RATE, PER_EPOCH, EPOCHS)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_decay_by_the_mask_of_kernels_is_that_of_l2():
+    """`p -= rate (g + decay p)` where the array has two axes, else `p -= rate g`."""
+    params = {
+        "dense": {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)},
+        "norm": {"scale": jnp.full(2, 3.0)},
+    }
+    penalized = rj.parameters.penalized_arrays(params)
+    assert [mask for mask in jax.tree.leaves(optimizers.kernels(params)) if mask] == [
+        True for _ in penalized
+    ]
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    for text in (
+        "add_decayed_weights(weight_decay=0.1, mask='kernels') | sgd",
+        "adamw(weight_decay=0.1, mask='kernels')",
+    ):
+        made = optimizer(text, 0.5)
+        updates, _ = made.update(zeros, made.init(params), params)
+        np.testing.assert_allclose(updates["dense"]["kernel"], -0.5 * 0.1 * 3, rtol=1e-6)
+        assert not np.any(updates["dense"]["bias"])
+        assert not np.any(updates["norm"]["scale"])
+
+
+def test_an_optimizer_of_ones_own_is_called_by_its_name_or_its_modules(monkeypatch):
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", {})
+
+    @optimizers.register("sign_descent")
+    def sign_descent(learning_rate, scale=1.0):
+        """Steps of one length."""
+        return optax.chain(
+            optax.stateless(_signs), optax.scale(scale), optax.scale_by_learning_rate(learning_rate)
+        )
+
+    module = types.ModuleType("mine")
+    module.sign_descent = sign_descent
+    monkeypatch.setitem(sys.modules, "mine", module)
+    for name in ("sign_descent", "mine:sign_descent"):
+        made, params = optimizer(f"{name}(scale=2.0)", 0.1), jnp.zeros(2)
+        updates, _ = made.update(jnp.array([3.0, -0.1]), made.init(params), params)
+        np.testing.assert_allclose(updates, [-0.2, 0.2], rtol=1e-6)
+    for text, message in (
+        ("sgdd", "name a function of optax, such as .* or one of: sign_descent"),
+        ("mine:sgd", "the module mine has no 'sgd'; .*sign_descent"),
+        ("mine:sign_descent(scal=1)", "mine:sign_descent cannot make the optimizer .*'scal'"),
+        ("adamw(mask='biases')", "mask must be one of: kernels, not 'biases'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optimizer(text, 0.1)
+    with pytest.raises(ValueError, match="an optimizer named 'sgd' exists already"):
+        optimizers.register("sgd")(sign_descent)
+
+
+def _signs(updates, params):
+    return jax.tree.map(jnp.sign, updates)

@@ -4,7 +4,10 @@ import ast
 
 import pytest
 
-from regjax.core.calls import CallError, read_call, read_named, syntax
+from regjax.core.calls import CallError, imported, read_call, read_named, syntax
+
+OTHER = ["", "a(", "a(1)", "a(*b)", "a(**{})", "a.b(c=1)", "a()()", "1"]
+MODULES = ["a@b", "a:b:c", "a:", ":a", "-a:b", "a():b", "a:b.c(d=1)", "a:b@c", "a:b(1)"]
 
 
 @pytest.mark.parametrize(
@@ -13,6 +16,9 @@ from regjax.core.calls import CallError, read_call, read_named, syntax
         ("cosine", ("cosine", {})),
         (" cosine() ", ("cosine", {})),
         ("step(epochs=(80, 120), factor=1e-1)", ("step", {"epochs": (80, 120), "factor": 0.1})),
+        ("a.b:c(d='x:y@z')", ("a.b:c", {"d": "x:y@z"})),
+        (" a:b ", ("a:b", {})),
+        ("a(b={'x':True})", ("a", {"b": {"x": True}})),
         (
             "a(b=-1, c='x', d=None, e={'f': [1]})",
             ("a", {"b": -1, "c": "x", "d": None, "e": {"f": [1]}}),
@@ -25,7 +31,9 @@ def test_texts_and_nodes_are_read_alike(text: str, read: tuple[str, dict[str, ob
     assert read_named(text, "thing", "a(b=1)") == read
 
 
-@pytest.mark.parametrize("text", ["", "a(", "a(1)", "a(*b)", "a(**{})", "a.b(c=1)", "a()()", "1"])
+@pytest.mark.parametrize(
+    "text", ["", "a(", "a(1)", "a(*b)", "a(**{})", "a.b(c=1)", "a()()", "1", *MODULES]
+)
 def test_other_forms_have_no_reason(text: str) -> None:
     with pytest.raises(CallError) as caught:
         read_call(text)
@@ -56,3 +64,11 @@ def test_an_argument_given_twice_in_a_tree_that_python_did_not_check() -> None:
 def test_errors_say_what_the_text_was_meant_to_be(text: str) -> None:
     with pytest.raises(ValueError, match=r"^the thing '.*' cannot be read: .* such as a\(b=1\)\.$"):
         read_named(text, "thing", "a(b=1)")
+
+
+def test_what_a_module_has_is_found_where_it_was_imported() -> None:
+    assert imported("ast:parse") is ast.parse
+    with pytest.raises(ValueError, match=r"^the module ast has no 'pars'; .*: parse"):
+        imported("ast:pars")
+    with pytest.raises(ValueError, match=r"'nowhere\.at:all' is of the module nowhere\.at, which"):
+        imported("nowhere.at:all")

@@ -1,8 +1,11 @@
 """`parse` reads what losses print, refuses all else in one sentence, and evaluates nothing."""
 
 import builtins
+import pickle
 import random
 import string
+import sys
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -206,3 +209,27 @@ def test_odd_numbers_survive(number: float) -> None:
 def test_expressions_are_printed_in_one_form(text: str, printed: str) -> None:
     assert repr(rj.parse(text)) == printed
     assert rj.parse(printed) == rj.parse(text)
+
+
+def test_a_stage_of_an_imported_module_is_named_with_it(monkeypatch):
+    module = types.ModuleType("mine")
+
+    @rj.penalty
+    def squares(point):
+        """The squared logits."""
+        return (point.outputs.logits**2).sum(-1)
+
+    module.squares = squares
+    monkeypatch.setitem(sys.modules, "mine", module)
+    loss = rj.parse("cross_entropy | mine:squares(weight=0.1)")
+    assert repr(loss) == "cross_entropy | mine:squares(weight=0.1)"
+    assert rj.parse(repr(loss)) == loss == pickle.loads(pickle.dumps(loss))
+    assert [name for name, _ in loss.named()] == ["cross_entropy", "squares"]
+    for text, message in (
+        ("cross_entropy | mine:other(weight=1)", "the module mine has no 'other'; .*squares"),
+        ("cross_entropy | os:getcwd", "'os:getcwd' is no stage: it needs one of the decorators"),
+        ("cross_entropy | absent:squares(weight=1)", "of the module absent, which has not been"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rj.parse(text)
+    assert "absent" not in sys.modules
