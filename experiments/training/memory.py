@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.data import mixture, subsets
-from experiments.data.sources import Dataset
+from experiments.data.dataset import Dataset, check_classes
 from experiments.training.feeds import (
     STEPS_PER_CALL,
     Feed,
@@ -57,6 +57,8 @@ class Memory:
         label = np.asarray(dataset.train["label"])[: len(self._parts[0])]
         self._label = label if label.ndim == 1 else np.zeros(len(label), np.int32)
         self._strata = dataset.classes if label.ndim == 1 else 1
+        if label.ndim == 1:
+            check_classes(dataset.name, label, dataset.class_names)
         self._held_out, self.shares = held_out, tuple((shares or {}).values())
         self.unlabeled, self._includes_labeled = unlabeled, unlabeled_includes_labeled
         trained = sum(map(len, self._parts))
