@@ -145,7 +145,7 @@ def check_classes(name: str, label: np.ndarray, class_names: Sequence[str]) -> N
       DataError: if one has none.
     """
     counts = np.bincount(label, minlength=len(class_names))
-    empty = [str(class_names[i]) for i in np.flatnonzero(counts == 0)]
+    empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
     if empty:
         which = ", ".join(map(repr, empty[:5])) + (", ..." if len(empty) > 5 else "")
         noun = "The class" if len(empty) == 1 else "The classes"

@@ -57,8 +57,8 @@ def open_folder(name: str, path: str, options: Options) -> Opened:
     folder = Path(path).expanduser()
     if not path or not folder.exists():
         raise MissingDataError(
-            f"There is no folder {str(folder)!r}: config.dataset='folder:PATH' names one that has "
-            "a folder of images for each class."
+            f"There is no folder {path and str(folder)!r}: config.dataset='folder:PATH' names one "
+            "that has a folder of images for each class."
         )
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is no folder, as config.dataset='folder:PATH' must be.")
@@ -124,7 +124,7 @@ def _classes(folders: list[Path]) -> tuple[str, ...]:
 
 def _items(folders: list[Path], classes: tuple[str, ...]) -> list[tuple[Items, tuple[str, ...]]]:
     """Of every split its images, and what is to be said of files that are none."""
-    found = []
+    found: list[tuple[Items, tuple[str, ...]]] = []
     for folder in folders:
         files = [(path, label) for label, c in enumerate(classes) for path in _files(folder / c)]
         images = [(path, label) for path, label in files if path.lower().endswith(SUFFIXES)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -79,16 +79,18 @@ def open_npz(name: str, path: str, options: Options, label: str = "label") -> Op
 
 def _loaded(file: Path) -> Arrays:
     try:
+        if not is_zipfile(file) and file.exists():
+            raise BadZipFile("it is no zip file")
         with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is one array, not an archive of several")
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise MissingDataError(
             f"There is no file {str(file)!r}: config.dataset='npz:PATH' names one that np.savez "
             "has written."
         ) from None
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy have their own
         why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if "pickle" in why:
             why = "it holds Python objects, which could run any program: save plain arrays"

@@ -150,7 +150,7 @@ def _remedy(name: str, folder: Path) -> str:
         close = difflib.get_close_matches(name, [*DATASETS, "digits", *known], n=1)
         hint = f"; is it {close[0]!r}?" if close else ""
         return (
-            f"copy it there (TFDS has no data set of that name{hint}), as {name}/1.0.0 in "
+            f"copy it there (TFDS has no data set of that name{hint}), as a folder NAME/VERSION in "
             "array_record format with the features 'image' and 'label', or name images of your own "
             "by config.dataset='folder:PATH' (a folder of images for each class) or 'npz:PATH' "
             "(arrays 'image' and 'label')"

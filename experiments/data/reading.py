@@ -46,7 +46,10 @@ def whole(opened: Opened, size: int, options: Options) -> Dataset:
       DataError: if an image cannot be read, or images or labels do not fit.
     """
     outlines = [_outlines(items, options) for items in (opened.train, opened.test)]
-    channels = max((each.channels for found in outlines for each in found if each), default=3)
+    known = [each for found in outlines for each in found if each]
+    channels = max((each.channels for each in known), default=3)
+    if {(each.height, each.width) for each in known} == {(size, size)}:
+        size = 0
     where = [f"the {split} split of {opened.name!r}" for split in ("train", opened.scored)]
     (train, lost), (test, also_lost) = (
         _read(where[i], items, outlines[i], size, channels, options)
@@ -110,7 +113,8 @@ def _each(function: Callable[[int], object], items: Items, skip: bool) -> list[t
         except DataError as error:
             if not skip:
                 raise
-            return first_line(error.__cause__ or error)
+            cause = error.__cause__
+            return first_line(cause if isinstance(cause, Exception) else error)
         return ""
 
     with ThreadPoolExecutor(_THREADS) as pool:  # Pillow's decoders run side by side
@@ -139,8 +143,6 @@ def _read(
 ) -> tuple[Split, list[tuple[str, str]]]:
     """A split in memory, and the broken images."""
     sizes = {(each.height, each.width) for each in outlines if each}
-    if sizes == {(size, size)}:
-        size = 0
     if not size:
         check_one_size(where, sizes)
     shape = (size, size) if size or not sizes else next(iter(sizes))

@@ -97,7 +97,9 @@ def load(
     if name in DATASETS:
         return _registered(name, data_dir, size)
     if kinds.kind_of(name):
-        return reading.whole(kinds.open_items(name, options, label), size, options)
+        found = reading.whole(kinds.open_items(name, options, label), size, options)
+        _check_shapes(name, found.train, found.test)
+        return found
     with explained(name, folder):
         builder = open_builder(name, folder)
         require(builder, "train")

@@ -43,8 +43,8 @@ ENTRIES = (
     Entry(
         "resize",
         "centre",
-        'What is brought to that size: "centre", 224/256 of the shorter side, or the "whole" image, '
-        "whatever becomes of its shape; in streams without crops and flips.",
+        'What is brought to that size: "centre", 224/256 of the shorter side, or the "whole" '
+        "image, whatever becomes of its shape; in streams without crops and flips.",
         known=("centre", "whole"),
         shared=True,
     ),
