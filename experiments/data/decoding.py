@@ -41,7 +41,7 @@ def outline(pixels: Pixels) -> Outline:
         return Outline(*pixels.shape)
     image = _read(pixels)
     width, height = image.size
-    if _orientation(image) >= _TURNED:
+    if _orientation(image) >= _TURNED and image.format != "TIFF":  # Pillow has done so there
         width, height = height, width
     return Outline(height, width, 1 if image.mode in _GREY else 3)
 

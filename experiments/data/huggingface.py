@@ -51,17 +51,18 @@ def open_huggingface(name: str, path: str, options: Options, label: str = "label
     splits = _loaded(path)
     if "train" not in splits:
         raise DataError(f"{name!r} has the splits {_listed(splits)}, but no 'train'.")
-    scored = next((split for split in ("test", "validation") if split in splits), "")
-    used = ["train", *([scored] if scored else [])]
-    for split in used:
-        _check(f"the {split} split of {name!r}", splits[split], options.image, label)
+    splits = {split: splits[split] for split in ("train", "test", "validation") if split in splits}
+    for split, rows in splits.items():
+        _check(f"the {split} split of {name!r}", rows, options.image, label)
+    scored = [split for split in list(splits)[1:] if not _is_withheld(splits[split], label)][:1]
+    used = ["train", *scored]
     class_names = _class_names([splits[split] for split in used], label)
     train, *rest = (
         _items(f"the {split} split of {name!r}", splits[split], options.image, label, class_names)
         for split in used
     )
     if rest:
-        return Opened(name, train, rest[0], class_names, scored)
+        return Opened(name, train, rest[0], class_names, *scored)
     parts = splitting.divided(name, train, class_names, options)
     return Opened(name, *parts, class_names, "test", (splitting.said(options),))
 
@@ -107,6 +108,12 @@ def _check(where: str, rows: Any, image: str, label: str) -> None:
         raise DataError(f"The column {image!r} of {where} is not one of images.")
     if not len(rows):
         raise DataError(f"There are no examples in {where}.")
+
+
+def _is_withheld(rows: Any, label: str) -> bool:
+    """Whether the labels are not given: -1 stands for that."""
+    withheld: bool = rows.select_columns(label)[0][label] == -1
+    return withheld
 
 
 def _class_names(splits: list[Any], label: str) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class Memory:
         label = np.asarray(dataset.train["label"])[: len(self._parts[0])]
         self._label = label if label.ndim == 1 else np.zeros(len(label), np.int32)
         self._strata = dataset.classes if label.ndim == 1 else 1
+        self._class_names = dataset.class_names if label.ndim == 1 else ()
         if label.ndim == 1:
             check_classes(dataset.name, label, dataset.class_names)
         self._held_out, self.shares = held_out, tuple((shares or {}).values())
@@ -66,7 +67,8 @@ class Memory:
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""
-        train, held_out = subsets.split_indices(self._label, size, self._held_out, seed)
+        of = (size, self._held_out, seed, self._class_names)
+        train, held_out = subsets.split_indices(self._label, *of)
         if size == 0:
             train = np.setdiff1d(np.arange(len(self._label), dtype=np.int32), held_out)
         return train, held_out
