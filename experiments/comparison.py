@@ -80,6 +80,8 @@ def compare(
             )
         if pending or untested:
             problem = Problem(plain, experiment)
+            if problem.about and devices.is_first():
+                print(problem.about, file=sys.stderr, flush=True)
             step_checks.check(problem, pending)
             step_checks.check_evaluations(problem, runs, against)
             if profile:

@@ -6,28 +6,29 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.data import crops
-from experiments.data.dataset import DataError, Split, check_split
+from experiments.data.dataset import DataError, Split, check_one_size, check_split
+from experiments.data.decoding import Pixels
+from experiments.data.items import Options
 from experiments.data.prepared import undecoded
 
-Pixels = bytes | np.ndarray  # a file's content, or what TFDS has decoded
 
-
-def check_features(builder: tfds.core.DatasetBuilder, label: str) -> None:
-    """Looks whether a data set has an `image` and the label, as in `read`.
+def check_features(builder: tfds.core.DatasetBuilder, label: str, image: str = "image") -> None:
+    """Looks whether a data set has the images and the label, as in `read`.
 
     Raises:
       DataError: if it has not.
     """
     features = builder.info.features
-    if "image" not in features or not _is_image(features["image"]):
-        wanted = "a uint8 'image', or one of float32"
+    if image not in features or not _is_image(features[image]):
+        wanted = f"a uint8 {image!r}, or one of float32"
     elif label not in features or not _has_classes(features[label]):
         wanted = f"a class {label!r}, or a mask of classes"
     else:
         return
     raise DataError(
         f"The data set in {builder.data_path} does not have {wanted}, but "
-        f"{' '.join(repr(features).split())}."
+        f"{' '.join(repr(features).split())}: name others in config.image_key and "
+        "config.label_key."
     )
 
 
@@ -52,7 +53,13 @@ def _is_as_stored(feature: tfds.features.FeatureConnector, image_size: int) -> b
     return not image_size or tuple(feature.shape[:2]) == (image_size, image_size)
 
 
-def read(builder: tfds.core.DatasetBuilder, split: str, label: str, image_size: int) -> Split:
+def read(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    label: str,
+    image_size: int,
+    options: Options = Options(),  # noqa: B008 - it cannot be changed
+) -> Split:
     """Reads a split whole.
 
     Args:
@@ -61,6 +68,7 @@ def read(builder: tfds.core.DatasetBuilder, split: str, label: str, image_size: 
       label: a feature, of one class for each image or for each pixel.
       image_size: of the crops that are taken of uint8 images, as a stream takes them of test
         images; 0 to read them as they are stored, which is also done where all have that size.
+      options: with the key of the images, and how they are resized.
 
     Returns:
       The split, as in `dataset.Dataset`.
@@ -73,13 +81,14 @@ def read(builder: tfds.core.DatasetBuilder, split: str, label: str, image_size: 
     # All at once: item by item takes four times as long.
     examples = source.__getitems__(range(len(source)))
     where = f"the {split} split of {builder.data_path}"
-    size = 0 if _is_as_stored(features["image"], image_size) else image_size
-    images = [example["image"] for example in examples]
+    feature, resize = features[options.image], options.resize
+    size = 0 if _is_as_stored(feature, image_size) else image_size
+    images = [example[options.image] for example in examples]
     labels = [example[label] for example in examples]
     found = {
-        "image": _images(where, images, features["image"].shape[-1], size),
+        "image": _images(where, images, feature.shape[-1], size, resize),
         "label": (
-            _masks(where, images, labels, size)
+            _masks(where, images, labels, size, resize)
             if _is_dense(features[label])
             else np.array(labels, np.int32)
         ),
@@ -88,25 +97,30 @@ def read(builder: tfds.core.DatasetBuilder, split: str, label: str, image_size: 
     return found
 
 
-def shape(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> tuple[int, ...]:
+def shape(
+    builder: tfds.core.DatasetBuilder, split: str, image_size: int, image: str = "image"
+) -> tuple[int, ...]:
     """Returns the shape of an image that `read` reads."""
     features = builder.info.features
-    stored = tuple(features["image"].shape)
-    if not _is_as_stored(features["image"], image_size):
+    stored = tuple(features[image].shape)
+    if not _is_as_stored(features[image], image_size):
         return image_size, image_size, stored[-1]
     if None not in stored:
         return stored
     source = builder.as_data_source(split=split, decoders=undecoded(features))
-    return *_size(source.__getitems__([0])[0]["image"]), stored[-1]
+    return *_size(source.__getitems__([0])[0][image]), stored[-1]
 
 
-def _images(where: str, images: Sequence[Pixels], channels: int, size: int) -> np.ndarray:
+def _images(
+    where: str, images: Sequence[Pixels], channels: int, size: int, resize: str
+) -> np.ndarray:
     _check_sizes(where, images, size)
 
     def decode(image: Pixels) -> np.ndarray:
         if isinstance(image, np.ndarray):
             return image
-        return crops.centre_crop(image, size, channels) if size else crops.whole(image, channels)
+        resized = crops.RESIZE[resize]
+        return resized(image, size, channels) if size else crops.whole(image, channels)
 
     first = decode(images[0])
     found = np.empty((len(images), *first.shape), first.dtype)  # no second copy of all of them
@@ -121,16 +135,13 @@ def _check_sizes(where: str, images: Sequence[Pixels], size: int) -> None:
             f"The images in {where} are floats, which are not resized: store them as "
             f"{size} x {size}, or choose another config.image_size."
         )
-    sizes = sorted({_size(image) for image in images})
-    if not size and len(sizes) > 1:
-        several = " and ".join(f"{height} x {width}" for height, width in (sizes[0], sizes[-1]))
-        raise DataError(
-            f"The images in {where} are of different sizes, such as {several}: name one in "
-            "config.image_size, to which they are cropped."
-        )
+    if not size:
+        check_one_size(where, {_size(image) for image in images})
 
 
-def _masks(where: str, images: Sequence[Pixels], masks: Sequence[bytes], size: int) -> np.ndarray:
+def _masks(
+    where: str, images: Sequence[Pixels], masks: Sequence[bytes], size: int, resize: str
+) -> np.ndarray:
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         if _size(image) != _size(mask):
             (height, width), (h, w) = _size(image), _size(mask)
@@ -138,7 +149,9 @@ def _masks(where: str, images: Sequence[Pixels], masks: Sequence[bytes], size: i
                 f"Example {i} in {where} has an image of {height} x {width} pixels, but a mask of "
                 f"{h} x {w}: they must be of one size."
             )
-    return np.stack([crops.centre_mask(mask, size) if size else crops.mask(mask) for mask in masks])
+    if not size:
+        return np.stack([crops.mask(mask) for mask in masks])
+    return np.stack([crops.resized_mask(mask, size, resize) for mask in masks])
 
 
 def _size(image: Pixels) -> tuple[int, int]:

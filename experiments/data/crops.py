@@ -6,6 +6,7 @@ where more pixels would not be seen in the crop.
 
 import io
 import math
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -21,15 +22,16 @@ _SPARE = 2
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+Picture = bytes | Image.Image  # a file's content, or what has been opened of it
 
 
 def random_crop(
-    encoded: bytes, size: int, channels: int, generator: np.random.Generator
+    encoded: Picture, size: int, channels: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Crops a random part, of random area and ratio, and flips every second image.
 
     Args:
-      encoded: a JPEG, PNG or the like.
+      encoded: a JPEG, PNG or the like, or a Pillow image.
       size: of the result.
       channels: 1 (grey) or 3; images of another mode are converted.
       generator: of the crop.
@@ -48,18 +50,32 @@ def random_crop(
     return pixels[:, ::-1] if generator.random() < 0.5 else pixels
 
 
-def centre_crop(encoded: bytes, size: int, channels: int) -> np.ndarray:
+def centre_crop(encoded: Picture, size: int, channels: int) -> np.ndarray:
     """Crops the centre, 224/256 of the shorter side; arguments and result as in `random_crop`."""
     image = _opened(encoded)
     return _resized(image, _centre(*image.size), size, channels)
 
 
-def centre_mask(encoded: bytes, size: int) -> np.ndarray:
+def squeezed(encoded: Picture, size: int, channels: int) -> np.ndarray:
+    """Resizes the whole image to a square; arguments and result as in `random_crop`."""
+    image = _opened(encoded)
+    return _resized(image, (0, 0, *image.size), size, channels)
+
+
+# By the values of `config.resize`: what is brought to the image size.
+RESIZE: dict[str, Callable[[Picture, int, int], np.ndarray]] = {
+    "centre": centre_crop,
+    "whole": squeezed,
+}
+
+
+def resized_mask(encoded: bytes, size: int, resize: str = "centre") -> np.ndarray:
     """Crops the same part of a mask, whose pixels are classes: the nearest one is taken.
 
     Args:
       encoded: a file of one channel, or of colours by their numbers.
       size: of the result.
+      resize: a key of `RESIZE`.
 
     Returns:
       uint8 [size, size].
@@ -68,14 +84,14 @@ def centre_mask(encoded: bytes, size: int) -> np.ndarray:
       OSError: if Pillow cannot decode it.
 
     Example:
-      `centre_mask(png, 224)`
+      `resized_mask(png, 224)`
     """
     image = _opened_mask(encoded)
-    box = _centre(*image.size)
+    box = _centre(*image.size) if resize == "centre" else (0, 0, *image.size)
     return np.asarray(image.resize((size, size), Image.Resampling.NEAREST, box=box))
 
 
-def whole(encoded: bytes, channels: int) -> np.ndarray:
+def whole(encoded: Picture, channels: int) -> np.ndarray:
     """Decodes an image as it is stored, uint8 [H, W, channels]; other modes are converted."""
     image = _in_mode(_opened(encoded), _MODES[channels])
     return np.asarray(image).reshape(image.height, image.width, channels)
@@ -113,7 +129,9 @@ def random_box(width: int, height: int, generator: np.random.Generator) -> Box:
     return left, top, left + w, top + h
 
 
-def _opened(encoded: bytes) -> Image.Image:
+def _opened(encoded: Picture) -> Image.Image:
+    if isinstance(encoded, Image.Image):
+        return encoded
     try:
         return Image.open(io.BytesIO(encoded))
     except UnidentifiedImageError:  # whose own words are about the BytesIO

@@ -1,7 +1,7 @@
 """What a data set in memory is, and the data sets that are added from outside."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ class Dataset:
       scored: the name of the split that `test` is, "test" or "validation".
       parts: the ranges of training examples that come from one data set each, for a mixture has
         several; by default all of them.
+      about: lines about what was found, to be shown before anything is trained.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     scored: str = "test"
     parts: tuple[range, ...] = ()
+    about: str = ""
 
     def __post_init__(self) -> None:
         names = self.class_names or tuple(map(str, range(self.classes)))
@@ -128,4 +130,44 @@ def _check_labels(where: str, label: np.ndarray, classes: int) -> None:
         raise DataError(
             f"The labels in {where} go from {counted.min()} to {counted.max()}, but must be from "
             f"0 to {classes - 1}{pixels}."
+        )
+
+
+def check_classes(name: str, label: np.ndarray, class_names: Sequence[str]) -> None:
+    """Looks whether every class has training images.
+
+    Args:
+      name: of the data set.
+      label: of the training images, int [N].
+      class_names: a name for each class.
+
+    Raises:
+      DataError: if one has none.
+    """
+    counts = np.bincount(label, minlength=len(class_names))
+    empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    if empty:
+        which = ", ".join(map(repr, empty[:5])) + (", ..." if len(empty) > 5 else "")
+        noun = "The class" if len(empty) == 1 else "The classes"
+        raise DataError(
+            f"{noun} {which} of {name!r} {'has' if len(empty) == 1 else 'have'} no training "
+            "images: add some, or take the class out of the data set."
+        )
+
+
+def check_one_size(where: str, sizes: Collection[tuple[int, int]]) -> None:
+    """Looks whether images are all of one size, as they must be where none is named.
+
+    Args:
+      where: as in `check_split`.
+      sizes: the heights and widths that there are.
+
+    Raises:
+      DataError: if they are not.
+    """
+    if len(sizes) > 1:
+        several = " and ".join(f"{height} x {width}" for height, width in (min(sizes), max(sizes)))
+        raise DataError(
+            f"The images in {where} are of different sizes, such as {several}: name one in "
+            "config.image_size, to which they are cropped and resized (config.resize)."
         )

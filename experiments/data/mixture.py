@@ -41,6 +41,7 @@ def join(dataset: Dataset, extras: Sequence[Dataset]) -> Dataset:
         dataset.class_names,
         dataset.scored,
         tuple(map(range, ends[:-1], ends[1:])),
+        "\n".join(each.about for each in (dataset, *extras) if each.about),
     )
 
 

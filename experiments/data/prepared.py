@@ -1,6 +1,7 @@
 """Prepared TFDS folders: how one is opened, what is scored, and what is said when it cannot be."""
 
 import difflib
+import json
 import os
 import re
 import shlex
@@ -148,14 +149,24 @@ def _remedy(name: str, folder: Path) -> str:
     if not match or match[1] not in known:
         close = difflib.get_close_matches(name, [*DATASETS, "digits", *known], n=1)
         hint = f"; is it {close[0]!r}?" if close else ""
-        return f"copy it there (TFDS has no data set of that name{hint})"
+        return (
+            f"copy it there (TFDS has no data set of that name{hint}), as a folder NAME/VERSION in "
+            "array_record format with the features 'image' and 'label', or name images of your own "
+            "by config.dataset='folder:PATH' (a folder of images for each class) or 'npz:PATH' "
+            "(arrays 'image' and 'label')"
+        )
     # Not `tfds build`: that needs Apache Beam, which the extra does not install.
     code = (
         "import tensorflow_datasets as t; "
-        f't.builder("{name}", data_dir="{folder}", file_format="array_record")'
+        f't.builder("{name}", data_dir={_quoted(folder)}, file_format="array_record")'
         ".download_and_prepare()"
     )
     # By its path: the virtual environment that runs this need not be activated in the shell.
     python = shlex.quote(sys.executable)
     install = f"{python} -m pip install 'regjax[prepare]'"
     return f"prepare it with `{install}` and `{python} -c {shlex.quote(code)}`"
+
+
+def _quoted(folder: Path) -> str:
+    """A folder as Python reads it, in the quotes that the shell's leave alone."""
+    return json.dumps(str(folder), ensure_ascii=False)

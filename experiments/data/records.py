@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.data import crops
 from experiments.data.dataset import DATASETS, DataError
 from experiments.data.prepared import (
     explained,
@@ -19,7 +20,7 @@ from experiments.data.prepared import (
     unreadable,
 )
 
-Decode = Callable[[int, bytes], np.ndarray]
+Decode = Callable[[int, crops.Picture], np.ndarray]
 
 
 class Split:
@@ -32,12 +33,15 @@ class Split:
       channels: the number of channels of an image, 1 or 3.
     """
 
-    def __init__(self, name: str, folder: Path, split: str, builder: Any) -> None:
+    def __init__(
+        self, name: str, folder: Path, split: str, builder: Any, image: str, label: str
+    ) -> None:
         self._name, self._folder, self.name = name, folder, split
+        self._image, self._label = image, label
         features = builder.info.features
-        self.classes: int = features["label"].num_classes
-        self.class_names: tuple[str, ...] = tuple(features["label"].names)
-        self.channels: int = features["image"].shape[-1]
+        self.classes: int = features[label].num_classes
+        self.class_names: tuple[str, ...] = tuple(features[label].names)
+        self.channels: int = features[image].shape[-1]
         self._source = builder.as_data_source(split=split, decoders=undecoded(features))
 
     def __len__(self) -> int:
@@ -69,8 +73,8 @@ class Split:
         label = np.empty(len(indices), np.int32)
         for i, record in enumerate(self._records(indices)):
             with self._explained(indices[i]):
-                label[i] = self._checked(record["label"]) if labeled else -1
-                image[i] = decode(i, record["image"])
+                label[i] = self._checked(record[self._label]) if labeled else -1
+                image[i] = decode(i, record[self._image])
         return image, label
 
     def _records(self, indices: Sequence[int]) -> Sequence[dict[str, Any]]:
@@ -100,8 +104,16 @@ class Split:
             raise unreadable(self._name, self._folder, where) from error
 
 
-def open_splits(name: str, folder: Path) -> tuple[Split, Split]:
+def open_splits(
+    name: str, folder: Path, image: str = "image", label: str = "label"
+) -> tuple[Split, Split]:
     """Opens the training split and the one to score: "test", or else "validation".
+
+    Args:
+      name: of a TFDS data set.
+      folder: of prepared data sets.
+      image: the key of the images.
+      label: the key of the classes.
 
     Raises:
       MissingDataError: if the data set is not there.
@@ -115,19 +127,20 @@ def open_splits(name: str, folder: Path) -> tuple[Split, Split]:
     with explained(name, folder):
         builder = open_builder(name, folder)
         require(builder, "train")
-        _check_features(builder)
-        splits = "train", scored_split(builder)
-        train, scored = (Split(name, folder, split, builder) for split in splits)
+        _check_features(builder, image, label)
+        splits = "train", scored_split(builder, label)
+        train, scored = (Split(name, folder, each, builder, image, label) for each in splits)
         return train, scored
 
 
-def _check_features(builder: tfds.core.DatasetBuilder) -> None:
+def _check_features(builder: tfds.core.DatasetBuilder, image: str, label: str) -> None:
     features = builder.info.features
-    fits = "image" in undecoded(features) and features["image"].shape[-1] in (1, 3)
-    if not fits or "label" not in features or not _is_class(features["label"]):
+    fits = image in undecoded(features) and features[image].shape[-1] in (1, 3)
+    if not fits or label not in features or not _is_class(features[label]):
         raise DataError(
-            f"The data set in {builder.data_path} does not have a uint8 'image' of one or three "
-            f"channels and a class 'label', but {' '.join(repr(features).split())}."
+            f"The data set in {builder.data_path} does not have a uint8 {image!r} of one or three "
+            f"channels and a class {label!r}, but {' '.join(repr(features).split())}: name others "
+            "in config.image_key and config.label_key."
         )
 
 

@@ -3,7 +3,9 @@
 import os
 from typing import NamedTuple
 
-from experiments.data import arrays
+import numpy as np
+
+from experiments.data import arrays, kinds, reading
 from experiments.data.dataset import (
     DATASETS,
     DataError,
@@ -14,6 +16,7 @@ from experiments.data.dataset import (
     register,
 )
 from experiments.data.folders import data_folder
+from experiments.data.items import Options
 from experiments.data.prepared import explained, open_builder, require, scored_split
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "Dataset",
     "Description",
     "MissingDataError",
+    "Options",
     "Split",
     "describe_test",
     "load",
@@ -34,6 +38,7 @@ __all__ = [
 STORED = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}
 
 Folder = str | os.PathLike[str] | None
+USUAL = Options()
 
 
 class Description(NamedTuple):
@@ -51,7 +56,11 @@ class Description(NamedTuple):
 
 
 def load(
-    name: str, data_dir: Folder = None, image_size: int | None = None, label: str = "label"
+    name: str,
+    data_dir: Folder = None,
+    image_size: int | None = None,
+    label: str = "label",
+    options: Options = USUAL,
 ) -> Dataset:
     """Reads a data set's training split and the one to score whole.
 
@@ -69,6 +78,7 @@ def load(
         read as it is, and so is every one by default, or for 0.
       label: the feature to learn: a class, such as "label" or CIFAR-100's "coarse_label", or a mask
         of classes, such as "segmentation_label". A registered data set has chosen itself.
+      options: which images are read, and how.
 
     Returns:
       The data set, its examples in the order in which they are stored.
@@ -86,21 +96,33 @@ def load(
     folder, size = data_folder(data_dir), _checked(image_size)
     if name in DATASETS:
         return _registered(name, data_dir, size)
+    if kinds.kind_of(name):
+        found = reading.whole(kinds.open_items(name, options, label), size, options)
+        _check_shapes(name, found.train, found.test)
+        return found
     with explained(name, folder):
         builder = open_builder(name, folder)
         require(builder, "train")
-        arrays.check_features(builder, label)
+        arrays.check_features(builder, label, options.image)
         scored = scored_split(builder, label)
-        train, test = (arrays.read(builder, each, label, size) for each in ("train", scored))
+        train, test = (
+            arrays.read(builder, each, label, size, options) for each in ("train", scored)
+        )
         feature = builder.info.features[label]
     _check_shapes(name, train, test)
     return Dataset(name, train, test, feature.num_classes, tuple(feature.names), scored)
 
 
 def load_test(
-    name: str, data_dir: Folder = None, image_size: int | None = None, label: str = "label"
+    name: str,
+    data_dir: Folder = None,
+    image_size: int | None = None,
+    label: str = "label",
+    options: Options = USUAL,
 ) -> Split:
     """Reads the split to score alone; arguments and errors as in `load`.
+
+    Where a folder, an archive or one of Hugging Face has no such split, all its images are read.
 
     Example:
       `load_test("cifar10_corrupted/fog_3")`
@@ -108,14 +130,20 @@ def load_test(
     folder, size = data_folder(data_dir), _checked(image_size)
     if name in DATASETS:
         return _registered(name, data_dir, size).test
+    if kinds.kind_of(name):
+        return _all_to_score(name, size, label, options).test
     with explained(name, folder):
         builder = open_builder(name, folder)
-        arrays.check_features(builder, label)
-        return arrays.read(builder, scored_split(builder, label), label, size)
+        arrays.check_features(builder, label, options.image)
+        return arrays.read(builder, scored_split(builder, label), label, size, options)
 
 
 def describe_test(
-    name: str, data_dir: Folder = None, image_size: int | None = None, label: str = "label"
+    name: str,
+    data_dir: Folder = None,
+    image_size: int | None = None,
+    label: str = "label",
+    options: Options = USUAL,
 ) -> Description:
     """Describes what `load_test` reads; arguments and errors as there.
 
@@ -123,16 +151,25 @@ def describe_test(
       `describe_test("digits").shape == (8, 8, 1)`
     """
     folder, size = data_folder(data_dir), _checked(image_size)
-    if name in DATASETS:
-        found = _registered(name, data_dir, size)
+    if name in DATASETS or kinds.kind_of(name):
+        if name in DATASETS:
+            found = _registered(name, data_dir, size)
+        else:
+            found = _all_to_score(name, size, label, options)
         return Description(found.test["image"].shape[1:], found.classes, found.class_names)
     with explained(name, folder):
         builder = open_builder(name, folder)
-        arrays.check_features(builder, label)
+        arrays.check_features(builder, label, options.image)
         scored = scored_split(builder, label)
         feature = builder.info.features[label]
-        shape = arrays.shape(builder, scored, size)
+        shape = arrays.shape(builder, scored, size, options.image)
         return Description(shape, feature.num_classes, tuple(feature.names))
+
+
+def _all_to_score(name: str, size: int, label: str, options: Options) -> Dataset:
+    """A data set without its training images."""
+    opened = kinds.open_items(name, options._replace(test_share=1.0), label)
+    return reading.whole(opened._replace(train=opened.train.take(np.arange(0))), size, options)
 
 
 def _checked(image_size: int | None) -> int:

@@ -5,26 +5,33 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from experiments.data import kinds, reading
 from experiments.data.folders import data_folder
+from experiments.data.item_splits import item_splits
+from experiments.data.items import Options
 from experiments.data.records import open_splits
-from experiments.data.stripes import Test, TestChunks, Train, TrainChunks, make_stripe
+from experiments.data.stripes import Split, Test, TestChunks, Train, TrainChunks, make_stripe
 from experiments.data.workers import Chunks
 
 IMAGE_SIZE = 224  # ImageNet's
+USUAL = Options()
 
 
 class Streams:
-    """A prepared TFDS data set, read example by example.
+    """A data set that is read example by example.
 
     It has a training split and, to score, a test split, or where that is missing or its labels are
     withheld (as in "imagenet2012") a validation split.
 
     Args:
-      name: of a data set in array_record format, as in `sources.load`; its images may differ in
-        size.
+      name: of a TFDS data set in array_record format, of a folder or of another kind, as in
+        `sources.load`; its images may differ in size.
       data_dir: the folder of prepared data sets; by default TFDS's own.
       image_size: height and width of the crops; 0 for 224.
       workers: processes that decode, each for a part of every batch; 0 for threads in this process.
+      label: the key of the classes.
+      options: which images are read, and how; resized as a "whole", they are neither cropped nor
+        flipped. To leave broken ones out, each is decoded once at the start.
 
     Attributes:
       classes: the number of classes, labelled from 0.
@@ -33,6 +40,7 @@ class Streams:
       shape: the shape of an image, (image_size, image_size, channels).
       examples: the number of training examples.
       test_examples: the number of examples that are scored.
+      about: lines about what was found, to be shown before anything is trained.
 
     Raises:
       sources.MissingDataError: if the data set is not there.
@@ -47,13 +55,23 @@ class Streams:
         *,
         image_size: int = 0,
         workers: int = 0,
+        label: str = "label",
+        options: Options = USUAL,
     ) -> None:
         if image_size < 0 or workers < 0:
             raise ValueError(
                 "The image size and the number of workers of a stream must not be negative, but "
                 f"are {image_size} and {workers}."
             )
-        self._train, self._test = open_splits(name, data_folder(data_dir))
+        self._train: Split
+        self._test: Split
+        self.about, self._resize = "", options.resize
+        if kinds.kind_of(name):
+            opened, self.about = reading.sound(kinds.open_items(name, options, label), options)
+            self._train, self._test = item_splits(opened)
+        else:
+            folder = data_folder(data_dir)
+            self._train, self._test = open_splits(name, folder, options.image, label)
         self.classes = self._train.classes
         self.class_names, self.scored = self._train.class_names, self._test.name
         size = image_size or IMAGE_SIZE
@@ -101,7 +119,7 @@ class Streams:
         if seed < 0:
             raise ValueError(f"The seed of a stream must not be negative, but is {seed}.")
         stripe = make_stripe(batch_size, *process)
-        chunks = TrainChunks(self._train, self.shape, stripe, seed, labeled)
+        chunks = TrainChunks(self._train, self.shape, stripe, seed, labeled, self._resize)
         return TrainIterator(chunks, self._workers)
 
     def test(
@@ -122,7 +140,9 @@ class Streams:
           ValueError: if the processes cannot share the batch evenly.
         """
         stripe = make_stripe(batch_size, process_index, process_count)
-        return _test_batches(TestChunks(self._test, self.shape, stripe), self._workers)
+        return _test_batches(
+            TestChunks(self._test, self.shape, stripe, self._resize), self._workers
+        )
 
 
 class TrainIterator(Iterator[Train]):

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data import crops, subsets
-from experiments.data.records import Split
+from experiments.data.item_splits import ItemSplit
+from experiments.data.records import Split as Records
 
 Shape = tuple[int, int, int]
+Split = Records | ItemSplit
 Train = tuple[np.ndarray, np.ndarray, np.ndarray]
 Test = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -55,13 +57,20 @@ class TrainChunks:
     """The endless training stream as a data source: its element `k` is chunk `k`.
 
     With `labeled=False` it is the second stream, of other orders and crops, whose labels are -1.
+    With `resize="whole"` images are neither cropped nor flipped.
     """
 
     def __init__(
-        self, split: Split, shape: Shape, stripe: Stripe, seed: int, labeled: bool = True
+        self,
+        split: Split,
+        shape: Shape,
+        stripe: Stripe,
+        seed: int,
+        labeled: bool = True,
+        resize: str = "centre",
     ) -> None:
         self._split, self._shape, self.stripe, self._seed = split, shape, stripe, seed
-        self._labeled = labeled
+        self._labeled, self._resize = labeled, resize
 
     def __len__(self) -> int:
         return sys.maxsize
@@ -74,7 +83,9 @@ class TrainChunks:
         index = np.array([_order(count, e, *orders)[p] for e, p in pairs])
         stream = _CROP if self._labeled else _UNLABELED_CROP
 
-        def crop(i: int, encoded: bytes) -> np.ndarray:
+        def crop(i: int, encoded: crops.Picture) -> np.ndarray:
+            if self._resize == "whole":
+                return crops.squeezed(encoded, *self._shape[1:])
             generator = np.random.default_rng((stream, int(epoch[i]), int(index[i]), self._seed))
             return crops.random_crop(encoded, *self._shape[1:], generator)
 
@@ -85,8 +96,8 @@ class TrainChunks:
 class TestChunks:
     """The examples to score as a data source, the last batch filled up with zeros."""
 
-    def __init__(self, split: Split, shape: Shape, stripe: Stripe) -> None:
-        self._split, self._shape, self.stripe = split, shape, stripe
+    def __init__(self, split: Split, shape: Shape, stripe: Stripe, resize: str = "centre") -> None:
+        self._split, self._shape, self.stripe, self._resize = split, shape, stripe, resize
 
     def __len__(self) -> int:
         return -(-len(self._split) // self.stripe.batch_size) * self.stripe.parts
@@ -95,8 +106,8 @@ class TestChunks:
         index = self.stripe.places(chunk)
         real = index < len(self._split)
 
-        def crop(_: int, encoded: bytes) -> np.ndarray:
-            return crops.centre_crop(encoded, *self._shape[1:])
+        def crop(_: int, encoded: crops.Picture) -> np.ndarray:
+            return crops.RESIZE[self._resize](encoded, *self._shape[1:])
 
         image, label = self._split.read(index[real].tolist(), self._shape, crop)
         weight = np.ones(real.sum(), np.float32)

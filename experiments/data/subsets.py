@@ -1,6 +1,7 @@
 """Subsets, epochs and second streams, as indices into a data set that stays where it is."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,7 +33,11 @@ def balanced_indices(label: np.ndarray, per_class: int, seed: int) -> np.ndarray
 
 
 def split_indices(
-    label: np.ndarray, train_per_class: int, validation_per_class: int, seed: int
+    label: np.ndarray,
+    train_per_class: int,
+    validation_per_class: int,
+    seed: int,
+    class_names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws a class-balanced training set and a disjoint, class-balanced validation set.
 
@@ -45,6 +50,7 @@ def split_indices(
       train_per_class: training examples of each class.
       validation_per_class: validation examples of each class.
       seed: not negative.
+      class_names: what an error calls the classes; by default their numbers.
 
     Returns:
       Indices into `label`: int32 [C * train_per_class] and int32 [C * validation_per_class].
@@ -60,21 +66,27 @@ def split_indices(
             "Examples per class must not be negative, but are "
             f"{train_per_class} for training and {validation_per_class} for validation."
         )
-    orders = _class_orders(label, train_per_class + validation_per_class, seed)
+    needed = train_per_class + validation_per_class
+    orders = _class_orders(label, needed, seed, class_names)
     train = [order[:train_per_class] for order in orders]
     validation = [order[::-1][:validation_per_class] for order in orders]
     # Transposed, the classes take turns.
     return np.ravel(np.transpose(train)), np.ravel(np.transpose(validation))
 
 
-def _class_orders(label: np.ndarray, needed: int, seed: int) -> list[np.ndarray]:
+def _class_orders(
+    label: np.ndarray, needed: int, seed: int, class_names: Sequence[str]
+) -> list[np.ndarray]:
     """Returns for every class a random order of its examples, int32."""
     generator = np.random.default_rng((_SUBSET, seed))
     members = [np.flatnonzero(label == c) for c in range(int(np.max(label)) + 1)]
     for c, member in enumerate(members):
         if len(member) < needed:
+            name = repr(class_names[c]) if class_names else c
             raise ValueError(
-                f"Class {c} has {len(member)} examples, but {needed} of each class were asked for."
+                f"Class {name} has {len(member)} examples, but {needed} of each class were asked "
+                "for, to train on and to hold out: ask for fewer, or for all of them by "
+                "config.train_sizes=(0,)."
             )
     return [generator.permutation(member).astype(np.int32) for member in members]
 

@@ -24,7 +24,14 @@ ENTRIES = (
         "below.",
     ),
     # What is trained on.
-    Entry("dataset", "digits", "A TFDS data set.", shared=True, needed=True, shown=True),
+    Entry(
+        "dataset",
+        "digits",
+        'A TFDS data set, or images of your own: "folder:PATH", "npz:PATH", "huggingface:NAME".',
+        shared=True,
+        needed=True,
+        shown=True,
+    ),
     Entry("data_dir", "", 'Folder of the data sets; "" for TFDS_DATA_DIR.', own=True),
     Entry(
         "data",
@@ -37,6 +44,30 @@ ENTRIES = (
         "image_size",
         0,
         "Height and width of the images; 0: as they are stored in memory, 224 for streams.",
+        shared=True,
+    ),
+    Entry(
+        "resize",
+        "centre",
+        'What is brought to that size: "centre", 224/256 of the shorter side, or the "whole" '
+        "image, whatever becomes of its shape; in streams without crops and flips.",
+        known=("centre", "whole"),
+        shared=True,
+    ),
+    Entry("image_key", "image", "The key of the images in a data set that has keys.", shared=True),
+    Entry("label_key", "label", "The key of the classes there.", shared=True),
+    Entry(
+        "test_share",
+        0.2,
+        "Share of each class that is scored, where a folder or an archive has no test images.",
+        shared=True,
+    ),
+    Entry("split_seed", 0, "The seed that draws them.", shared=True),
+    Entry(
+        "broken",
+        "refuse",
+        'What becomes of image files that cannot be decoded: "refuse", or "skip" and count them.',
+        known=("refuse", "skip"),
         shared=True,
     ),
     Entry("workers", 0, "Processes that read a stream.", own=True),

@@ -66,6 +66,14 @@ def _check_data(config: Mapping[str, Any]) -> None:
             f"of them: {tuple(sizes)}."
         )
     check_distinct("train_sizes", sizes)
+    if not 0 < config["test_share"] < 1:
+        raise ConfigError(
+            "config.test_share must be a share between 0 and 1, such as 0.2, but it is "
+            f"{config['test_share']}."
+        )
+    for name in ("image_key", "label_key"):
+        if not config[name]:
+            raise ConfigError(f"config.{name} must name what a data set calls it, not ''.")
     for name, least in (("mean", -math.inf), ("std", 0)):
         if not all(is_number(value) and least < value for value in config[name]):
             raise ConfigError(

@@ -16,6 +16,7 @@ import regjax as rj
 import regjax.flax
 from experiments import models
 from experiments.data import mixture, sources
+from experiments.data.items import Options
 from experiments.data.preprocessing import normalise
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
@@ -33,12 +34,22 @@ MODES = {"train": True, "training": True, "deterministic": False, "use_running_a
 def open_data(config: Config) -> Dataset | Streams:
     """The data set of a config, with what is mixed in; whole, or to be read as streams."""
     name, folder = config["dataset"], config["data_dir"] or None
-    size = entries.image_size(config) or None
+    size, label = entries.image_size(config) or None, config["label_key"]
+    options = Options(
+        image=config["image_key"],
+        resize=config["resize"],
+        broken=config["broken"],
+        test_share=config["test_share"],
+        split_seed=config["split_seed"],
+    )
     if config["data"] == "stream":
         assert size is not None
-        return Streams(name, folder, image_size=size, workers=config["workers"])
-    others = [sources.load(each, folder, image_size=size) for each in config["mixture"]]
-    return mixture.join(sources.load(name, folder, image_size=size), others)
+        reading = {"workers": config["workers"], "label": label, "options": options}
+        return Streams(name, folder, image_size=size, **reading)
+    first, *others = (
+        sources.load(each, folder, size, label, options) for each in (name, *config["mixture"])
+    )
+    return mixture.join(first, others)
 
 
 def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:

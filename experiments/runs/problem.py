@@ -28,6 +28,7 @@ class Problem:
       experiment: the experiment of the config.
       source: the examples.
       spec: the description of the data.
+      about: lines about the data, to be shown; "" for data sets that are described elsewhere.
       parse: the function from a loss's expression to the loss.
     """
 
@@ -35,7 +36,9 @@ class Problem:
         """Opens the data set, or reads it whole."""
         self.config, self.experiment = config, experiment
         self.parse = experiment.parse
-        self.source, self.spec = _opened(experiment.read(config), config)
+        data = experiment.read(config)
+        self.about = data.about
+        self.source, self.spec = _opened(data, config)
         self.program = functools.cache(self._new_program)
         self.evaluation = experiment.evaluation(config, self.spec)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.data import mixture, subsets
-from experiments.data.sources import Dataset
+from experiments.data.dataset import Dataset, check_classes
 from experiments.training.feeds import (
     STEPS_PER_CALL,
     Feed,
@@ -58,6 +58,9 @@ class Memory:
         label = np.asarray(dataset.train["label"])[: len(self._parts[0])]
         self._label = label if label.ndim == 1 else np.zeros(len(label), np.int32)
         self._strata = dataset.classes if label.ndim == 1 else 1
+        self._class_names = dataset.class_names if label.ndim == 1 else ()
+        if label.ndim == 1:
+            check_classes(dataset.name, label, dataset.class_names)
         self._held_out, self.shares = held_out, tuple((shares or {}).values())
         self.unlabeled, self._includes_labeled = unlabeled, unlabeled_includes_labeled
         trained = sum(map(len, self._parts))
@@ -66,7 +69,8 @@ class Memory:
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""
-        train, held_out = subsets.split_indices(self._label, size, self._held_out, seed)
+        of = (size, self._held_out, seed, self._class_names)
+        train, held_out = subsets.split_indices(self._label, *of)
         if size == 0:
             train = np.setdiff1d(np.arange(len(self._label), dtype=np.int32), held_out)
         return train, held_out

@@ -12,7 +12,7 @@ import tiny_stored
 from PIL import Image
 from tiny_stored import png
 
-from experiments.data.sources import DataError, describe_test, load, load_test
+from experiments.data.sources import DataError, Options, describe_test, load, load_test
 from experiments.data.streams import Streams
 
 _SIBLING = Path(__file__).parents[3].parent / "shared" / "tfds"
@@ -254,3 +254,36 @@ def test_another_label_of_the_same_images():
     data = load_test("cifar100_jpeg", folder, label="coarse_label")
     assert np.bincount(data["label"]).tolist() == [500] * 20
     assert describe_test("cifar100_jpeg", folder, label="coarse_label").classes == 20
+
+
+# Other keys, and the whole image.
+
+
+def test_images_and_labels_under_other_keys(tmp_path):
+    features = {"img": tfds.features.Image(shape=(8, 8, 3)), "fine_label": LABEL["label"]}
+    image = RNG.integers(0, 255, (3, 8, 8, 3)).astype(np.uint8)
+    stored(tmp_path, features, [{"img": png(x), "fine_label": i} for i, x in enumerate(image)])
+    options = Options(image="img")
+    found = load("tiny_stored", tmp_path, label="fine_label", options=options)
+    np.testing.assert_array_equal(found.train["image"], image)
+    assert found.train["label"].tolist() == [0, 1, 2]
+    given = ("tiny_stored", tmp_path, None, "fine_label", options)
+    assert describe_test(*given).shape == load_test(*given)["image"].shape[1:]
+    streams = Streams(*given[:2], image_size=4, label="fine_label", options=options)
+    assert next(iter(streams.test(3)))[1].tolist() == [0, 1, 2]
+    for read in (load, Streams):
+        with pytest.raises(DataError, match=r"does not have .*'image'.* config\.image_key and"):
+            read("tiny_stored", tmp_path)
+
+
+def test_the_whole_of_images_and_masks(tmp_path):
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.LabeledImage(labels=2, shape=(None, None, 1)),
+    }
+    image, mask = np.zeros((4, 8, 3), np.uint8), np.zeros((4, 8), np.uint8)
+    image[:, 4:], mask[:, 4:] = 255, 1
+    stored(tmp_path, features, [{"image": png(image), "label": png(mask)}] * 2)
+    found = load("tiny_stored", tmp_path, 2, options=Options(resize="whole")).train
+    np.testing.assert_array_equal(found["label"][0], [[0, 1], [0, 1]])
+    assert (np.diff(found["image"][0, :, :, 0].astype(int)) > 100).all()

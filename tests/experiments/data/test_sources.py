@@ -112,8 +112,9 @@ def test_the_default_folder_is_that_of_tfds(prepared_digits, monkeypatch):
     assert load("digits").test["label"].size == 510
 
 
-def test_missing_data_names_folder_command_and_alternative(tmp_path):
-    folder = tmp_path / "my data"
+@pytest.mark.parametrize("called", ["my data", "a \"b\" 'c' \\n", "täglich"])
+def test_missing_data_names_folder_command_and_alternative(tmp_path, called):
+    folder = tmp_path / called
     with pytest.raises(MissingDataError) as caught:
         load("mnist", folder)
     message = str(caught.value)
@@ -134,6 +135,8 @@ def test_a_name_that_tfds_does_not_know(name, prepared_digits):
     with pytest.raises(MissingDataError, match="TFDS has no data set of that name") as caught:
         load(name, prepared_digits)
     assert ("is it 'mnist'?" in str(caught.value)) == (name == "mnsit")
+    for form in ("array_record", "features 'image' and 'label'", "'folder:PATH'", "'npz:PATH'"):
+        assert form in str(caught.value)
 
 
 def test_a_version_that_is_not_there(copy, tmp_path):

@@ -83,6 +83,13 @@ def test_a_wrong_value_of_each_kind(changes, sentence):
         ({"clip_norm": math.nan}, "config.clip_norm must be at least 0, but it is nan."),
         ({"dtype": "int8"}, "config.dtype is 'int8', but it can be 'float32' or 'bfloat16'."),
         ({"learning_rate": 0}, "config.learning_rate must be positive, but it is 0."),
+        ({"resize": "x"}, "config.resize is 'x', but it can be 'centre' or 'whole'."),
+        ({"broken": "x"}, "config.broken is 'x', but it can be 'refuse' or 'skip'."),
+        ({"label_key": ""}, "config.label_key must name what a data set calls it, not ''."),
+        (
+            {"test_share": 1.0},
+            "config.test_share must be a share between 0 and 1, such as 0.2, but it is 1.0.",
+        ),
     ],
 )
 def test_a_value_out_of_range(changes, sentence):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.data.sources import Dataset
+from experiments.data.sources import DataError, Dataset
 from experiments.training.feeds import STEPS_PER_CALL, Member, rows_of_batches, spaced
 from experiments.training.memory import Memory
 from experiments.training.task import Rows
@@ -140,3 +140,25 @@ def test_examples_are_measured_in_batches_that_devices_divide(size, multiple, ro
 def test_spaced_numbers_are_evenly_spaced():
     assert spaced(10, 3).tolist() == [0, 3, 6]
     assert spaced(3, 0).tolist() == spaced(3, 5).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("absent", range(CLASSES))
+def test_a_class_without_training_images_is_named(absent):
+    whole = dataset()
+    kept = whole.train["label"] != absent
+    train = {name: x[kept] for name, x in whole.train.items()}
+    with pytest.raises(DataError, match=f"The class '{absent}' of 'numbers' has no training im"):
+        Memory(Dataset("numbers", train, whole.test, CLASSES))
+
+
+def test_labels_may_be_unbalanced():
+    label = np.array([0] * 9 + [1] * 2 + [2] * 3, np.int32)
+    split = {"image": np.zeros((14, 1, 1, 1), np.float32), "label": label}
+    memory = Memory(Dataset("few", split, split, CLASSES, ("cat", "dog", "owl")), held_out=1)
+    train, held_out = memory.indices(0, seed=0)
+    assert np.bincount(label[train]).tolist() == [8, 1, 2]
+    assert np.bincount(label[held_out]).tolist() == [1, 1, 1]
+    assert memory.steps_per_epoch(0, batch=4) == 3  # 11 images
+    assert memory.steps_per_epoch(1, batch=4) == 1
+    with pytest.raises(ValueError, match=r"Class 'dog' has 2 examples, but 3 of each .* fewer"):
+        memory.indices(2, seed=0)

@@ -1,0 +1,131 @@
+"""Labelled images one by one, whatever they are kept in: a folder's files, rows, a column."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from experiments.data import crops, decoding
+from experiments.data.dataset import DataError
+from experiments.data.decoding import Pixels
+from experiments.data.prepared import first_line
+
+
+class Options(NamedTuple):
+    """How the images of a data set are read.
+
+    Attributes:
+      image: the key of the images, in a data set that has keys.
+      resize: what is brought to the image size: of each image the "centre", 224/256 of its shorter
+        side, or the "whole" of it, whatever becomes of its shape.
+      broken: whether a file that cannot be decoded is an error ("refuse") or left out ("skip").
+      test_share: the share of each class that is scored, where no test images are set apart.
+      split_seed: the seed that draws them.
+    """
+
+    image: str = "image"
+    resize: str = "centre"
+    broken: str = "refuse"
+    test_share: float = 0.2
+    split_seed: int = 0
+
+
+class Content(Protocol):
+    """Images by number, read when they are asked for; it can be sent to another process."""
+
+    def __getitem__(self, number: int) -> Pixels:
+        """An image as it is kept."""
+
+    def name_of(self, number: int) -> str:
+        """What an error calls the image."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Items:
+    """One split of a data set.
+
+    Attributes:
+      content: the images of this split and perhaps of others.
+      numbers: those of this split in it, int [N].
+      label: their classes, int32 [N].
+    """
+
+    content: Content
+    numbers: np.ndarray
+    label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, places: np.ndarray) -> "Items":
+        """Some of them, in the order of their places."""
+        return Items(self.content, self.numbers[places], self.label[places])
+
+    def kept(self, place: int) -> Pixels:
+        """An image as it is kept."""
+        return self.content[int(self.numbers[place])]
+
+    def outline(self, place: int) -> decoding.Outline:
+        """What is known of an image before it is decoded; raises DataError as `decoded`."""
+        with self.explained(place):
+            return decoding.outline(self.kept(place))
+
+    def decoded(self, place: int, size: int, channels: int, resize: str) -> np.ndarray:
+        """Decodes an image.
+
+        Args:
+          place: of the image.
+          size: height and width of the result; 0 for its own.
+          channels: of the result.
+          resize: as in `Options`.
+
+        Raises:
+          DataError: if that fails; its sentence names the image.
+        """
+        with self.explained(place):
+            pixels = self.kept(place)
+            if isinstance(pixels, np.ndarray) and not size:
+                return pixels
+            image = decoding.opened(pixels)
+            resized = crops.RESIZE[resize]
+            return resized(image, size, channels) if size else crops.whole(image, channels)
+
+    @contextmanager
+    def explained(self, place: int) -> Iterator[None]:
+        """Says of which image an error is.
+
+        Raises:
+          DataError: in place of any other.
+        """
+        try:
+            yield
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file makes Pillow stumble over anything
+            name = self.content.name_of(int(self.numbers[place]))
+            raise DataError(
+                f"The image {name} cannot be read ({first_line(error)}): mend or delete it, or "
+                "leave such images out with config.broken='skip'."
+            ) from error
+
+
+class Opened(NamedTuple):
+    """A data set whose images are still to be read.
+
+    Attributes:
+      name: the name of the data set.
+      train: the training split.
+      test: the split to score.
+      class_names: a name for each class.
+      scored: the name of the split to score, "test" or "validation".
+      notes: sentences about what was found.
+    """
+
+    name: str
+    train: Items
+    test: Items
+    class_names: tuple[str, ...]
+    scored: str = "test"
+    notes: tuple[str, ...] = ()

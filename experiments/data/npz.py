@@ -1,0 +1,164 @@
+"""NumPy's archives of images and labels: `config.dataset = "npz:PATH"`."""
+
+import dataclasses
+from pathlib import Path
+from zipfile import BadZipFile, is_zipfile
+
+import numpy as np
+
+from experiments.data import splitting
+from experiments.data.dataset import DataError, MissingDataError
+from experiments.data.items import Items, Opened, Options
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of an array of images, as `items.Content`."""
+
+    image: np.ndarray
+    name: str
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """A row."""
+        return self.image[number]
+
+    def name_of(self, number: int) -> str:
+        """The name of the array with the number of the row."""
+        return f"{number} of {self.name}"
+
+
+def open_npz(name: str, path: str, options: Options, label: str = "label") -> Opened:
+    """Opens an archive that `np.savez` has written.
+
+    It has arrays `train_image`, `train_label`, `test_image` and `test_label` (or `validation_...`
+    in place of `test_...`); or `image` and `label`, of which a share is then scored. `class_names`
+    may be there too. Images are uint8 [N, H, W, K] or [N, H, W], or floats in [0, 1]; labels are
+    whole numbers from 0, one for each image.
+
+    Args:
+      name: of the data set.
+      path: of the file.
+      options: with the key of the images, and how they are divided.
+      label: the key of the labels.
+
+    Raises:
+      MissingDataError: if there is no such file.
+      DataError: if it cannot be read, or does not hold such arrays.
+
+    Example:
+      `np.savez("pets.npz", image=image, label=label)`, then `open_npz("npz:pets.npz", "pets.npz",
+      Options())`
+    """
+    file = Path(path).expanduser()
+    where = repr(str(file))
+    found = _loaded(file)
+    keys = options.image, label
+    class_names = tuple(map(str, np.ravel(found.get("class_names", ()))))
+    train = _items(where, found, *(f"train_{key}" for key in keys))
+    if train is None:
+        whole = _items(where, found, *keys)
+        if whole is None:
+            raise DataError(
+                f"{where} has {_listed(found)}, but must have the arrays 'train_{keys[0]}', "
+                f"'train_{label}', 'test_{keys[0]}' and 'test_{label}', or else {keys[0]!r} and "
+                f"{label!r} (config.image_key and config.label_key name others)."
+            )
+        names = _named(where, class_names, whole)
+        parts = splitting.divided(name, whole, names, options)
+        return Opened(name, *parts, names, "test", (splitting.said(options),))
+    for scored in ("test", "validation"):
+        test = _items(where, found, *(f"{scored}_{key}" for key in keys))
+        if test is not None:
+            return Opened(name, train, test, _named(where, class_names, train, test), scored)
+    names = _named(where, class_names, train)
+    parts = splitting.divided(name, train, names, options)
+    return Opened(name, *parts, names, "test", (splitting.said(options),))
+
+
+def _loaded(file: Path) -> Arrays:
+    try:
+        if not is_zipfile(file) and file.exists():
+            raise BadZipFile("it is no zip file")
+        with np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise MissingDataError(
+            f"There is no file {str(file)!r}: config.dataset='npz:PATH' names one that np.savez "
+            "has written."
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy have their own
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if "pickle" in why:
+            why = "it holds Python objects, which could run any program: save plain arrays"
+        raise DataError(
+            f"{str(file)!r} cannot be read as an archive that np.savez has written ({why})."
+        ) from error
+
+
+def _listed(found: Arrays) -> str:
+    return "the arrays " + ", ".join(map(repr, found)) if found else "no arrays"
+
+
+def _items(where: str, found: Arrays, image: str, label: str) -> Items | None:
+    """A split, or None where it has neither images nor labels."""
+    if image not in found and label not in found:
+        return None
+    for key in (image, label):
+        if key not in found:
+            raise DataError(f"{where} has {_listed(found)}, but no {key!r}.")
+    images, labels = _images(where, image, found[image]), found[label]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{label!r} in {where} must be whole numbers, one for each image, not {labels.dtype} "
+            f"{list(labels.shape)}."
+        )
+    if len(labels) != len(images):
+        raise DataError(
+            f"{where} has {len(images)} images in {image!r}, but {len(labels)} labels in {label!r}."
+        )
+    if not len(labels):
+        raise DataError(f"{image!r} in {where} has no images.")
+    if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
+        raise DataError(
+            f"{label!r} in {where} goes from {labels.min()} to {labels.max()}, but classes are "
+            "numbered from 0."
+        )
+    rows = Rows(images, f"{image!r} in {where}")
+    return Items(rows, np.arange(len(images)), labels.astype(np.int32))
+
+
+def _images(where: str, key: str, images: np.ndarray) -> np.ndarray:
+    if images.ndim == 3:
+        images = images[..., None]
+    floats = images.dtype.kind == "f"
+    if images.ndim != 4 or not (floats or images.dtype == np.uint8) or 0 in images.shape[1:]:
+        raise DataError(
+            f"{key!r} in {where} must be uint8 [N, H, W, K] or [N, H, W], or floats in [0, 1], not "
+            f"{images.dtype} {list(images.shape)}."
+        )
+    if images.shape[3] > 4 and images.shape[1] in (1, 3):
+        raise DataError(
+            f"{key!r} in {where} is {list(images.shape)}, with its channels before height and "
+            "width: store image.transpose(0, 2, 3, 1)."
+        )
+    return images.astype(np.float32) if floats else images
+
+
+def _named(where: str, class_names: tuple[str, ...], *splits: Items) -> tuple[str, ...]:
+    """The names of all classes; numbers where there are none."""
+    most = max(int(split.label.max()) for split in splits)
+    if class_names and most >= len(class_names):
+        raise DataError(
+            f"The labels in {where} go up to {most}, but 'class_names' names {len(class_names)} "
+            f"classes, which are numbered from 0 to {len(class_names) - 1}."
+        )
+    names = class_names or tuple(map(str, range(most + 1)))
+    if len(names) < 2:
+        raise DataError(f"All labels in {where} are 0, but there must be at least two classes.")
+    return names

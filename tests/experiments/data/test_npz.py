@@ -1,0 +1,111 @@
+"""NumPy archives, in memory and as streams, and what is said of them."""
+
+import numpy as np
+import pytest
+
+from experiments.data.sources import DataError, MissingDataError, Options, load
+from experiments.data.streams import Streams
+
+IMAGE = np.arange(10 * 4 * 4 * 3, dtype=np.uint8).reshape(10, 4, 4, 3)
+LABEL = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
+PAIR = {"image": IMAGE, "label": LABEL}
+
+
+@pytest.fixture
+def archive(tmp_path):
+    def write(**arrays):
+        np.savez(tmp_path / "own.npz", **arrays)
+        return f"npz:{tmp_path / 'own.npz'}"
+
+    return write
+
+
+@pytest.mark.parametrize("scored", ["test", "validation"])
+def test_splits_that_are_set_apart(archive, scored):
+    splits = {f"{scored}_image": IMAGE[:3], f"{scored}_label": LABEL[:3]}
+    found = load(archive(train_image=IMAGE, train_label=LABEL[:, None], **splits))
+    np.testing.assert_array_equal(found.train["image"], IMAGE)
+    np.testing.assert_array_equal(found.train["label"], LABEL)
+    np.testing.assert_array_equal(found.test["image"], IMAGE[:3])
+    assert (found.scored, found.class_names) == (scored, ("0", "1"))
+    assert found.train["label"].dtype == np.int32
+
+
+def test_one_pair_is_divided_by_class(archive):
+    found = load(archive(**PAIR, class_names=np.array(["cat", "dog"])))
+    assert np.bincount(found.test["label"]).tolist() == [1, 1]
+    assert np.bincount(found.train["label"]).tolist() == [5, 3]
+    assert found.class_names == ("cat", "dog")
+    assert "cat: 5 training, 1 test" in found.about
+
+
+def test_other_keys_grey_images_and_floats(archive):
+    name = archive(x=(IMAGE[..., 0] / 255), y=LABEL)
+    found = load(name, label="y", options=Options(image="x"))
+    assert found.train["image"].shape == (8, 4, 4, 1)
+    assert found.train["image"].dtype == np.float32
+
+
+def test_images_are_resized(archive):
+    assert load(archive(**PAIR), image_size=2).train["image"].shape == (8, 2, 2, 3)
+
+
+def test_a_stream_has_the_images_of_memory(archive):
+    name = archive(**PAIR)
+    streams = Streams(name, image_size=4, options=Options(resize="whole"))
+    image, label, index, _ = next(iter(streams.test(2)))
+    found = load(name)
+    np.testing.assert_array_equal(image, found.test["image"])
+    np.testing.assert_array_equal(label, found.test["label"])
+    assert index.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": IMAGE}, "has the arrays 'image', but no 'label'"),
+        ({"train_label": LABEL}, "but no 'train_image'"),
+        ({"x": IMAGE}, "has the arrays 'x', but must have the arrays 'train_image'"),
+        ({**PAIR, "label": LABEL[:4]}, "has 10 images in 'image', but 4 labels"),
+        ({**PAIR, "label": LABEL - 1}, "'label' in .* goes from -1 to 0, but classes"),
+        ({**PAIR, "label": LABEL / 2}, "whole numbers, one for each image, not float64"),
+        ({**PAIR, "label": np.eye(2, dtype=int)[LABEL]}, r"not int64 \[10, 2\]"),
+        ({**PAIR, "label": LABEL * 0}, "must be at least two classes"),
+        ({**PAIR, "label": LABEL + 1, "class_names": np.array(["a", "b"])}, "names 2 classes"),
+        ({"image": IMAGE[:0], "label": LABEL[:0]}, "has no images"),
+        ({**PAIR, "image": IMAGE.astype(int)}, "must be uint8 .* not int64"),
+        ({**PAIR, "image": np.moveaxis(IMAGE.repeat(2, 2), 3, 1)}, "transpose"),
+        ({**PAIR, "image": IMAGE.astype(float)}, r"go from .* but floats must be in \[0, 1\]"),
+        ({**PAIR, "label": np.array([None] * 10)}, "holds Python objects"),
+    ],
+)
+def test_arrays_that_do_not_fit(archive, arrays, message):
+    with pytest.raises(DataError, match=message):
+        load(archive(**arrays))
+
+
+def test_floats_are_neither_resized_nor_streamed(archive):
+    name = archive(**PAIR | {"image": IMAGE / 255})
+    with pytest.raises(DataError, match="are floats, which are not resized"):
+        load(name, image_size=2)
+    with pytest.raises(DataError, match=r"must be uint8.*config\.data='memory'"):
+        Streams(name)
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "flipped", "array"])
+def test_files_that_are_no_archives(tmp_path, damage):
+    path = tmp_path / "own.npz"
+    np.savez(path, **PAIR)
+    content = path.read_bytes()
+    flipped = content.replace(IMAGE.tobytes()[:50], bytes(50))
+    path.write_bytes({"text": b"text", "cut": content[:300], "flipped": flipped}.get(damage, b""))
+    if damage == "array":
+        with path.open("wb") as file:
+            np.save(file, IMAGE)
+    with pytest.raises(DataError, match=r"own\.npz' cannot be read as an archive"):
+        load(f"npz:{path}")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(MissingDataError, match="There is no file"):
+        load(f"npz:{tmp_path}/own.npz")
