@@ -40,6 +40,7 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "class_weights": ["class_weights(weights=(0.5, 2.0, 1.0))"],
     "cross_entropy": ["cross_entropy"],
     "cutmix": ["cutmix(alpha=1.0)"],
     "cutout": ["cutout(size=2)"],
