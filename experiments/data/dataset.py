@@ -36,6 +36,7 @@ class Dataset:
       scored: the name of the split that `test` is, "test" or "validation".
       parts: the ranges of training examples that come from one data set each, for a mixture has
         several; by default all of them.
+      validation: the validation split, where strengths are to be chosen by one of its own.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     scored: str = "test"
     parts: tuple[range, ...] = ()
+    validation: Split | None = None
 
     def __post_init__(self) -> None:
         names = self.class_names or tuple(map(str, range(self.classes)))

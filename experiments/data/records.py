@@ -12,6 +12,7 @@ from experiments.data.dataset import DATASETS, DataError
 from experiments.data.prepared import (
     explained,
     first_line,
+    has_validation,
     open_builder,
     require,
     scored_split,
@@ -119,6 +120,13 @@ def open_splits(name: str, folder: Path) -> tuple[Split, Split]:
         splits = "train", scored_split(builder)
         train, scored = (Split(name, folder, split, builder) for split in splits)
         return train, scored
+
+
+def open_validation(name: str, folder: Path) -> Split | None:
+    """Opens the validation split of a data set that `open_splits` has opened; None without one."""
+    with explained(name, folder):
+        builder = open_builder(name, folder)
+        return Split(name, folder, "validation", builder) if has_validation(builder) else None
 
 
 def _check_features(builder: tfds.core.DatasetBuilder) -> None:

@@ -14,7 +14,7 @@ from experiments.data.dataset import (
     register,
 )
 from experiments.data.folders import data_folder
-from experiments.data.prepared import explained, open_builder, require, scored_split
+from experiments.data.prepared import explained, has_validation, open_builder, require, scored_split
 
 __all__ = [
     "DATASETS",
@@ -51,7 +51,11 @@ class Description(NamedTuple):
 
 
 def load(
-    name: str, data_dir: Folder = None, image_size: int | None = None, label: str = "label"
+    name: str,
+    data_dir: Folder = None,
+    image_size: int | None = None,
+    label: str = "label",
+    validation: bool = False,
 ) -> Dataset:
     """Reads a data set's training split and the one to score whole.
 
@@ -69,6 +73,8 @@ def load(
         read as it is, and so is every one by default, or for 0.
       label: the feature to learn: a class, such as "label" or CIFAR-100's "coarse_label", or a mask
         of classes, such as "segmentation_label". A registered data set has chosen itself.
+      validation: whether to read the validation split too, where there is one besides the test
+        split that is scored.
 
     Returns:
       The data set, its examples in the order in which they are stored.
@@ -91,10 +97,14 @@ def load(
         require(builder, "train")
         arrays.check_features(builder, label)
         scored = scored_split(builder, label)
-        train, test = (arrays.read(builder, each, label, size) for each in ("train", scored))
+        own = validation and scored == "test" and has_validation(builder)
+        splits = ("train", scored, *(["validation"] if own else []))
+        train, test, *rest = (arrays.read(builder, each, label, size) for each in splits)
         feature = builder.info.features[label]
-    _check_shapes(name, train, test)
-    return Dataset(name, train, test, feature.num_classes, tuple(feature.names), scored)
+    for split in (test, *rest):
+        _check_shapes(name, train, split)
+    names, held_out = tuple(feature.names), rest[0] if rest else None
+    return Dataset(name, train, test, feature.num_classes, names, scored, (), held_out)
 
 
 def load_test(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments.data.folders import data_folder
-from experiments.data.records import open_splits
+from experiments.data.records import open_splits, open_validation
 from experiments.data.stripes import Test, TestChunks, Train, TrainChunks, make_stripe
 from experiments.data.workers import Chunks
 
@@ -25,6 +25,8 @@ class Streams:
       data_dir: the folder of prepared data sets; by default TFDS's own.
       image_size: height and width of the crops; 0 for 224.
       workers: processes that decode, each for a part of every batch; 0 for threads in this process.
+      validation: whether to open the validation split too, where there is one besides the test
+        split that is scored.
 
     Attributes:
       classes: the number of classes, labelled from 0.
@@ -33,6 +35,7 @@ class Streams:
       shape: the shape of an image, (image_size, image_size, channels).
       examples: the number of training examples.
       test_examples: the number of examples that are scored.
+      validation_examples: the number of examples of the opened validation split, or 0.
 
     Raises:
       sources.MissingDataError: if the data set is not there.
@@ -47,6 +50,7 @@ class Streams:
         *,
         image_size: int = 0,
         workers: int = 0,
+        validation: bool = False,
     ) -> None:
         if image_size < 0 or workers < 0:
             raise ValueError(
@@ -59,6 +63,10 @@ class Streams:
         size = image_size or IMAGE_SIZE
         self.shape = (size, size, self._train.channels)
         self.examples, self.test_examples = len(self._train), len(self._test)
+        self._validation = None
+        if validation and self.scored == "test":
+            self._validation = open_validation(name, data_folder(data_dir))
+        self.validation_examples = 0 if self._validation is None else len(self._validation)
         self._workers = workers
 
     def train(
@@ -103,6 +111,14 @@ class Streams:
         stripe = make_stripe(batch_size, *process)
         chunks = TrainChunks(self._train, self.shape, stripe, seed, labeled)
         return TrainIterator(chunks, self._workers)
+
+    def validation(
+        self, batch_size: int, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Test]:
+        """Reads all examples of the opened validation split, as `test` does those to score."""
+        assert self._validation is not None
+        stripe = make_stripe(batch_size, process_index, process_count)
+        return _test_batches(TestChunks(self._validation, self.shape, stripe), self._workers)
 
     def test(
         self, batch_size: int, process_index: int = 0, process_count: int = 1

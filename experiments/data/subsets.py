@@ -1,11 +1,13 @@
 """Subsets, epochs and second streams, as indices into a data set that stays where it is."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 # Each purpose has a random stream of its own, so that equal seeds do not correlate them.
-_SUBSET, _EPOCH, _ENDLESS = 1, 2, 4  # 3 and 5 are those of crops, in stripes.py
+_SUBSET, _EPOCH, _ENDLESS, _BALANCED = 1, 2, 4, 6  # 3 and 5 are those of crops, in stripes.py
+_BLOCKS = 1024  # rounds of the classes that are drawn together
 
 
 def balanced_indices(label: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -32,7 +34,11 @@ def balanced_indices(label: np.ndarray, per_class: int, seed: int) -> np.ndarray
 
 
 def split_indices(
-    label: np.ndarray, train_per_class: int, validation_per_class: int, seed: int
+    label: np.ndarray,
+    train_per_class: int,
+    validation_per_class: int,
+    seed: int,
+    names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws a class-balanced training set and a disjoint, class-balanced validation set.
 
@@ -45,6 +51,7 @@ def split_indices(
       train_per_class: training examples of each class.
       validation_per_class: validation examples of each class.
       seed: not negative.
+      names: of the classes, for the error; by default their numbers.
 
     Returns:
       Indices into `label`: int32 [C * train_per_class] and int32 [C * validation_per_class].
@@ -60,21 +67,24 @@ def split_indices(
             "Examples per class must not be negative, but are "
             f"{train_per_class} for training and {validation_per_class} for validation."
         )
-    orders = _class_orders(label, train_per_class + validation_per_class, seed)
+    orders = _class_orders(label, train_per_class + validation_per_class, seed, names)
     train = [order[:train_per_class] for order in orders]
     validation = [order[::-1][:validation_per_class] for order in orders]
     # Transposed, the classes take turns.
     return np.ravel(np.transpose(train)), np.ravel(np.transpose(validation))
 
 
-def _class_orders(label: np.ndarray, needed: int, seed: int) -> list[np.ndarray]:
+def _class_orders(
+    label: np.ndarray, needed: int, seed: int, names: Sequence[str]
+) -> list[np.ndarray]:
     """Returns for every class a random order of its examples, int32."""
     generator = np.random.default_rng((_SUBSET, seed))
     members = [np.flatnonzero(label == c) for c in range(int(np.max(label)) + 1)]
     for c, member in enumerate(members):
         if len(member) < needed:
             raise ValueError(
-                f"Class {c} has {len(member)} examples, but {needed} of each class were asked for."
+                f"Class {names[c] if names else c} has {len(member)} examples, but {needed} of "
+                "each class were asked for."
             )
     return [generator.permutation(member).astype(np.int32) for member in members]
 
@@ -183,6 +193,52 @@ def endless_order(count: int, epoch: int, seed: int, stream: int = 0) -> np.ndar
 
 # The next batch needs the same one, and many runs of a sweep take turns.
 _kept_order = functools.lru_cache(maxsize=128)(endless_order)
+
+
+def balanced_batches(
+    indices: np.ndarray, label: np.ndarray, batch_size: int, step: int, seed: int
+) -> np.ndarray:
+    """Draws the batch of one step of an endless stream in which all classes are equally frequent.
+
+    Every C examples in a row are one of each class that occurs, in an order of their own, and a
+    class's examples are drawn in epochs, each once. The batch follows from the arguments.
+
+    Args:
+      indices: of the examples, int [N], N at least 1.
+      label: the class of each of them, int [N].
+      batch_size: examples in a batch.
+      step: number of the batch, from 0.
+      seed: not negative.
+
+    Returns:
+      Indices of the batch, int32 [batch_size].
+
+    Raises:
+      ValueError: if there are no indices or the batch size is less than 1.
+
+    Example:
+      Of `balanced_batches(np.arange(3), np.array([0, 0, 1]), 4, step=0, seed=0)` two are 2.
+    """
+    _check_sizes(len(indices), batch_size)
+    members = [np.asarray(indices, np.int32)[label == c] for c in np.unique(label)]
+    rounds, turns = np.divmod(step * batch_size + np.arange(batch_size), len(members))
+    drawn = np.empty(batch_size, np.int32)
+    for i, (number, turn) in enumerate(zip(rounds.tolist(), turns.tolist(), strict=True)):
+        block, place = divmod(number, _BLOCKS)
+        c = int(_kept_rounds(len(members), block, seed)[place, turn])
+        epoch, place = divmod(number, len(members[c]))
+        # Stream 0 is that of images without labels.
+        drawn[i] = members[c][_kept_order(len(members[c]), epoch, seed, c + 1)[place]]
+    return drawn
+
+
+def _rounds(classes: int, block: int, seed: int) -> np.ndarray:
+    """The order of the classes in each of many rounds, `[_BLOCKS, classes]`."""
+    generator = np.random.default_rng((_BALANCED, block, seed))
+    return generator.permuted(np.tile(np.arange(classes), (_BLOCKS, 1)), axis=1)
+
+
+_kept_rounds = functools.lru_cache(maxsize=32)(_rounds)
 
 
 def _check_sizes(count: int, batch_size: int) -> None:

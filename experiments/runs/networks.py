@@ -29,12 +29,12 @@ Config = Mapping[str, Any]
 def open_data(config: Config) -> Dataset | Streams:
     """The data set of a config, with what is mixed in; whole, or to be read as streams."""
     name, folder = config["dataset"], config["data_dir"] or None
-    size = entries.image_size(config) or None
+    size, own = entries.image_size(config) or None, entries.own_validation(config)
     if config["data"] == "stream":
         assert size is not None
-        return Streams(name, folder, image_size=size, workers=config["workers"])
+        return Streams(name, folder, image_size=size, workers=config["workers"], validation=own)
     others = [sources.load(each, folder, image_size=size) for each in config["mixture"]]
-    return mixture.join(sources.load(name, folder, image_size=size), others)
+    return mixture.join(sources.load(name, folder, image_size=size, validation=own), others)
 
 
 def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:
