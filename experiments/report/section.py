@@ -44,6 +44,8 @@ def of(folder: RunFolder) -> dict[str, Any]:
         "heading": show.heading,
         "scored": show.scored,
         "others": [shown(score).words for score in show.others],
+        "choice": any(len(some) > 1 for some in config["strengths"].values()),
+        "majority": show.majority,
         "published": bool(published(config)),
         "published_source": config.get("published_source"),
         "published_seeds": config.get("published_seeds"),
