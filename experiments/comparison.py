@@ -21,7 +21,7 @@ from experiments.evaluation.perturbed import Perturbation
 from experiments.report import files, page
 from experiments.runs import about, commands, config_flag, groups, imports, step_checks, testing
 from experiments.runs.about import About
-from experiments.runs.entries import OWN
+from experiments.runs.entries import OWN, runs_at_once
 from experiments.runs.experiment import Experiment, check_entries, check_metrics
 from experiments.runs.journal import Journal, alone
 from experiments.runs.plan import Run, plan
@@ -70,7 +70,7 @@ def compare(
         about.check(journal.folder, About(experiment.name, experiment.score))
         against = perturbation_entries.read_all(plain["perturbations"])
         pending, untested = journal.pending(runs), testing.missing(journal, runs, against)
-        begun = groups.begun(journal.folder / "training", pending, plain["runs_at_once"])
+        begun = groups.begun(journal.folder / "training", pending, runs_at_once(plain))
         if not devices.agree(
             (pending, untested, begun, {n: v for n, v in plain.items() if n not in OWN})
         ):

@@ -18,14 +18,15 @@ from regjax.augment.moves import random_crop, random_flip
 from regjax.core.batch import Batch, example_keys
 from regjax.core.expression import parse
 from regjax.core.forward import Forward, Tap, from_function
-from regjax.core.loss import Loss, LossState, Result, View, total
+from regjax.core.loss import Loss, LossState, View
 from regjax.core.outputs import Branch, Head, Outputs
 from regjax.core.point import Point
+from regjax.core.result import Result, total
 from regjax.core.stages import Number, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
 from regjax.losses.cross_entropy import cross_entropy
-from regjax.losses.labels import disturb_label, label_smoothing
+from regjax.losses.labels import class_weights, disturb_label, label_smoothing
 from regjax.mixing import expansion
 from regjax.mixing.features import manifold_mixup, noisy_feature_mixup
 from regjax.mixing.images import cutmix, mixup, noisy_mixup
@@ -60,6 +61,7 @@ __all__ = [
     "View",
     "attacks",
     "base",
+    "class_weights",
     "corruptions",
     "cross_entropy",
     "cutmix",

@@ -37,6 +37,7 @@ class Dataset:
       parts: the ranges of training examples that come from one data set each, for a mixture has
         several; by default all of them.
       about: lines about what was found, to be shown before anything is trained.
+      validation: the validation split, where strengths are to be chosen by one of its own.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Dataset:
     scored: str = "test"
     parts: tuple[range, ...] = ()
     about: str = ""
+    validation: Split | None = None
 
     def __post_init__(self) -> None:
         names = self.class_names or tuple(map(str, range(self.classes)))

@@ -28,6 +28,7 @@ def join(dataset: Dataset, extras: Sequence[Dataset]) -> Dataset:
     Example:
       `join(cifar, [synthetic]).parts` is `(range(0, 50000), range(50000, 60000))`.
     """
+    held_out = dataset.validation
     splits = [dataset.train, *(_matched(dataset, extra) for extra in extras)]
     floats = any(split["image"].dtype != np.uint8 for split in (*splits, dataset.test))
     if floats:
@@ -41,7 +42,8 @@ def join(dataset: Dataset, extras: Sequence[Dataset]) -> Dataset:
         dataset.class_names,
         dataset.scored,
         tuple(map(range, ends[:-1], ends[1:])),
-        "\n".join(each.about for each in (dataset, *extras) if each.about),
+        about="\n".join(each.about for each in (dataset, *extras) if each.about),
+        validation=_as_floats(held_out) if floats and held_out else held_out,
     )
 
 

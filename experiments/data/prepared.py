@@ -90,6 +90,12 @@ def scored_split(builder: tfds.core.DatasetBuilder, label: str = "label") -> str
     )
 
 
+def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether there is a validation split with examples."""
+    splits = builder.info.splits
+    return "validation" in splits and bool(splits["validation"].num_examples)
+
+
 def require(builder: tfds.core.DatasetBuilder, split: str) -> None:
     """Looks whether a split is there.
 

@@ -13,6 +13,7 @@ from experiments.data.dataset import DATASETS, DataError
 from experiments.data.prepared import (
     explained,
     first_line,
+    has_validation,
     open_builder,
     require,
     scored_split,
@@ -131,6 +132,17 @@ def open_splits(
         splits = "train", scored_split(builder, label)
         train, scored = (Split(name, folder, each, builder, image, label) for each in splits)
         return train, scored
+
+
+def open_validation(
+    name: str, folder: Path, image: str = "image", label: str = "label"
+) -> Split | None:
+    """Opens the validation split of a data set that `open_splits` has opened; None without one."""
+    with explained(name, folder):
+        builder = open_builder(name, folder)
+        if not has_validation(builder):
+            return None
+        return Split(name, folder, "validation", builder, image, label)
 
 
 def _check_features(builder: tfds.core.DatasetBuilder, image: str, label: str) -> None:

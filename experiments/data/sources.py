@@ -17,7 +17,7 @@ from experiments.data.dataset import (
 )
 from experiments.data.folders import data_folder
 from experiments.data.items import Options
-from experiments.data.prepared import explained, open_builder, require, scored_split
+from experiments.data.prepared import explained, has_validation, open_builder, require, scored_split
 
 __all__ = [
     "DATASETS",
@@ -61,6 +61,7 @@ def load(
     image_size: int | None = None,
     label: str = "label",
     options: Options = USUAL,
+    validation: bool = False,
 ) -> Dataset:
     """Reads a data set's training split and the one to score whole.
 
@@ -79,6 +80,8 @@ def load(
       label: the feature to learn: a class, such as "label" or CIFAR-100's "coarse_label", or a mask
         of classes, such as "segmentation_label". A registered data set has chosen itself.
       options: which images are read, and how.
+      validation: whether to read the validation split too, where there is one besides the test
+        split that is scored.
 
     Returns:
       The data set, its examples in the order in which they are stored.
@@ -105,12 +108,14 @@ def load(
         require(builder, "train")
         arrays.check_features(builder, label, options.image)
         scored = scored_split(builder, label)
-        train, test = (
-            arrays.read(builder, each, label, size, options) for each in ("train", scored)
-        )
+        own = validation and scored == "test" and has_validation(builder)
+        splits = ("train", scored, *(["validation"] if own else []))
+        train, test, *rest = (arrays.read(builder, each, label, size, options) for each in splits)
         feature = builder.info.features[label]
-    _check_shapes(name, train, test)
-    return Dataset(name, train, test, feature.num_classes, tuple(feature.names), scored)
+    for split in (test, *rest):
+        _check_shapes(name, train, split)
+    names, held_out = tuple(feature.names), rest[0] if rest else None
+    return Dataset(name, train, test, feature.num_classes, names, scored, validation=held_out)
 
 
 def load_test(

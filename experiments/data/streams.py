@@ -9,7 +9,7 @@ from experiments.data import kinds, reading
 from experiments.data.folders import data_folder
 from experiments.data.item_splits import item_splits
 from experiments.data.items import Options
-from experiments.data.records import open_splits
+from experiments.data.records import open_splits, open_validation
 from experiments.data.stripes import Split, Test, TestChunks, Train, TrainChunks, make_stripe
 from experiments.data.workers import Chunks
 
@@ -32,6 +32,8 @@ class Streams:
       label: the key of the classes.
       options: which images are read, and how; resized as a "whole", they are neither cropped nor
         flipped. To leave broken ones out, each is decoded once at the start.
+      validation: whether to open the validation split too, where there is one besides the test
+        split that is scored.
 
     Attributes:
       classes: the number of classes, labelled from 0.
@@ -41,6 +43,7 @@ class Streams:
       examples: the number of training examples.
       test_examples: the number of examples that are scored.
       about: lines about what was found, to be shown before anything is trained.
+      validation_examples: the number of examples of the opened validation split, or 0.
 
     Raises:
       sources.MissingDataError: if the data set is not there.
@@ -57,6 +60,7 @@ class Streams:
         workers: int = 0,
         label: str = "label",
         options: Options = USUAL,
+        validation: bool = False,
     ) -> None:
         if image_size < 0 or workers < 0:
             raise ValueError(
@@ -77,6 +81,11 @@ class Streams:
         size = image_size or IMAGE_SIZE
         self.shape = (size, size, self._train.channels)
         self.examples, self.test_examples = len(self._train), len(self._test)
+        self._validation: Split | None = None
+        if validation and self.scored == "test" and not kinds.kind_of(name):
+            of = (name, data_folder(data_dir), options.image, label)
+            self._validation = open_validation(*of)
+        self.validation_examples = 0 if self._validation is None else len(self._validation)
         self._workers = workers
 
     def train(
@@ -121,6 +130,16 @@ class Streams:
         stripe = make_stripe(batch_size, *process)
         chunks = TrainChunks(self._train, self.shape, stripe, seed, labeled, self._resize)
         return TrainIterator(chunks, self._workers)
+
+    def validation(
+        self, batch_size: int, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Test]:
+        """Reads all examples of the opened validation split, as `test` does those to score."""
+        assert self._validation is not None
+        stripe = make_stripe(batch_size, process_index, process_count)
+        return _test_batches(
+            TestChunks(self._validation, self.shape, stripe, self._resize), self._workers
+        )
 
     def test(
         self, batch_size: int, process_index: int = 0, process_count: int = 1

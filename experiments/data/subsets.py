@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 # Each purpose has a random stream of its own, so that equal seeds do not correlate them.
-_SUBSET, _EPOCH, _ENDLESS = 1, 2, 4  # 3 and 5 are those of crops, in stripes.py
+_SUBSET, _EPOCH, _ENDLESS, _BALANCED = 1, 2, 4, 6  # 3 and 5 are those of crops, in stripes.py
+_BLOCKS = 1024  # rounds of the classes that are drawn together
 
 
 def balanced_indices(label: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -195,6 +196,52 @@ def endless_order(count: int, epoch: int, seed: int, stream: int = 0) -> np.ndar
 
 # The next batch needs the same one, and many runs of a sweep take turns.
 _kept_order = functools.lru_cache(maxsize=128)(endless_order)
+
+
+def balanced_batches(
+    indices: np.ndarray, label: np.ndarray, batch_size: int, step: int, seed: int
+) -> np.ndarray:
+    """Draws the batch of one step of an endless stream in which all classes are equally frequent.
+
+    Every C examples in a row are one of each class that occurs, in an order of their own, and a
+    class's examples are drawn in epochs, each once. The batch follows from the arguments.
+
+    Args:
+      indices: of the examples, int [N], N at least 1.
+      label: the class of each of them, int [N].
+      batch_size: examples in a batch.
+      step: number of the batch, from 0.
+      seed: not negative.
+
+    Returns:
+      Indices of the batch, int32 [batch_size].
+
+    Raises:
+      ValueError: if there are no indices or the batch size is less than 1.
+
+    Example:
+      Of `balanced_batches(np.arange(3), np.array([0, 0, 1]), 4, step=0, seed=0)` two are 2.
+    """
+    _check_sizes(len(indices), batch_size)
+    members = [np.asarray(indices, np.int32)[label == c] for c in np.unique(label)]
+    rounds, turns = np.divmod(step * batch_size + np.arange(batch_size), len(members))
+    drawn = np.empty(batch_size, np.int32)
+    for i, (number, turn) in enumerate(zip(rounds.tolist(), turns.tolist(), strict=True)):
+        block, place = divmod(number, _BLOCKS)
+        c = int(_kept_rounds(len(members), block, seed)[place, turn])
+        epoch, place = divmod(number, len(members[c]))
+        # Stream 0 is that of images without labels.
+        drawn[i] = members[c][_kept_order(len(members[c]), epoch, seed, c + 1)[place]]
+    return drawn
+
+
+def _rounds(classes: int, block: int, seed: int) -> np.ndarray:
+    """The order of the classes in each of many rounds, `[_BLOCKS, classes]`."""
+    generator = np.random.default_rng((_BALANCED, block, seed))
+    return generator.permuted(np.tile(np.arange(classes), (_BLOCKS, 1)), axis=1)
+
+
+_kept_rounds = functools.lru_cache(maxsize=32)(_rounds)
 
 
 def _check_sizes(count: int, batch_size: int) -> None:

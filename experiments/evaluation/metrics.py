@@ -134,6 +134,13 @@ def class_accuracy(rows: Rows) -> Value:
     return (right / np.maximum(count, 1)).tolist()
 
 
+@metric(needs=("label", "classes"), words="examples by class", decimals=0, larger_is_better=None)
+def class_count(rows: Rows) -> Value:
+    """How many examples are of each class, `[C]`."""
+    count: list[Any] = np.bincount(rows["label"], minlength=int(rows["classes"])).tolist()
+    return count
+
+
 def _right_of_class(rows: Rows, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """How many examples of each class are predicted, and how many there are."""
     label = rows["label"]

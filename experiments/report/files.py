@@ -59,7 +59,7 @@ def write(
         raise ValueError("There is nothing to report: no run has finished.")
     folder = Path(workdir)
     known = about.read(folder)
-    show = scoring.of(config, known)
+    show = scoring.of(config, known, records)
     rows = summarize(records, show.score)
     chosen = select(records, config["selection"], show.score)
     environment = with_versions(environment, records)

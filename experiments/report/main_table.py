@@ -35,6 +35,7 @@ def markdown(
     """
     facts = (f"{name}: {value}" for name, value in environment.items() if name != "command")
     parts = [_table(chosen, config, scoring).markdown(), _unfinished(rows, config)]
+    parts += [scoring.majority]
     parts += [*(table.markdown() for table in tested[0]), *tested[1], "; ".join(facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -106,10 +107,16 @@ def _caption(config: Config, scoring: Scoring) -> str:
         f"deviation over n seeds, the best in bold. {config['epochs']} epochs, batches of "
         f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}."
     )
-    if any(config["strengths"].get(method) for method in config["losses"]):
-        chosen = rule(config["selection"], scoring.score, scoring.scored)
-        held_out = f" ({config['validation_per_class']} per class, not trained on)"
-        held_out = held_out if config["selection"] == "validation" else ""
+    most = max(
+        (len(config["strengths"].get(method) or ()) for method in config["losses"]), default=0
+    )
+    if most == 1 and not config["validation_per_class"]:
+        text += ' "At": the strength.'
+    elif most:
+        held = config["validation_per_class"]
+        chosen = rule(config["selection"], scoring.score, scoring.scored, bool(held))
+        held_out = f" ({held} per class, not trained on)"
+        held_out = held_out if config["selection"] == "validation" and held else ""
         text += f' "At": the strength, chosen for {chosen}{held_out}.'
     if not published(config):
         return text

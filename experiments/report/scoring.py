@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.runs.about import About
 from experiments.runs.shown import Shown, shown
+
+UNBALANCED = 1.5  # a class with so many times as many examples as another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +21,14 @@ class Scoring:
       columns: the names of the scores that the table shows, the main one among them.
       scored: the split that is scored, "test" or "validation".
       class_names: the classes' names, as far as they are known.
+      class_count: the number of scored examples of each class, as far as it is known.
     """
 
     score: str = "accuracy"
     columns: tuple[str, ...] = ("accuracy",)
     scored: str = "test"
     class_names: tuple[str, ...] = ()
+    class_count: tuple[int, ...] = ()
 
     @property
     def main(self) -> Shown:
@@ -42,20 +46,46 @@ class Scoring:
         return self.title[0].upper() + self.title[1:]
 
     @property
+    def majority(self) -> str:
+        """What always saying the largest class would score; "" where classes are balanced."""
+        if not is_unbalanced(self.class_count):
+            return ""
+        largest = max(range(len(self.class_count)), key=self.class_count.__getitem__)
+        known = largest < len(self.class_names)
+        share = 100 * self.class_count[largest] / sum(self.class_count)
+        name = self.class_names[largest] if known else largest
+        return f"Always saying the largest class ({name}): {share:.1f} % accuracy."
+
+    @property
     def others(self) -> list[str]:
         """The columns besides the main score."""
         return [name for name in self.columns if name != self.score]
 
 
-def of(config: Mapping[str, Any], about: About) -> Scoring:
+def is_unbalanced(count: Sequence[int]) -> bool:
+    """Whether some class occurs `UNBALANCED` times as often as another that occurs."""
+    some = [each for each in count if each]
+    return bool(some) and max(some) > UNBALANCED * min(some)
+
+
+def of(
+    config: Mapping[str, Any], about: About, records: Sequence[Mapping[str, Any]] = ()
+) -> Scoring:
     """Returns how a comparison is scored: the main score leads where "columns" do not name it.
 
     Args:
       config: the comparison's; older ones have no "columns".
       about: its experiment and data.
+      records: its finished runs, which say how many examples each class has: where those are
+        unbalanced and no columns are named, balanced accuracy is one.
     """
+    count = next((r["test_class_count"] for r in records if r.get("test_class_count")), ())
+    known = bool(records) and all("test_balanced_accuracy" in record for record in records)
     columns = tuple(config.get("columns", ()))
     columns = columns if about.score in columns else (about.score, *columns)
+    if columns == ("accuracy",) and known and is_unbalanced(count):
+        columns = ("accuracy", "balanced_accuracy")
     if about.spec is None:
-        return Scoring(about.score, columns)
-    return Scoring(about.score, columns, about.spec.scored, tuple(about.spec.class_names))
+        return Scoring(about.score, columns, class_count=tuple(count))
+    names = tuple(about.spec.class_names)
+    return Scoring(about.score, columns, about.spec.scored, names, tuple(count))

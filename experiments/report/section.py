@@ -32,16 +32,20 @@ from experiments.runs.shown import shown
 
 def of(folder: RunFolder) -> dict[str, Any]:
     """Returns what page.html.jinja shows of a folder."""
-    config, show = folder.config, scoring.of(folder.config, folder.about)
+    config, show = folder.config, scoring.of(folder.config, folder.about, folder.records)
     setup = {name: config[name] for name in entries.SHOWN if name in config}
     setup |= folder.environment
     return {
         "name": folder.name,
         "varied": any(row.strength is not None for row in folder.rows),
-        "selection": rule(config["selection"], show.score, show.scored),
+        "selection": rule(
+            config["selection"], show.score, show.scored, bool(config.get("validation_per_class"))
+        ),
         "heading": show.heading,
         "scored": show.scored,
         "others": [shown(score).words for score in show.others],
+        "choice": any(len(some) > 1 for some in config["strengths"].values()),
+        "majority": show.majority,
         "published": bool(published(config)),
         "published_source": config.get("published_source"),
         "published_seeds": config.get("published_seeds"),

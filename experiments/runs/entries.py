@@ -77,7 +77,22 @@ ENTRIES = (
     Entry(
         "validation_per_class",
         0,
-        "Training images per class that are held out, to choose strengths by.",
+        "Training images per class that are held out, to choose strengths by; 0: none, but the "
+        "data set's own validation split.",
+        shared=True,
+    ),
+    Entry(
+        "class_weights",
+        "",
+        'What an image counts by its class: "balanced" or a number for each class; "" for 1.',
+        kind="weights",
+        shared=True,
+    ),
+    Entry(
+        "sampling",
+        "",
+        '"balanced" draws all classes equally often; "" each image once an epoch.',
+        known=("", "balanced"),
         shared=True,
     ),
     Entry(
@@ -273,6 +288,17 @@ def image_size(config: Mapping[str, Any]) -> int:
     """The height and width that images are brought to; 0 leaves them as they are stored."""
     size: int = config["image_size"]
     return size or (STREAMED_SIZE if config["data"] == "stream" else 0)
+
+
+def runs_at_once(config: Mapping[str, Any]) -> int:
+    """The number of runs that are trained together; a stream trains one."""
+    several: int = config["runs_at_once"]
+    return 1 if config["data"] == "stream" else several
+
+
+def own_validation(config: Mapping[str, Any]) -> bool:
+    """Whether strengths are chosen by the data set's own validation split, if it has one."""
+    return config["selection"] == "validation" and not config["validation_per_class"]
 
 
 def growing(given: Mapping[str, Any] | tuple[str, ...] | list[str]) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import LARGEST, ConfigError, is_number
-from experiments.runs.entries import ENTRIES, growing
+from experiments.runs.entries import ENTRIES, growing, runs_at_once
 from experiments.runs.entry_kinds import KINDS, MOST, Entry
+
+BY_NAME = {entry.name: entry for entry in ENTRIES}
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -80,16 +82,31 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config.{name} must be {'positive' if name == 'std' else 'finite'} numbers, one "
                 f"for all channels or one for each, but it is {tuple(config[name])}."
             )
-    if config["selection"] == "validation" and config["validation_per_class"] < 1:
-        raise ConfigError(
-            "config.selection='validation' needs config.validation_per_class of at least 1."
-        )
+    _check_classes(config)
     for name in ("metrics", "columns"):
         if not all(isinstance(each, str) for each in config[name]) or _repeats(config[name]):
             raise ConfigError(
                 f"config.{name} must be names of metrics, each of them once, such as "
                 f"('accuracy', 'nll'), but it is {tuple(config[name])}."
             )
+
+
+def _check_classes(config: Mapping[str, Any]) -> None:
+    weights = config["class_weights"]
+    if isinstance(weights, str):
+        right = weights in ("", "balanced")
+    else:
+        right = all(is_number(w) and 0 <= w <= LARGEST for w in weights) and any(weights)
+    if not right:
+        raise ConfigError(
+            "config.class_weights must be 'balanced', '' or a tuple of numbers of at least 0, one "
+            f"a class and not all 0, but it is {weights!r}."
+        )
+    if weights == "balanced" and config["sampling"]:
+        raise ConfigError(
+            "config.class_weights='balanced' and config.sampling='balanced' both make classes "
+            "count alike: choose one."
+        )
 
 
 def _check_training(config: Mapping[str, Any]) -> None:
@@ -109,7 +126,7 @@ def _check_training(config: Mapping[str, Any]) -> None:
                 f"{config[name]}: the batch is split into that many equal parts."
             )
     for name, value in (("fsdp", 1), ("parallelism", "")):
-        if config["runs_at_once"] > 1 and config[name] != value:
+        if runs_at_once(config) > 1 and config[name] != value:
             raise ConfigError(
                 f"config.{name}={config[name]!r} is for one run that is spread over all devices: "
                 f"it needs config.runs_at_once=1, not {config['runs_at_once']}."
@@ -142,18 +159,26 @@ def _check_mixture(config: Mapping[str, Any]) -> None:
 
 
 def _check_stream(config: Mapping[str, Any]) -> None:
-    needed = {"train_sizes": (0,), "validation_per_class": 0, "runs_at_once": 1}
-    for name, value in needed.items():
-        given = tuple(config[name]) if name == "train_sizes" else config[name]
-        if given != value:
-            raise ConfigError(
-                f"config.data='stream' trains on all images, one run at a time: config.{name} must "
-                f"be {value!r}, but it is {given!r}."
-            )
-    if config["unlabeled_batch_size"] and not config["unlabeled_includes_labeled"]:
+    needed: dict[str, Any] = {"train_sizes": (0,), "validation_per_class": 0, "sampling": ""}
+    if config["runs_at_once"] != BY_NAME["runs_at_once"].default:
+        needed["runs_at_once"] = 1
+    if config["unlabeled_batch_size"]:
+        needed["unlabeled_includes_labeled"] = True
+    given = {**config, "train_sizes": tuple(config["train_sizes"])}
+    wrong = [
+        f"config.{n}={value!r}, not {given[n]!r}"
+        for n, value in needed.items()
+        if given[n] != value
+    ]
+    if wrong:
         raise ConfigError(
-            "config.data='stream' trains on all images with their labels: its second stream needs "
-            "config.unlabeled_includes_labeled=True."
+            "config.data='stream' trains on all images with their labels, one run at a time: it "
+            f"needs {'; '.join(wrong)}."
+        )
+    if config["class_weights"] == "balanced":
+        raise ConfigError(
+            "config.data='stream' does not count classes: give config.class_weights as a tuple of "
+            "one number a class."
         )
 
 

@@ -40,7 +40,7 @@ def groups(
     left = set(pending).difference(*begun.values())
     alike = itertools.groupby(runs, lambda run: (run.method, run.train_size))
     for _, some in alike:
-        for together in _evenly(list(some), problem.config["runs_at_once"]):
+        for together in _evenly(list(some), entries.runs_at_once(problem.config)):
             part = [run for run in together if run in left]
             if part:
                 yield _name(part), group(problem, part)
@@ -93,7 +93,7 @@ def group(problem: Problem, runs: Sequence[Run]) -> Group:
     """The group of runs that are trained together."""
     config, size = problem.config, runs[0].train_size
     _, program = problem.task(size)
-    members = [Member(problem.parse(run.loss), run.seed, run.train_size) for run in runs]
+    members = [Member(problem.objective(run.loss, size), run.seed, size) for run in runs]
     return Group(
         name=f"{runs[0].method}, {amount(size)}",
         labels=[_label(run) for run in runs],
@@ -109,7 +109,7 @@ def group(problem: Problem, runs: Sequence[Run]) -> Group:
         | {
             "runs": [dataclasses.asdict(run) for run in runs],
             "devices": program.runs_multiple,
-            "runs_at_once": "1" if config["runs_at_once"] == 1 else "several",
+            "runs_at_once": "1" if entries.runs_at_once(config) == 1 else "several",
         },
     )
 

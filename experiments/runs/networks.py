@@ -35,6 +35,7 @@ def open_data(config: Config) -> Dataset | Streams:
     """The data set of a config, with what is mixed in; whole, or to be read as streams."""
     name, folder = config["dataset"], config["data_dir"] or None
     size, label = entries.image_size(config) or None, config["label_key"]
+    own = entries.own_validation(config)
     options = Options(
         image=config["image_key"],
         resize=config["resize"],
@@ -44,11 +45,15 @@ def open_data(config: Config) -> Dataset | Streams:
     )
     if config["data"] == "stream":
         assert size is not None
-        reading = {"workers": config["workers"], "label": label, "options": options}
+        reading = {
+            "workers": config["workers"],
+            "label": label,
+            "options": options,
+            "validation": own,
+        }
         return Streams(name, folder, image_size=size, **reading)
-    first, *others = (
-        sources.load(each, folder, size, label, options) for each in (name, *config["mixture"])
-    )
+    first = sources.load(name, folder, size, label, options, validation=own)
+    others = [sources.load(each, folder, size, label, options) for each in config["mixture"]]
     return mixture.join(first, others)
 
 

@@ -12,6 +12,7 @@ from experiments.data import spec
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
+from experiments.runs import class_weights, entries
 from experiments.runs.experiment import Config, Experiment
 from experiments.training.memory import Memory
 from experiments.training.parallel import Parallel
@@ -42,6 +43,11 @@ class Problem:
         self.program = functools.cache(self._new_program)
         self.evaluation = experiment.evaluation(config, self.spec)
 
+    def objective(self, text: str, size: int) -> Any:
+        """What a run of that many images a class minimises, of its loss's expression."""
+        weights = class_weights.of(self.config, self.spec, self.source, size)
+        return class_weights.weighted(self.parse(text), weights)
+
     def steps(self, size: int) -> int:
         """How many steps a run takes on that many images a class."""
         return round(self.config["epochs"] * self.steps_per_epoch(size))
@@ -59,7 +65,7 @@ class Problem:
     def _new_program(self, steps_per_epoch: float) -> tuple[Task, Any]:
         config, source = self.config, self.source
         task = self.experiment.task(config, self.spec, steps_per_epoch)
-        if config["runs_at_once"] > 1 and source.stored is not None:
+        if entries.runs_at_once(config) > 1 and source.stored is not None:
             program: Any = Sweep(task, source.stored, config["strategy"] or None)
         else:
             # What the compiler makes of CPU convolutions sends their activations under "jit".
@@ -84,5 +90,6 @@ def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, S
         config["mixture"],
         unlabeled,
         config["unlabeled_includes_labeled"],
+        balanced=config["sampling"] == "balanced",
     )
     return memory, spec.of_arrays(data.train, data.classes, data.class_names, data.scored)

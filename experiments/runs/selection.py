@@ -20,22 +20,27 @@ SELECTIONS = {
     "validation": "the best mean {score} on held-out training images",
     "test": "the best mean {score} on the {scored} images themselves, which is optimistic",
 }
+VALIDATION_SPLIT = "the best mean {score} on the validation images"
 # Not finite where a network's answers are not, of which other scores do not tell.
 WITNESSES = ("test_nll", "test_ece")
 
 Spread = tuple[float | None, float | None]
 
 
-def rule(selection: str, score: str = "accuracy", scored: str = "test") -> str:
+def rule(
+    selection: str, score: str = "accuracy", scored: str = "test", held_out: bool = True
+) -> str:
     """What a strength is chosen for, in words.
 
     Args:
       selection: one of `SELECTIONS`.
       score: the name of the main score.
       scored: the split that "test_..." is of.
+      held_out: whether "validation" is of training images, and not of a split of its own.
     """
     name = shown(score).name.removeprefix("mean ")  # "the best mean" stands before it
-    return SELECTIONS[selection].format(score=name, scored=scored)
+    text = SELECTIONS[selection] if held_out or selection == "test" else VALIDATION_SPLIT
+    return text.format(score=name, scored=scored)
 
 
 def amount(size: int, noun: str = "") -> str:
@@ -145,6 +150,8 @@ def _best(rows: Sequence[Row], selection: str, score: str) -> Row:
     if not sound:
         return min(rows, key=lambda row: row.diverged)
     most = max(row.n for row in sound)
+    if len(rows) == 1:  # nothing to choose
+        return rows[0]
     sign = 1 if shown(score).larger_is_better else -1
     # Rows are sorted by strength and max returns the first of equals: the smaller strength.
     return max(

@@ -36,6 +36,7 @@ def check(problem: Problem, runs: Iterable[Run]) -> None:
             problem.source.indices(size, seed)
             if unlabeled:
                 problem.source.unlabeled_indices(size, seed)
+    _check_selection(problem)
     _check_lengths(problem, runs)
     each = {run.method: (run.loss, run.train_size) for run in runs}
     for method, (text, size) in each.items():
@@ -44,9 +45,25 @@ def check(problem: Problem, runs: Iterable[Run]) -> None:
         rows = _filled(problem, "batch_size", program.batch_multiple)
         second = _filled(problem, "unlabeled_batch_size", program.batch_multiple)
         try:
-            steps.check(task, problem.spec.example, problem.parse(text), rows, second)
+            objective = problem.objective(text, size)
+            steps.check(task, problem.spec.example, objective, rows, second)
+        except ConfigError:
+            raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"config.losses.{method}: {error}") from error
+
+
+def _check_selection(problem: Problem) -> None:
+    config = problem.config
+    choices = any(len(some) > 1 for some in config["strengths"].values())
+    if config["selection"] != "validation" or problem.source.holds_out or not choices:
+        return
+    held_out = "config.validation_per_class of at least 1, or "
+    raise ConfigError(
+        f"config.selection='validation' needs {held_out if config['data'] == 'memory' else ''}a "
+        f"data set with a validation split besides its test split, which {config['dataset']!r} "
+        "has not: else set config.selection='test'."
+    )
 
 
 def _filled(problem: Problem, entry: str, multiple: int) -> int:

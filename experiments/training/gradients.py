@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import regjax as rj
 from experiments.training.task import Metrics
 from regjax.core.axes import varying_as
-from regjax.core.loss import labeled_total, unlabeled_total
+from regjax.core.result import labeled_means, unlabeled_total
 
 
 class Gradient(NamedTuple):
@@ -57,7 +58,15 @@ def gradient(
     """
     assert batch.weight is not None
     whole, start = _weights(batch, axis_name), loss_state
-    of_both = any(stage.definition.over == "unlabeled" for stage in loss.stages)
+    base_name = next(iter(loss.named()))[0]
+    of_unlabeled = any(stage.definition.over == "unlabeled" for stage in loss.stages)
+
+    def in_base(numbered: tuple[jax.Array, rj.Batch]) -> jax.Array | None:
+        """What a part of all devices counts in the base's mean; None if as its examples do."""
+        number, batch = numbered
+        forward = network(params, model_state)
+        weight = loss.weight(start, forward, batch, key, number)
+        return None if weight is None else _sum(jnp.sum(weight), axis_name)
 
     def part(carry: Any, numbered: tuple[jax.Array, rj.Batch]) -> tuple[Any, Any]:
         number, batch = numbered
@@ -70,25 +79,41 @@ def gradient(
         each = [a / _positive(b) for a, b in zip(mine, all_devices, strict=True)]
         shares = [a / _positive(b) for a, b in zip(all_devices, whole, strict=True)]
 
+        def share_of_base(result: rj.Result) -> Any:
+            """The share of the base's mean, where examples count otherwise than in penalties."""
+            if result.weight is None or whole_base is None:
+                return shares[0]
+            return _sum(jnp.sum(result.weight), axis_name) / _positive(whole_base)
+
         def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
             forward = salted(network(params, model_state), lambda: number)
             result, following = loss.apply(given, forward, batch, key, part=number)
-            total = labeled_total(result, batch, axis_name)
-            if of_both:
-                unlabeled = unlabeled_total(result, batch, axis_name)
-                total = shares[0] * total + shares[1] * unlabeled
+            means = labeled_means(result, batch, axis_name)
+            if result.weight is not None:
+                means = [share_of_base(result) * means[0], *(shares[0] * m for m in means[1:])]
+            total = functools.reduce(jnp.add, means)
+            if of_unlabeled:
+                total = total if result.weight is not None else shares[0] * total
+                total = total + shares[1] * unlabeled_total(result, batch, axis_name)
             return total, (result, following)
 
         total, (result, loss_state), direction = mean_gradient(objective, params, batch, axis_name)
-        if not of_both:  # one share for all, which needs no derivative
+        # One share for all needs no derivative.
+        if not of_unlabeled and result.weight is None:
             direction, total = jax.tree.map(lambda x: shares[0] * x, (direction, total))
         metrics = {}
         for name, value in result.metrics.items():
             kind = int(name in result.unlabeled)
-            metrics[name] = shares[kind] * _sum(each[kind] * value, axis_name)
+            if name == base_name and result.weight is not None:
+                own = jnp.sum(result.weight)
+                own = own / _positive(_sum(own, axis_name))
+                metrics[name] = share_of_base(result) * _sum(own * value, axis_name)
+            else:
+                metrics[name] = shares[kind] * _sum(each[kind] * value, axis_name)
         return (result.outputs.state, loss_state), (direction, {"total": total, **metrics})
 
     carry = (model_state, loss_state)
+    whole_base = None
     if parts == 1:
         carry, (direction, metrics) = part(carry, (jnp.int32(0), batch))
         return Gradient(direction, metrics, *carry)
@@ -98,6 +123,8 @@ def gradient(
         return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
 
     numbered = (jnp.arange(parts), jax.tree.map(split, batch))
+    if jax.eval_shape(in_base, jax.tree.map(lambda x: x[0], numbered)) is not None:
+        whole_base = jnp.sum(jax.lax.map(in_base, numbered))
     carry, taken = jax.lax.scan(part, carry, numbered)
     direction, metrics = jax.tree.map(lambda x: x.sum(0), taken)
     return Gradient(direction, metrics, *carry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ class Memory:
     Attributes:
       stored: the training and test examples, one after the other.
       measured: the number of examples that an evaluation looks at.
+      stored: the training, test and validation examples, one after the other.
+      holds_out: whether there are examples to choose strengths by.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Memory:
         shares: Mapping[str, float] | None = None,
         unlabeled: int = 0,
         unlabeled_includes_labeled: bool = False,
+        balanced: bool = False,
     ) -> None:
         """Takes over a data set.
 
@@ -50,30 +54,55 @@ class Memory:
           shares: of each batch, of the other parts.
           unlabeled: examples in a batch of the second stream; 0 for none.
           unlabeled_includes_labeled: whether it holds those too whose labels are known.
+          balanced: whether classes are drawn equally often, from the first part.
         """
         join = functools.partial(jax.tree.map, lambda a, b: np.concatenate([a, b]))
-        self.stored: Any = join(dataset.train, dataset.test)
+        own = None if held_out else dataset.validation
+        splits = [dataset.train, dataset.test, *([] if own is None else [own])]
+        self.stored: Any = functools.reduce(join, splits)
         self._parts = dataset.parts
         self._others = [np.asarray(part, np.int32) for part in dataset.parts[1:]]
-        label = np.asarray(dataset.train["label"])[: len(self._parts[0])]
+        self._labels = np.asarray(dataset.train["label"])
+        label = self._labels[: len(self._parts[0])]
+        self._names, self.balanced = dataset.class_names, balanced
         self._label = label if label.ndim == 1 else np.zeros(len(label), np.int32)
         self._strata = dataset.classes if label.ndim == 1 else 1
-        self._class_names = dataset.class_names if label.ndim == 1 else ()
         if label.ndim == 1:
             check_classes(dataset.name, label, dataset.class_names)
         self._held_out, self.shares = held_out, tuple((shares or {}).values())
         self.unlabeled, self._includes_labeled = unlabeled, unlabeled_includes_labeled
         trained = sum(map(len, self._parts))
-        self.tests = trained + np.arange(len(dataset.test["label"]), dtype=np.int32)
-        self.measured = len(self.tests) + held_out * self._strata
+        ends = trained + np.cumsum([0, *(len(split["label"]) for split in splits[1:])])
+        self.tests, *more = (np.arange(a, b, dtype=np.int32) for a, b in itertools.pairwise(ends))
+        # The data set's own, where no training images are held out.
+        self.validation = more[0] if more else None
+        self.holds_out = bool(held_out or more)
+        held = len(more[0]) if more else held_out * self._strata
+        self.measured = len(self.tests) + held
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""
-        of = (size, self._held_out, seed, self._class_names)
-        train, held_out = subsets.split_indices(self._label, *of)
+        train, held_out = subsets.split_indices(
+            self._label, size, self._held_out, seed, self._names if self._strata > 1 else ()
+        )
         if size == 0:
             train = np.setdiff1d(np.arange(len(self._label), dtype=np.int32), held_out)
         return train, held_out
+
+    def drawn(self, index: np.ndarray, batch: int, step: int, seed: int) -> np.ndarray:
+        """A step's examples of the first part, of which all classes are drawn equally often."""
+        return subsets.balanced_batches(index, self._label[index], batch, step, seed)
+
+    def class_shares(self, size: int, batch: int) -> np.ndarray:
+        """The share that each class has of the examples that are trained on, `[C]`."""
+        count = np.bincount(self._label, minlength=self._strata) - self._held_out
+        count = np.full(self._strata, size) if size else count
+        each = [
+            count,
+            *(np.bincount(self._labels[part], minlength=self._strata) for part in self._others),
+        ]
+        counts = np.asarray(self.counts(batch)) / batch
+        return np.sum([c * n / n.sum() for c, n in zip(counts, each, strict=True)], axis=0)
 
     def unlabeled_indices(self, size: int, seed: int) -> np.ndarray:
         """The examples of the second stream."""
@@ -131,8 +160,7 @@ class _MemoryFeed:
         return jax.tree.map(lambda *parts: np.pad(np.stack(parts), missing), *each)
 
     def _rows_of_step(self, seed: int, step: int) -> Rows:
-        length = -(-len(self._train[seed]) // self._counts[0])
-        index, weight = (part[step % length] for part in self._epoch(seed, step // length))
+        index, weight = self._first(seed, step)
         drawn = [
             subsets.endless_batches(part, count, step, seed, number)
             for number, (part, count) in enumerate(
@@ -143,6 +171,16 @@ class _MemoryFeed:
         weight = np.concatenate([weight, *(np.ones(len(d), np.float32) for d in drawn)])
         rows = _filled(index, self._program.batch_multiple, weight)
         return rows._replace(unlabeled=self._unlabeled(seed, step))
+
+    def _first(self, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the first part."""
+        train, count = self._train[seed], self._counts[0]
+        if self._memory.balanced:
+            index = self._memory.drawn(train, count, step, seed)
+            return index, np.ones(count, np.float32)
+        length = -(-len(train) // count)
+        index, weight = (part[step % length] for part in self._epoch(seed, step // length))
+        return index, weight
 
     def _unlabeled(self, seed: int, step: int) -> Rows | None:
         """The rows of the second stream."""
@@ -176,6 +214,11 @@ class _MemoryFeed:
         )
 
     def measure_held_out(self, states: Any, evaluation: Evaluation) -> Measured | None:
+        own = self._memory.validation
+        if own is not None:
+            index = np.stack([own] * len(self._members))
+            number = np.broadcast_to(np.arange(len(own), dtype=np.int32), index.shape)
+            return self._measured(states, evaluation, index, number, None)
         index = np.stack([self._memory.indices(m.size, m.seed)[1] for m in self._members])
         return self._measured(states, evaluation, index, index, None) if index.size else None
 

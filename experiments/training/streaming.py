@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ class Stream:
       stored: None, for there is nothing in memory.
       streams: the opened data set.
       measured: the number of examples that an evaluation looks at.
+      holds_out: whether there are examples to choose strengths by.
     """
 
     stored: Any = None
@@ -32,7 +33,8 @@ class Stream:
     def __init__(self, streams: Streams, unlabeled: int = 0) -> None:
         """Takes over an opened data set, with so many images in a batch of the second stream."""
         self.streams, self.unlabeled = streams, unlabeled
-        self.measured = streams.test_examples
+        self.measured = streams.test_examples + streams.validation_examples
+        self.holds_out = bool(streams.validation_examples)
 
     def steps_per_epoch(self, size: int, batch: int) -> float:
         """Batches in an epoch: not whole, since they run on from epoch to epoch."""
@@ -103,9 +105,16 @@ class _StreamFeed:
     ) -> Measured:
         assert not examples
         assert stored is None
+        streams = self._streams
+        return self._measured(states, evaluation, streams.test, streams.test_examples)
+
+    def _measured(
+        self, states: Any, evaluation: Evaluation, read: Callable[..., Any], count: int
+    ) -> Measured:
+        """The measurements of all examples of a split."""
         parts: list[dict[str, np.ndarray]] = []
-        rows = rows_of_batches(self._streams.test_examples, self._program.batch_multiple)
-        for image, label, index, weight in self._streams.test(rows, *self._share):
+        rows = rows_of_batches(count, self._program.batch_multiple)
+        for image, label, index, weight in read(rows, *self._share):
             placed = self._program.place(_examples(image, label, index, weight))
             found, weights = self._program.measure_examples(states, evaluation, placed)
             real = np.asarray(weights) > 0
@@ -113,7 +122,10 @@ class _StreamFeed:
         return {name: np.concatenate([p[name] for p in parts])[None] for name in parts[0]}
 
     def measure_held_out(self, states: Any, evaluation: Evaluation) -> Measured | None:
-        return None
+        streams = self._streams
+        if not streams.validation_examples:
+            return None
+        return self._measured(states, evaluation, streams.validation, streams.validation_examples)
 
 
 def _examples(image: Any, label: Any, index: Any, weight: Any = None) -> Examples:

@@ -78,6 +78,19 @@ def example_means(values: jax.Array, label: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(counted, values, 0), positions) / number
 
 
+def counted(batch: Batch) -> jax.Array | None:
+    """What each example's base loss counts in the mean over a batch, `[B]`; None stands for all 1.
+
+    Its weight, and for dense labels its weight times the number of its labelled positions, so that
+    the mean is over all labelled positions of the batch.
+    """
+    if batch.label.ndim == 2:
+        return batch.weight
+    positions = tuple(range(1, batch.label.ndim - 1))
+    number = jnp.sum(jnp.any(batch.label > 0, axis=-1), positions, dtype=jnp.float32)
+    return number if batch.weight is None else batch.weight * number
+
+
 def weighted_mean(
     values: jax.Array, weight: jax.Array | None, axis_name: str | None = None
 ) -> jax.Array:

@@ -7,7 +7,6 @@ functions are in `stages.py`, the network in `forward.py`, its linearisation in 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,36 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from regjax.core.batch import Batch, weighted_mean
+from regjax.core.batch import Batch, counted, weighted_mean
 from regjax.core.checks import check_batch, check_logits, check_term
 from regjax.core.forward import Forward
 from regjax.core.outputs import Outputs
 from regjax.core.point import Point
+from regjax.core.result import Result
 
 if TYPE_CHECKING:
     from regjax.core.definitions import Stage
 
 # `view(batch, key) -> (forward, batch)`: what a loss's wrappers make of other examples.
 View = Callable[[Batch, jax.Array], tuple[Forward, Batch]]
-
-
-class Result(NamedTuple):
-    """What a loss computes at a batch; `total` makes one number of it.
-
-    Attributes:
-      losses: the base loss of each example, `[B]`, nats for cross entropy, not averaged.
-      penalties: the weighted terms by name, each `[B]` or a scalar.
-      outputs: the network's `Outputs` at the point where the loss was taken.
-      metrics: scalars by name: the mean of the base loss and of every penalty, without its weight;
-        under `shard_map` and `pmap` the mean over the device's own examples.
-      unlabeled: the weighted terms of `batch.unlabeled` by name, each `[U]` or a scalar.
-    """
-
-    losses: jax.Array
-    penalties: dict[str, jax.Array]
-    outputs: Outputs
-    metrics: dict[str, jax.Array]
-    unlabeled: dict[str, jax.Array] = {}  # noqa: RUF012 - never written to
 
 
 class LossState(NamedTuple):
@@ -59,50 +40,6 @@ class LossState(NamedTuple):
 
     step: jax.Array
     stages: dict[str, Any]
-
-
-def total(result: Result, batch: Batch, *, axis_name: str | None = None) -> jax.Array:
-    """The number to minimise: the mean loss plus the mean of every weighted penalty.
-
-    `sum_i w_i loss_i / sum_i w_i + sum_penalties mean(penalty)`, the only place where anything is
-    averaged.
-
-    Args:
-      result: what `Loss.apply` returned.
-      batch: its batch, for `batch.weight`.
-      axis_name: under `pmap` and `shard_map` with unequal padding, the axis whose `pmean` follows.
-
-    Returns:
-      A scalar, in the base loss's units.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, regjax as rj
-      >>> forward = rj.from_function(lambda params, x: x @ params, jnp.zeros((2, 2)))
-      >>> batch = rj.Batch(jnp.ones((1, 2)), jnp.array([[1.0, 0.0]]))
-      >>> loss = rj.cross_entropy()
-      >>> result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
-      >>> print(f"{rj.total(result, batch):.4f}")
-      0.6931
-    """
-    return labeled_total(result, batch, axis_name) + unlabeled_total(result, batch, axis_name)
-
-
-def labeled_total(result: Result, batch: Batch, axis_name: str | None) -> jax.Array:
-    """The part of `total` that is a mean over the batch's own examples."""
-    terms = [result.losses, *result.penalties.values()]
-    # A scalar is what every example has, so that devices with less weight count less.
-    each = [jnp.broadcast_to(term, result.losses.shape) for term in terms]
-    return functools.reduce(jnp.add, [weighted_mean(t, batch.weight, axis_name) for t in each])
-
-
-def unlabeled_total(result: Result, batch: Batch, axis_name: str | None) -> jax.Array:
-    """The part of `total` that is a mean over the examples of `batch.unlabeled`."""
-    terms = [jnp.zeros((), result.losses.dtype)]
-    for term in result.unlabeled.values():
-        assert batch.unlabeled is not None
-        each = jnp.broadcast_to(term, batch.unlabeled.image.shape[:1])
-        terms.append(weighted_mean(each, batch.unlabeled.weight, axis_name))
-    return functools.reduce(jnp.add, terms)
 
 
 @jax.tree_util.register_dataclass
@@ -165,18 +102,14 @@ class Loss:
         check_batch(batch)
         self._check_state(state)
         (base_name, base), *others = self.named()
-        states: dict[str, Any] = {}
         number = jnp.asarray(0 if part is None else part, jnp.int32)
-        network, view = forward, self._view(state.step, forward, number)
+        network, view, given = forward, self._view(state.step, forward, number), batch
+        forward, batch, states = self._wrapped(state, forward, batch, key, number)
 
         def run(name: str, stage: Stage, **inputs: Any) -> tuple[Any, Any]:
             inputs |= {"key": named_key(key, name), "state": state.stages.get(name), "part": number}
             inputs |= {"forward": forward, "batch": batch, "network": network, "view": view}
             return stage.run(state.step, inputs)
-
-        for name, stage in reversed(others):
-            if stage.definition.kind == "wrapper":
-                (forward, batch), states[name] = run(name, stage)
 
         def evaluate(outputs: Outputs) -> tuple[jax.Array, Any]:
             check_logits(outputs.logits, batch)
@@ -185,18 +118,46 @@ class Loss:
 
         point = Point(forward, batch, named_key(key, "forward()"), evaluate)
         losses, states[base_name] = point.losses, point.base_state
-        metrics = {base_name: weighted_mean(losses, batch.weight)}
+        weight = _own_weight(batch, given)
+        metrics = {base_name: weighted_mean(losses, given.weight if weight is None else weight)}
         terms: dict[str, dict[str, jax.Array]] = {"batch": {}, "unlabeled": {}}
         for name, stage in others:
             if stage.definition.kind == "penalty":
-                over = _examples(name, stage, batch)
+                over = _examples(name, stage, batch.replace(weight=given.weight))
                 value, states[name] = run(name, stage, point=point)
                 value = check_term(name, value, over, scalar=True)
                 terms[stage.definition.over][name] = stage.weight(state.step) * value
                 metrics[name] = weighted_mean(value, over.weight) if value.ndim else value
         kept = {name: states[name] for name in state.stages}
-        result = Result(losses, terms["batch"], point.outputs, metrics, terms["unlabeled"])
-        return result, LossState(state.step + 1, kept)
+        of = (losses, terms["batch"], point.outputs, metrics, terms["unlabeled"], weight)
+        return Result(*of), LossState(state.step + 1, kept)
+
+    def weight(
+        self, state: LossState, forward: Forward, batch: Batch, key: jax.Array, part: jax.Array
+    ) -> jax.Array | None:
+        """The `Result.weight` of `apply` with the same arguments, without the network's answer."""
+        return _own_weight(self._wrapped(state, forward, batch, key, part)[1], batch)
+
+    def _wrapped(
+        self, state: LossState, forward: Forward, batch: Batch, key: jax.Array, part: jax.Array
+    ) -> tuple[Forward, Batch, dict[str, Any]]:
+        """What the wrappers, from the outside in, make of network and batch, and their states."""
+        states: dict[str, Any] = {}
+        weighs = ""
+        for name, stage in reversed([*self.named()][1:]):
+            if stage.definition.kind == "wrapper":
+                inputs = {"forward": forward, "batch": batch, "key": named_key(key, name)}
+                inputs |= {"state": state.stages.get(name), "part": part}
+                before = batch
+                (forward, batch), states[name] = stage.run(state.step, inputs)
+                if weighs and batch.label is not before.label:
+                    raise ValueError(
+                        f"{name} changes the labels that {weighs} has made weights of: put "
+                        f"{weighs} next to the base, as in 'cross_entropy | {weighs}(...) | "
+                        f"{name}(...)'."
+                    )
+                weighs = weighs if batch.weight is before.weight else name
+        return forward, batch, states
 
     def in_parts(self) -> frozenset[str]:
         """The names of the stages whose state is handed on from one part of a batch to the next.
@@ -269,6 +230,12 @@ class Loss:
         return all(map(np.array_equal, jax.tree.leaves(self), jax.tree.leaves(other)))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _own_weight(batch: Batch, given: Batch) -> jax.Array | None:
+    """What examples count in the base's mean; None where that is the weight that was given."""
+    weight = counted(batch)
+    return None if weight is given.weight else weight
 
 
 def _examples(name: str, stage: Stage, batch: Batch) -> Batch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -34,6 +36,48 @@ def label_smoothing(forward: Forward, batch: Batch, *, amount: Number) -> tuple[
     uniform = jnp.sum(batch.label, -1, keepdims=True) / batch.label.shape[-1]
     label = (1 - amount) * batch.label + amount * uniform
     return forward, batch.replace(label=label)
+
+
+@wrapper
+def class_weights(
+    forward: Forward, batch: Batch, *, weights: tuple[float, ...]
+) -> tuple[Forward, Batch]:
+    """Examples that count by their class, for unbalanced classes.
+
+    `sum_i sum_c w_c label_ic loss_ic / sum_i sum_c w_c label_ic`, where `loss_ic` is the base loss
+    of example i under the label c; `torch.nn.CrossEntropyLoss(weight=w)` for hard labels. An
+    example counts `v_i = sum_c w_c label_ic` and has the label `w_c label_ic / v_i`, which is right
+    of mixed and smoothed labels too: it stands next to the base, so that it sees those. Penalties
+    stay means over the examples. "Balanced" weights are `N / (C n_c)`, of n_c examples each.
+
+    Args:
+      loss: the loss to wrap, a base; its labels are `[B, C]` (positional).
+      weights: w, one a class, not negative.
+
+    Returns:
+      A `Loss`.
+
+    Raises:
+      ValueError: at trace time, the labels are not `[B, C]`, the weights are not C numbers of at
+        least 0 that are finite and not all 0, or a wrapper nearer to the base changes labels.
+
+    Example:
+      >>> import regjax as rj
+      >>> rj.class_weights(rj.cross_entropy(), weights=(0.5, 2.0))
+      cross_entropy | class_weights(weights=(0.5, 2.0))
+    """
+    check_one_label(batch, "class_weights")
+    classes = batch.label.shape[-1]
+    if len(weights) != classes or not all(0 <= w < math.inf for w in weights) or not any(weights):
+        raise ValueError(
+            f"class_weights needs {classes} weights, one a class, of at least 0, finite and not "
+            f"all 0, but they are {weights}."
+        )
+    weighted = batch.label * jnp.asarray(weights, batch.label.dtype)[None]
+    counts = jnp.sum(weighted, -1)
+    label = weighted / jnp.where(counts == 0, 1, counts)[:, None]
+    weight = counts if batch.weight is None else batch.weight * counts
+    return forward, batch.replace(label=label, weight=weight)
 
 
 @wrapper

@@ -230,7 +230,18 @@ TABLE = [
     entry("dtype", "float16", "config.dtype is 'float16', but it can be 'float32' or 'bfloat16'"),
     entry("data", "disk", "config.data is 'disk', but it can be 'memory' or 'stream'"),
     entry("selection", "best", "config.selection is 'best', but it can be 'validation' or 'test'"),
-    entry("selection", "validation", "needs config.val", "--config.validation_per_class=0"),
+    entry(
+        "selection",
+        "validation",
+        "needs config.validation_per_class of at least 1, or a data set with a validation split",
+        "--config.validation_per_class=0",
+        '--config.strengths={"x": (0.1, 0.2)}',
+        "--config.losses.x=cross_entropy | l2(weight={strength})",
+    ),
+    entry("class_weights", "(1.0, 2.0)", "has 2 numbers, but 'digits' has 10 classes: 0, 1, 2"),
+    entry("class_weights", "-1", "config.class_weights must be 'balanced' or a tuple of numbers"),
+    entry("sampling", "weighted", "config.sampling is 'weighted', but it can be '' or 'balanced'"),
+    entry("sampling", "balanced", "needs config.sampling='', not 'balanced'", *STREAM),
     entry("model", "resnet", "Unknown model 'resnet'; known models: small_cnn"),
     entry("growing", GROWING, "config.growing names 'isda.strength', but can only"),
     entry(
@@ -265,9 +276,13 @@ TABLE = [
     entry("std", "(0.0,)", "config.std must be positive numbers"),
     entry("std", "(1, 2, 3)", "std has 3 numbers, but the image 1 channels"),
     entry("published", '{"x": {"2": 3}}', "config.published.x must be (mean, standard deviation"),
-    Row("stream of a subset", ["--config.data=stream"], ["config.train_sizes must be (0,)"]),
     Row(
-        "stream held out", [*STREAM, "--config.validation_per_class=1"], ["must be 0, but it is 1"]
+        "stream of a subset", ["--config.data=stream"], ["needs config.train_sizes=(0,), not (2,)"]
+    ),
+    Row(
+        "stream held out",
+        [*STREAM, "--config.validation_per_class=1"],
+        ["needs config.validation_per_class=0, not 1."],
     ),
     # Optimizer and schedule.
     entry("optimizer", "adm", "unknown optimizer 'adm'"),

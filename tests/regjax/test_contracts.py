@@ -40,6 +40,7 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "class_weights": ["class_weights(weights=(0.5, 2.0, 1.0))"],
     "cross_entropy": ["cross_entropy"],
     "cutmix": ["cutmix(alpha=1.0)"],
     "cutout": ["cutout(size=2)"],
@@ -147,7 +148,7 @@ def objective(
     result, _ = loss.apply(loss.init(forward, batch), forward, batch, key)
     parts = {name: getattr(result, name) for name in ("losses", "penalties", "metrics")}
     total = rj.total(result, batch, axis_name=axis_name)
-    return total, parts | {"logits": result.outputs.logits}
+    return total, parts | {"logits": result.outputs.logits, "weight": result.weight}
 
 
 def evaluate(
@@ -326,7 +327,9 @@ def test_vmap_equals_a_loop(text: str) -> None:
         assert_close(jax.tree.map(lambda x, i=i: x[i], together), one)
 
 
-@EVERY
+@pytest.mark.parametrize(
+    "text", [text for text in ROWS + COMPOSITIONS if "class_weights" not in text], scope="module"
+)  # weights have no strength
 def test_strength_zero_is_the_loss_without(text: str) -> None:
     loss, params, batch = with_numbers(rj.parse(text), 0.0), tanh_params(), random_batch()
     zero, plain = (jitted(each, params, batch, KEY) for each in (loss, rj.cross_entropy()))
@@ -456,7 +459,8 @@ def test_expressions_name_everything(text: str) -> None:
     base = next(iter(named))
     assert set(result["penalties"]) == penalties
     assert set(result["metrics"]) == penalties | {base}
-    assert_close(result["metrics"][base], jnp.mean(result["losses"]))
+    mean = np.average(np.float64(result["losses"]), weights=result["weight"])
+    assert_close(result["metrics"][base], mean)
     for name in penalties:
         weight = named[name].arguments["weight"]
         assert_close(weight * result["metrics"][name], jnp.mean(result["penalties"][name]))
@@ -468,7 +472,8 @@ def test_total_is_the_sum_by_hand(text: str) -> None:
     weight = np.random.default_rng(5).uniform(size=16) * (np.arange(16) % 3 > 0)
     batch = batch.replace(weight=jnp.asarray(weight, jnp.float32))
     result = jitted(rj.parse(text), tanh_params(), batch, KEY)
-    expected = np.average(np.float64(result["losses"]), weights=weight)
+    own = weight if result["weight"] is None else np.float64(result["weight"])
+    expected = np.average(np.float64(result["losses"]), weights=own)
     for value in result["penalties"].values():
         value = np.float64(value)
         expected += np.average(value, weights=weight) if value.ndim else value

@@ -222,6 +222,15 @@ def test_the_test_split_or_else_the_validation_split_is_scored(
     assert (data.scored, len(data.test["label"]), len(data.train["label"])) == (scored, count, 4)
     assert len(load_test("tiny_imagenet", tmp_path, 8)["label"]) == count
     assert Streams("tiny_imagenet", tmp_path).scored == scored
+    # It is another split than that which is scored, where there is one.
+    own = 3 if scored == "test" and "validation" in splits else 0
+    both = load("tiny_imagenet", tmp_path, 8, validation=True)
+    assert (0 if both.validation is None else len(both.validation["label"])) == own
+    stream = Streams("tiny_imagenet", tmp_path, image_size=8, validation=True)
+    assert stream.validation_examples == own
+    if own:
+        *_, weight = next(stream.validation(8))
+        assert weight.sum() == own
 
 
 def test_withheld_test_labels_and_no_validation_split(tmp_path):

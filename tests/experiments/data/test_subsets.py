@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.data.subsets import (
+    balanced_batches,
     balanced_indices,
     endless_batches,
     endless_order,
@@ -76,6 +77,25 @@ def test_a_class_with_too_few(train, validation):
 def test_a_class_that_is_absent():
     with pytest.raises(ValueError, match="Class 1 has 0 examples, but 1 of"):
         balanced_indices(np.array([0, 2]), 1, seed=0)
+
+
+def test_a_class_with_too_few_is_named():
+    label = np.array([0, 0, 1])
+    with pytest.raises(ValueError, match="Class dog has 1 examples, but 2 of each class"):
+        split_indices(label, 1, 1, 0, ("cat", "dog"))
+
+
+def test_balanced_batches_have_all_classes_equally_often_and_every_example_in_turn():
+    label = np.array([0] * 7 + [2] * 2 + [3])
+    indices = np.arange(10, 20)
+    batches = [balanced_batches(indices, label, 4, step, seed=1) for step in range(21)]
+    drawn = np.concatenate(batches)
+    assert np.bincount(label[drawn - 10]).tolist() == [28, 0, 28, 28]
+    # Any three in a row that begin a round are one of each class.
+    assert all(len(set(label[three - 10])) == 3 for three in drawn.reshape(-1, 3))
+    assert np.bincount(drawn - 10)[:9].tolist() == [4] * 7 + [14] * 2
+    assert len({tuple(label[three - 10]) for three in drawn.reshape(-1, 3)}) > 1
+    assert not np.array_equal(drawn[:4], balanced_batches(indices, label, 4, 0, seed=2))
 
 
 def test_negative_sizes():

@@ -181,7 +181,8 @@ def registry():
 
 
 def test_tables_are_told_how_to_show_a_metric():
-    names = ["accuracy", "nll", "ece", "balanced_accuracy", "class_accuracy", "confusion", "auc"]
+    names = ["accuracy", "nll", "ece", "balanced_accuracy", "class_accuracy", "class_count"]
+    names += ["confusion", "auc"]
     assert list(metrics.BUILT_IN) == names
     for name in names:
         found = metrics.METRICS[name]
@@ -190,7 +191,9 @@ def test_tables_are_told_how_to_show_a_metric():
     for name in names:
         by_direction[metrics.METRICS[name].larger_is_better].append(name)
     assert by_direction[False] == ["nll", "ece"]
-    assert by_direction[None] == ["class_accuracy", "confusion"]
+    assert by_direction[None] == ["class_accuracy", "class_count", "confusion"]
+    rows = {"label": np.array([2, 0, 2, -1]), "classes": np.array(4)}
+    assert metrics.class_count(rows) == [1, 0, 2, 0]
     assert metrics.nll.words == "negative log-likelihood (nats)"
 
 

@@ -168,6 +168,36 @@ def test_where_runs_diverged_the_other_columns_are_dashes():
     assert cells == {"db": ["-", "-"], "baseline": ["diverged (1 of 1)", "-"]}
 
 
+def unbalanced_scoring(count, **changes):
+    about = About(spec=Spec({}, 2, ("cat", "dog")))
+    records = runs([0.9], test_balanced_accuracy=0.7, test_class_count=count)
+    config = make_config(**changes)
+    return scoring.of(config, about, records), records, config
+
+
+def test_where_classes_are_unbalanced_the_table_has_what_that_takes():
+    show, records, config = unbalanced_scoring([32, 8])
+    rows, chosen = summarize(records), select(records, "test")
+    text = main_table.markdown(rows, chosen, config, ENVIRONMENT, show)
+    assert "50 per class: balanced accuracy (%)" in cells_of(text)[0]
+    assert "Always saying the largest class (cat): 80.0 % accuracy." in text
+    assert unbalanced_scoring([32, 8], columns=("accuracy", "nll"))[0].columns[-1] == "nll"
+
+
+@pytest.mark.parametrize("count", [[3, 2], [5, 0], None])
+def test_where_they_are_not_or_it_is_not_known_the_table_is_what_it_was(count):
+    show, *_ = unbalanced_scoring(count)
+    assert show.columns == ("accuracy",)
+    assert show.majority == ""
+
+
+def test_strengths_chosen_by_a_validation_split_are_said_to_be():
+    config = make_config(selection="validation", validation_per_class=0)
+    assert "on the validation images." in table_of(comparison(), config)
+    config.strengths = ConfigDict({"db": (1.0,)})
+    assert '"At": the strength. ' in table_of(comparison(), config)
+
+
 def test_another_main_score_on_another_split():
     records = [r | {"test_miou": 0.5, "test_accuracy": None} for r in comparison()]
     spec = Spec({}, 2, ("a", "b"), "validation")

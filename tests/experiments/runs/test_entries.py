@@ -1,4 +1,7 @@
-"""The table of entries, what follows from it, and configs of older versions."""
+"""The table of entries, what follows from it, and configs of older versions.
+
+Covers `entry_kinds.py` too.
+"""
 
 import json
 import subprocess

@@ -153,15 +153,35 @@ def test_a_curve_is_a_text():
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "needed"),
-    [("train_sizes", (5,), "(0,)"), ("validation_per_class", 1, "0"), ("runs_at_once", 2, "1")],
-)
-def test_a_stream_is_trained_on_whole(name, value, needed):
-    assert said(stream(**{name: value})) == (
-        "config.data='stream' trains on all images, one run at a time: "
-        f"config.{name} must be {needed}, but it is {value}."
+def test_a_stream_is_trained_on_whole_and_all_that_hinders_it_is_said_at_once():
+    given = {"train_sizes": (5,), "validation_per_class": 1, "runs_at_once": 2}
+    assert said(stream(unlabeled_batch_size=8, sampling="balanced", **given)) == (
+        "config.data='stream' trains on all images with their labels, one run at a time: it needs "
+        "config.train_sizes=(0,), not (5,); config.validation_per_class=0, not 1; "
+        "config.sampling='', not 'balanced'; config.runs_at_once=1, not 2; "
+        "config.unlabeled_includes_labeled=True, not False."
     )
+
+
+def test_a_stream_runs_with_all_else_as_it_is_by_default():
+    check(common.base().to_dict() | {"losses": {"x": "cross_entropy"}, "data": "stream"})
+
+
+def test_class_weights_are_balanced_or_numbers():
+    for right in ("", "balanced", (0.5, 2), [1.0, 0.0]):
+        check(config(class_weights=right))
+    for wrong in ("balance", (0.0, 0.0), (), (1.0, -1.0), (1.0, math.nan), ("a", "b")):
+        assert "config.class_weights must be 'balanced'" in said(config(class_weights=wrong))
+    assert "choose one" in said(config(class_weights="balanced", sampling="balanced"))
+    assert "one number a class" in said(stream(class_weights="balanced"))
+    check(stream(class_weights=(0.5, 2.0)))
+
+
+def test_class_weights_are_set_as_text_or_tuple():
+    base = common.base()
+    base.class_weights = "balanced"
+    base.class_weights = (0.5, 2.0)
+    assert base.class_weights == (0.5, 2.0)
 
 
 def test_a_streams_second_stream_holds_what_is_labelled():

@@ -47,7 +47,6 @@ def test_a_method_without_a_placeholder_may_name_no_strengths():
         ({"train_sizes": ()}, "must each name at least one"),
         ({"train_sizes": (-1,)}, "at least 1 image per class"),
         ({"selection": "best"}, "'best', but it can be 'validation' or 'test'"),
-        ({"validation_per_class": 0}, "needs config.validation_per_class of at least 1"),
         ({"strengths": {"dbb": (1.0,)}}, "['dbb'], which config.losses has not"),
         ({"strengths": {}}, "config.losses.db has a {strength}, but config.strengths.db names"),
         ({"train_sizes": (5, 10, 5)}, "config.train_sizes names a number twice: (5, 10, 5)"),

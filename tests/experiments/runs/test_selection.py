@@ -96,8 +96,11 @@ def test_one_row_per_method_and_size_in_order():
 def test_selection_errors():
     with pytest.raises(ValueError, match=r"'train'.*'validation', 'test'"):
         select(runs([0.9]), "train")
+    two = runs([0.9], validation=None) + runs([0.8], validation=None, strength=9.0)
     with pytest.raises(ValueError, match="run of db has none"):
-        select(runs([0.9], validation=None), "validation")
+        select(two, "validation")
+    # Of one strength there is nothing to choose.
+    assert select(runs([0.9], validation=None), "validation")[0].mean == 90.0
     assert select(runs([0.9], validation=None), "test")[0].validation is None
 
 
@@ -159,6 +162,7 @@ def test_the_least_likelihood_loss_is_the_best():
 
 def test_the_rules_in_words():
     assert rule("validation") == "the best mean accuracy on held-out training images"
+    assert rule("validation", held_out=False) == "the best mean accuracy on the validation images"
     words = "the best mean intersection over union on the validation images themselves"
     assert rule("test", "miou", "validation").startswith(words)
     assert amount(0) == "all images"

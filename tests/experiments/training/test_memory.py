@@ -123,6 +123,47 @@ def test_held_out_examples_are_each_runs_own():
     assert feed.measure_held_out(None, None) is None
 
 
+def test_the_data_sets_own_validation_split_is_measured_where_none_is_held_out():
+    image = np.zeros((4, 1, 1, 1), np.float32)
+    own = {"image": image, "label": np.zeros(4, np.int32)}
+    memory = Memory(dataset(validation=own), shares={"extra": 0.5})
+    assert memory.holds_out
+    found = fed(memory)[1].measure_held_out(None, None)
+    np.testing.assert_array_equal(found["index"], [TRAIN + EXTRA + TESTS + np.arange(4)] * 2)
+    np.testing.assert_array_equal(found["number"], [np.arange(4)] * 2)
+    assert len(memory.tests) == TESTS
+    held_out = Memory(dataset(validation=own), held_out=1)
+    assert held_out.validation is None
+    assert len(held_out.stored["label"]) == TRAIN + EXTRA + TESTS
+
+
+def unbalanced(more: int = 0) -> Dataset:
+    """Eight examples of class 0, two of class 1, none of class 2; then others of class 1."""
+    label = np.array([0] * 8 + [1] * (2 + more), np.int32)
+    image = np.arange(10 + more, dtype=np.float32)[:, None, None, None]
+    parts = (range(10), range(10, 10 + more)) if more else ()
+    split = {"image": image, "label": label}
+    return Dataset("few", split, split, CLASSES, parts=parts)
+
+
+def test_classes_have_their_shares_of_what_is_trained_on() -> None:
+    assert Memory(unbalanced()).class_shares(0, 4).tolist() == [0.8, 0.2, 0]
+    shares = Memory(unbalanced(3), shares={"extra": 0.5}).class_shares(0, 4)
+    assert shares.tolist() == [0.4, 0.6, 0]
+    assert Memory(dataset(), shares={"e": 0.5}).class_shares(2, 6).tolist() == [1 / 3] * 3
+
+
+def test_balanced_rows_have_all_classes_equally_often_whatever_the_step() -> None:
+    data = unbalanced()
+    memory = Memory(data, balanced=True)
+    found = rows(memory, 0, 5, size=0, batch=4)
+    label = data.train["label"][found.index[:, :5]]
+    assert (label.sum(-1) == 2).all()
+    assert (found.weight[:, :5] == 1).all()
+    later = rows(memory, 3, 2, size=0, batch=4)
+    np.testing.assert_array_equal(later.index[:, :2], found.index[:, 3:5])
+
+
 def test_dense_labels_are_of_one_stratum():
     split = {"image": np.zeros((9, 2, 2, 1), np.uint8), "label": np.zeros((9, 2, 2), np.int32)}
     memory = Memory(Dataset("dense", split, split, CLASSES), held_out=2)

@@ -47,6 +47,60 @@ def test_smoothing_acts_on_the_labels_that_penalties_see() -> None:
     np.testing.assert_allclose(result.penalties["double_backprop"], [2 * 0.25**2], rtol=1e-6)
 
 
+WEIGHTS = (0.5, 2.0, 1.25)
+
+
+def weighted(
+    expression: str, label: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[float, rj.Result, np.ndarray]:
+    """The total under an expression, and log probabilities in NumPy."""
+    logits = np.random.default_rng(1).normal(size=label.shape)
+    forward = rj.from_function(
+        lambda params, x: (x @ params, x), jnp.eye(3), head=lambda params: (params, None)
+    )
+    batch = rj.Batch(jnp.asarray(logits), jnp.asarray(label, float), weight=weight)
+    loss = rj.parse(expression)
+    result = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))[0]
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return float(rj.total(result, batch)), result, log_p
+
+
+@pytest.mark.parametrize("base", ["cross_entropy", "isda(strength=0.0)"])
+def test_classes_count_by_their_weights_whatever_an_examples_label_is(base: str) -> None:
+    """Hard and mixed labels, and one example of weight 0 and one without a label."""
+    label = np.array([[1, 0, 0], [0, 0.3, 0.7], [0.5, 0.5, 0], [0, 0, 1], [0, 0, 0.0]])
+    weight = np.array([1.0, 2.0, 1.0, 0.0, 1.0])
+    found, result, log_p = weighted(f"{base} | class_weights(weights={WEIGHTS})", label, weight)
+    counts = weight[:, None] * label * np.asarray(WEIGHTS)
+    np.testing.assert_allclose(found, -(counts * log_p).sum() / counts.sum(), rtol=1e-6)
+    np.testing.assert_allclose(result.metrics[base.partition("(")[0]], found, rtol=1e-6)
+
+
+def test_weights_see_what_wrappers_make_of_labels() -> None:
+    label = np.eye(3)[[0, 1, 2, 2]]
+    inner = f"cross_entropy | class_weights(weights={WEIGHTS})"
+    found, _, log_p = weighted(f"{inner} | label_smoothing(amount=0.3) | l2(weight=1.0)", label)
+    counts = (0.7 * label + 0.1) * np.asarray(WEIGHTS)
+    np.testing.assert_allclose(found - 3.0, -(counts * log_p).sum() / counts.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("cross_entropy | class_weights(weights=(1.0, 2.0))", "needs 3 weights.*(1.0, 2.0)"),
+        ("cross_entropy | class_weights(weights=(1.0, 2.0, -1.0))", "at least 0"),
+        ("cross_entropy | class_weights(weights=(0, 0, 0))", "not all 0"),
+        (
+            "cross_entropy | mixup(alpha=1.0) | class_weights(weights=(1.0, 2.0, 1.0))",
+            "put class_weights next to the base",
+        ),
+    ],
+)
+def test_class_weights_that_do_not_fit_are_refused(expression: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        weighted(expression, np.eye(3))
+
+
 def relabelled(label: jax.Array, rate: float, seed: int = 0, **fields: Any) -> np.ndarray:
     batch = rj.Batch(jnp.zeros((len(label), 1)), label, **fields)
     key = jax.random.key(seed)

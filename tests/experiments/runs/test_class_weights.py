@@ -1,0 +1,63 @@
+"""What classes count in a config's objectives: scikit-learn's weights, whatever the labels."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+import regjax as rj
+from experiments import ConfigError
+from experiments.data.sources import Dataset
+from experiments.data.spec import Spec
+from experiments.runs import class_weights
+from experiments.training.memory import Memory
+
+LABEL = np.array([0] * 6 + [1] * 3 + [2], np.int32)
+SPEC = Spec({"label": SimpleNamespace(shape=())}, 3, ("cat", "dog", "emu"))
+
+
+def found(given, label=LABEL, spec=SPEC, held_out=0, size=0):
+    split = {"image": np.zeros((len(label), 1, 1, 1)), "label": label}
+    source = Memory(Dataset("few", split, split, 3), held_out)
+    config = {"class_weights": given, "sampling": "", "batch_size": 4, "dataset": "few"}
+    return class_weights.of(config, spec, source, size)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=LABEL)
+    np.testing.assert_allclose(found("balanced"), expected, rtol=1e-12)
+
+
+def test_they_are_of_what_is_trained_on():
+    label = np.repeat(LABEL, 2)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=[0] * 11 + [1] * 5 + [2])
+    np.testing.assert_allclose(found("balanced", label, held_out=1), expected, rtol=1e-12)
+    np.testing.assert_allclose(found("balanced", label, size=2), 1, rtol=1e-12)
+
+
+def test_a_class_that_does_not_occur_counts_nothing():
+    assert found("balanced", LABEL[:9]) == pytest.approx((0.75, 1.5, 0))
+
+
+def test_numbers_are_taken_as_they_are_and_must_be_one_a_class():
+    assert found("") == ()
+    assert found([1, 2, 0.5]) == (1.0, 2.0, 0.5)
+    with pytest.raises(ConfigError, match="has 2 numbers, but 'few' has 3 classes: cat, dog, emu"):
+        found((1.0, 2.0))
+
+
+def test_labels_of_pixels_are_refused():
+    dense = Spec({"label": SimpleNamespace(shape=(2, 2))}, 3, ())
+    with pytest.raises(ConfigError, match="one label an image, but 'few' has one a pixel"):
+        found("balanced", spec=dense)
+
+
+def test_weights_stand_next_to_the_base():
+    loss = class_weights.weighted(rj.parse("cross_entropy | mixup(alpha=1.0)"), (1.0, 2.0))
+    assert repr(loss).startswith("cross_entropy | class_weights(weights=(1.0, 2.0)) | mixup(")
+    assert class_weights.weighted("anything", ()) == "anything"
+    with pytest.raises(ConfigError, match="both weigh classes"):
+        class_weights.weighted(loss, (1.0, 2.0))
+    with pytest.raises(ConfigError, match="not for this task"):
+        class_weights.weighted("anything", (1.0,))

@@ -1,0 +1,72 @@
+"""The number that is made of a loss: what each example counts in it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import assert_close
+
+import regjax as rj
+
+LABELLED = (2, 13, 38, 42, 0)
+WEIGHT = (1.0, 2.0, 0.5, 1.0, 1.0)
+
+
+def dense(weight: tuple[float, ...] | None = None) -> tuple[rj.Forward, rj.Batch]:
+    """Images of 42 positions, of which some are labelled, and a network that is a table."""
+    rng = np.random.default_rng(0)
+    label = np.zeros((5, 6, 7, 3))
+    for i, count in enumerate(LABELLED):
+        places = rng.permutation(42)[:count]
+        label[i].reshape(42, 3)[places] = np.eye(3)[rng.integers(3, size=count)]
+    image = rng.normal(size=label.shape)
+    weights = None if weight is None else jnp.asarray(weight)
+    forward = rj.from_function(lambda params, x: x * params[None, None, None], jnp.ones(3))
+    return forward, rj.Batch(jnp.asarray(image), jnp.asarray(label), weight=weights)
+
+
+def cross_entropies(batch: rj.Batch) -> np.ndarray:
+    """Of every position, 0 where there is no label; NumPy, float64."""
+    image, label = np.asarray(batch.image), np.asarray(batch.label)
+    log_p = image - np.log(np.exp(image).sum(-1, keepdims=True))
+    return -(label * log_p).sum(-1)
+
+
+def total(forward: rj.Forward, batch: rj.Batch, by_image: bool = False) -> jax.Array:
+    loss = rj.l2(rj.cross_entropy(), weight=0.1, exclude=())
+    result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
+    if not by_image:
+        assert_close(result.metrics["cross_entropy"], rj.total(result, batch) - penalty(forward))
+    return rj.total(result, batch, by_image=by_image)
+
+
+def penalty(forward: rj.Forward) -> float:
+    loss = rj.l2(rj.cross_entropy(), weight=0.1, exclude=())
+    batch = dense()[1]
+    result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
+    return float(result.penalties["l2"])
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_dense_labels_count_by_position_and_on_demand_by_image(
+    weight: tuple[float, ...] | None,
+) -> None:
+    forward, batch = dense(weight)
+    each, w = cross_entropies(batch), np.asarray(weight or np.ones(5))
+    count = np.asarray(LABELLED)
+    by_position = (w * each.sum((1, 2))).sum() / (w * count).sum()
+    assert_close(total(forward, batch) - penalty(forward), by_position)
+    # The last image has no label, and so no mean.
+    means = each.sum((1, 2))[:4] / count[:4]
+    assert_close(
+        total(forward, batch, by_image=True) - penalty(forward), (w[:4] * means).sum() / w[:4].sum()
+    )
+
+
+def test_one_label_an_image_has_no_weights_of_its_own() -> None:
+    forward = rj.from_function(lambda params, x: x @ params, jnp.eye(2))
+    batch = rj.Batch(jnp.ones((3, 2)), jnp.eye(2)[jnp.array([0, 1, 1])], weight=jnp.ones(3))
+    loss = rj.cross_entropy()
+    result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
+    assert result.weight is None
+    assert rj.total(result, batch) == rj.total(result, batch, by_image=True)
