@@ -22,7 +22,7 @@ from regjax.core.loss import Loss, LossState, View
 from regjax.core.outputs import Branch, Head, Outputs
 from regjax.core.point import Point
 from regjax.core.result import Result, total
-from regjax.core.stages import Number, base, penalty, wrapper
+from regjax.core.stages import Number, Range, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
 from regjax.losses.cross_entropy import cross_entropy
@@ -56,6 +56,7 @@ __all__ = [
     "Number",
     "Outputs",
     "Point",
+    "Range",
     "Result",
     "Tap",
     "View",

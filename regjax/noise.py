@@ -9,13 +9,13 @@ from regjax.core.draws import normal, perturb
 from regjax.core.forward import Forward
 from regjax.core.loss import named_key
 from regjax.core.precision import wide
-from regjax.core.stages import Number, wrapper
+from regjax.core.stages import AtLeastZero, wrapper
 from regjax.core.taps import tapped
 
 
 @wrapper
 def noise_injection(
-    forward: Forward, batch: Batch, key: jax.Array, *, sigma: Number
+    forward: Forward, batch: Batch, key: jax.Array, *, sigma: AtLeastZero
 ) -> tuple[Forward, Batch]:
     """Gaussian noise on the image.
 
@@ -49,8 +49,8 @@ def feature_noise(
     batch: Batch,
     key: jax.Array,
     *,
-    add: Number,
-    multiply: Number,
+    add: AtLeastZero,
+    multiply: AtLeastZero,
     layers: tuple[str, ...],
 ) -> tuple[Forward, Batch]:
     """Noise that is added to what the named layers compute, and multiplied with it.

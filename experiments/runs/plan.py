@@ -111,11 +111,10 @@ def _loss(method: str, text: str, parse: Parse) -> Any:
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config.losses.{method}: {error}") from None
     for name, argument, value in _arguments(loss):
-        # None of the library's numbers means anything below 0.
-        if isinstance(value, float) and not 0 <= value <= LARGEST:
+        if isinstance(value, float) and abs(value) > LARGEST:
             raise ConfigError(
-                f"config.losses.{method}: {name}'s {argument} must not be "
-                f"{'negative' if value < 0 else 'beyond float32'}, but it is {value}."
+                f"config.losses.{method}: {name}'s {argument} must not be beyond float32, but it "
+                f"is {value}."
             )
     return loss
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from regjax.augment.regions import box, image_size, spread
 from regjax.core.batch import Batch, example_keys
 from regjax.core.forward import Forward
-from regjax.core.stages import Number, wrapper
+from regjax.core.stages import AtLeastZero, wrapper
 
 
 @wrapper
 def cutout(
-    forward: Forward, batch: Batch, key: jax.Array, *, size: Number
+    forward: Forward, batch: Batch, key: jax.Array, *, size: AtLeastZero
 ) -> tuple[Forward, Batch]:
     """Images with a square of each set to 0.
 

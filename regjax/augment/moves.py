@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from regjax.augment.regions import has_dense_labels, image_size
 from regjax.core.batch import Batch, example_keys
 from regjax.core.forward import Forward
-from regjax.core.stages import Number, wrapper
+from regjax.core.stages import AtLeastZero, Share, wrapper
 
 
 @wrapper
@@ -17,7 +17,7 @@ def random_crop(
     batch: Batch,
     key: jax.Array,
     *,
-    padding: Number,
+    padding: AtLeastZero,
     fill: tuple[float, ...] = (0.0,),
 ) -> tuple[Forward, Batch]:
     """Crops of each image, at random, out of itself with a margin, in its own size.
@@ -76,7 +76,7 @@ def random_crop(
 
 @wrapper
 def random_flip(
-    forward: Forward, batch: Batch, key: jax.Array, *, rate: Number = 0.5
+    forward: Forward, batch: Batch, key: jax.Array, *, rate: Share = 0.5
 ) -> tuple[Forward, Batch]:
     """Images of which some are mirrored left to right, and dense labels with them.
 

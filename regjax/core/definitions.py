@@ -8,10 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 import numbers
-import types
-import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +16,10 @@ import jax
 import numpy as np
 
 from regjax.core.calls import imported
+from regjax.core.ranges import Number, Range, kinds, range_of
+from regjax.core.schedules import Schedule
 
-# What a stage's function sees; the caller may also give an optax schedule, a function of the step.
-Number = float | jax.Array
+__all__ = ["REGISTRY", "Definition", "Number", "Stage"]
 
 # Strings are what annotations are that cannot be evaluated.
 _NUMBERS = (inspect.Parameter.empty, float, jax.Array, "float", "Number", "rj.Number")
@@ -50,10 +48,11 @@ class Definition:
 
     def is_number(self, argument: str) -> bool:
         """Whether the argument is a leaf of the loss's pytree."""
-        annotation = self.arguments[argument].annotation
-        union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-        kinds = typing.get_args(annotation) if union else (annotation,)
-        return any(kind in _NUMBERS for kind in kinds)
+        return any(kind in _NUMBERS for kind in kinds(self.arguments[argument].annotation))
+
+    def range(self, argument: str) -> Range | None:
+        """What the argument's annotation says of its values; None where it says nothing."""
+        return range_of(self.arguments[argument].annotation)
 
     def bind(self, given: dict[str, Any]) -> Stage:
         """A stage of these arguments, which are checked.
@@ -61,7 +60,7 @@ class Definition:
         Raises:
           TypeError: an unknown or missing argument, a number that is none, a static argument that
             is not hashable.
-          ValueError: a number that is not finite.
+          ValueError: a number that is not finite or out of its range, unless it is traced.
         """
         known = ", ".join(self.arguments) or "none"
         unknown = [name for name in given if name not in self.arguments]
@@ -86,14 +85,11 @@ class Definition:
         if value is None and self.arguments[name].default is None:
             return None
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except OverflowError:
-                number = math.inf
-            if not math.isfinite(number):
-                raise ValueError(f"{self.name}'s {name} must be finite, but it is {number!r}.")
-            return number
-        if (callable(value) and not hasattr(value, "definition")) or hasattr(value, "dtype"):
+            value = _float(value)
+        elif callable(value) and not hasattr(value, "definition"):
+            return value if isinstance(value, Schedule) else Schedule(value)
+        if isinstance(value, float) or hasattr(value, "dtype"):
+            (self.range(name) or Range()).check(f"{self.name}'s {name}", value)
             return value
         raise TypeError(
             f"{self.name}'s {name} must be a number, an array or an optax schedule, "
@@ -110,6 +106,9 @@ class Definition:
                 f"as a string, an int or a tuple, but it is {value!r}; an argument annotated "
                 "Number, or not at all, may be an array."
             ) from None
+        stated = self.range(name)
+        if stated is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            stated.check(f"{self.name}'s {name}", value)
         return value
 
 
@@ -221,6 +220,13 @@ def _concrete(value: Any) -> Any:
     """Scalars become Python's, so that numbers of every kind share one compiled program."""
     scalar = isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0
     return value.item() if scalar and not isinstance(value, jax.core.Tracer) else value
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
 
 
 def _tupled(value: Any) -> Any:

@@ -15,7 +15,8 @@ key: two keys give two views of an image. Wrappers with a state have no views an
 
 Its keyword-only parameters are the stage's arguments. Those annotated `Number`, `float` or
 `jax.Array`, alone or in a union, or not annotated, are numbers: leaves of the loss's pytree, each a
-float, an array or an optax schedule. All others are static and hashable. A stage that asks for
+float, an array or an optax schedule. All others are static and hashable. `Annotated[Number,
+Range(0, 1)]` states what values a number may have (see `ranges.py`). A stage that asks for
 `state` returns `(value, state)` and is declared with `init=`, a function
 `(forward, batch, **arguments) -> state` that is given the same keywords as the stage's function,
 schedules at step 0.
@@ -35,8 +36,20 @@ from typing import Any
 
 from regjax.core.definitions import REGISTRY, Definition, Number
 from regjax.core.loss import Loss
+from regjax.core.ranges import AtLeastZero, Count, Range, Share, Unbounded
 
-__all__ = ["REGISTRY", "Number", "base", "penalty", "wrapper"]
+__all__ = [
+    "REGISTRY",
+    "AtLeastZero",
+    "Count",
+    "Number",
+    "Range",
+    "Share",
+    "Unbounded",
+    "base",
+    "penalty",
+    "wrapper",
+]
 
 _INPUTS = {
     "base": ("outputs", "batch", "forward", "network", "view", "key", "state", "part"),
@@ -68,7 +81,9 @@ def _define(
     if kind == "penalty":
         if "weight" in arguments:
             raise TypeError(f"the penalty {name} must not take 'weight': the decorator applies it.")
-        keyword = inspect.Parameter("weight", inspect.Parameter.KEYWORD_ONLY, annotation=Number)
+        keyword = inspect.Parameter(
+            "weight", inspect.Parameter.KEYWORD_ONLY, annotation=AtLeastZero
+        )
         arguments = {"weight": keyword, **arguments}
     if name in REGISTRY and REGISTRY[name].function.__module__ != function.__module__:
         raise ValueError(
@@ -84,8 +99,17 @@ def _define(
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(function, eval_str=True).parameters
-    except NameError:  # an annotation that only type checkers can resolve
-        return inspect.signature(function).parameters
+    except NameError:  # an annotation that only type checkers can resolve: the others are read
+        parameters = inspect.signature(function).parameters
+        scope = getattr(inspect.unwrap(function), "__globals__", {})
+        return {n: p.replace(annotation=_read(p.annotation, scope)) for n, p in parameters.items()}
+
+
+def _read(annotation: Any, scope: dict[str, Any]) -> Any:
+    try:
+        return eval(annotation, scope) if isinstance(annotation, str) else annotation
+    except NameError:
+        return annotation
 
 
 def _transform(kind: str, function: Callable[..., Any], init: Any, over: str) -> Any:

@@ -11,9 +11,16 @@ of the summed loss is taken in that mode. `batch_norm="frozen"` takes the runnin
 where examples are independent, at the price of a second forward pass. In training mode probes draw
 signs of their own for every example, so their mean lacks the products of two examples' derivatives:
 it is `sum_j ||A_j d logits_j / d x_i||^2`, where the exact term squares the sum over j.
+
+So the Hessian-scaled terms depend in training mode on which `A` with `A A' = H` is taken, for the
+exact term has products `A_j A_k'` of two examples, which H does not determine. Here it is
+`diag(sqrt(p)) - p sqrt(p)'` (`rj.traces.hessian_root`); frozen statistics and networks without
+BatchNorm give the same for every root.
 """
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +28,7 @@ import jax.numpy as jnp
 from regjax.core.batch import Batch, example_keys, shares
 from regjax.core.checks import check_one_label
 from regjax.core.point import Point
-from regjax.core.stages import penalty
+from regjax.core.stages import Count, Range, penalty
 from regjax.gradient.traces import (
     Linear,
     exact_trace,
@@ -66,7 +73,7 @@ def jacobian(
     batch: Batch,
     key: jax.Array,
     *,
-    probes: int | None = None,
+    probes: Count | None = None,
     batch_norm: str = "batch",
 ) -> jax.Array:
     """The squared Jacobian of the softmax output with respect to the input, as a penalty.
@@ -102,7 +109,7 @@ def frobenius(
     batch: Batch,
     key: jax.Array,
     *,
-    probes: int | None = None,
+    probes: Count | None = None,
     batch_norm: str = "batch",
 ) -> jax.Array:
     """The squared Jacobian of the logits with respect to the input, as a penalty.
@@ -138,15 +145,16 @@ def hessian_frobenius(
     batch: Batch,
     key: jax.Array,
     *,
-    power: int = 1,
-    probes: int | None = None,
+    power: Annotated[int, Range(1, 2)] = 1,
+    probes: Count | None = None,
     batch_norm: str = "batch",
 ) -> jax.Array:
     """The squared Jacobian of the logits, scaled by the Hessian of cross entropy, as a penalty.
 
     `Tr(J' H J)^power`, for power 1 twice the expected gain of cross entropy under small unit noise.
     See the thesis, eqs. (62), (63) and, with power 2, (66). hsfob-db1 and hsfob-db2 are
-    `double_backprop(hessian_frobenius(loss, weight=w, power=power), weight=w)`.
+    `double_backprop(hessian_frobenius(loss, weight=w, power=power), weight=w)`. With BatchNorm in
+    training mode the exact value depends on the root of H that is taken (see the module).
 
     Args:
       loss: the loss to add to (positional).

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from regjax.core.batch import Batch, example_keys
 from regjax.core.checks import check_one_label
 from regjax.core.forward import Forward
-from regjax.core.stages import Number, wrapper
+from regjax.core.stages import Share, wrapper
 
 
 @wrapper
-def label_smoothing(forward: Forward, batch: Batch, *, amount: Number) -> tuple[Forward, Batch]:
+def label_smoothing(forward: Forward, batch: Batch, *, amount: Share) -> tuple[Forward, Batch]:
     """Labels of which a share is moved to the uniform distribution.
 
     `label <- (1 - amount) label + amount / C`, where there is a label. See "Rethinking the
@@ -82,7 +82,7 @@ def class_weights(
 
 @wrapper
 def disturb_label(
-    forward: Forward, batch: Batch, key: jax.Array, *, rate: Number
+    forward: Forward, batch: Batch, key: jax.Array, *, rate: Share
 ) -> tuple[Forward, Batch]:
     """Labels of which some are drawn at random.
 

@@ -14,7 +14,7 @@ from regjax.core.batch import Batch
 from regjax.core.draws import noise_of_levels
 from regjax.core.forward import Forward
 from regjax.core.precision import wide
-from regjax.core.stages import Number, wrapper
+from regjax.core.stages import AtLeastZero, wrapper
 from regjax.core.taps import tapped
 from regjax.mixing.pairing import draw_pairs
 
@@ -25,7 +25,7 @@ def manifold_mixup(
     batch: Batch,
     key: jax.Array,
     *,
-    alpha: Number,
+    alpha: AtLeastZero,
     layers: tuple[str, ...],
     per_example: bool = False,
     axis_name: str | None = None,
@@ -74,9 +74,9 @@ def noisy_feature_mixup(
     batch: Batch,
     key: jax.Array,
     *,
-    alpha: Number,
-    add: Number,
-    multiply: Number,
+    alpha: AtLeastZero,
+    add: AtLeastZero,
+    multiply: AtLeastZero,
     layers: tuple[str, ...],
     random_levels: bool = True,
     per_example: bool = False,

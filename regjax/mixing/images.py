@@ -17,7 +17,7 @@ from regjax.core.checks import check_one_label
 from regjax.core.draws import noise_of_levels
 from regjax.core.forward import Forward
 from regjax.core.precision import wide
-from regjax.core.stages import Number, wrapper
+from regjax.core.stages import AtLeastZero, wrapper
 from regjax.mixing.pairing import draw_pairs
 
 
@@ -27,7 +27,7 @@ def mixup(
     batch: Batch,
     key: jax.Array,
     *,
-    alpha: Number,
+    alpha: AtLeastZero,
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:
@@ -66,7 +66,7 @@ def cutmix(
     batch: Batch,
     key: jax.Array,
     *,
-    alpha: Number,
+    alpha: AtLeastZero,
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:
@@ -122,9 +122,9 @@ def noisy_mixup(
     batch: Batch,
     key: jax.Array,
     *,
-    alpha: Number,
-    add: Number,
-    multiply: Number,
+    alpha: AtLeastZero,
+    add: AtLeastZero,
+    multiply: AtLeastZero,
     random_levels: bool = True,
     per_example: bool = False,
     axis_name: str | None = None,

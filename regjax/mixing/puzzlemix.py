@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from regjax.core.batch import Batch
 from regjax.core.checks import check_one_label
 from regjax.core.forward import Forward
 from regjax.core.precision import wide
-from regjax.core.stages import Number, wrapper
+from regjax.core.stages import AtLeastZero, Count, Number, Range, wrapper
 from regjax.losses.cross_entropy import log_probabilities
 from regjax.mixing.block_transport import transport_blocks
 from regjax.mixing.mask_labels import label_mask, mask_terms, split_blocks
@@ -30,14 +30,14 @@ def puzzlemix(
     batch: Batch,
     key: jax.Array,
     *,
-    alpha: Number,
-    beta: Number = 1.2,
-    gamma: Number = 0.5,
-    eta: Number = 0.2,
-    xi: Number = 0.8,
+    alpha: AtLeastZero,
+    beta: AtLeastZero = 1.2,
+    gamma: AtLeastZero = 0.5,
+    eta: AtLeastZero = 0.2,
+    xi: AtLeastZero = 0.8,
     blocks: int | tuple[int | Grid, ...] = 4,
-    tiles: int = 1,
-    labels: int = 3,
+    tiles: Count = 1,
+    labels: Annotated[int, Range(2)] = 3,
     per_example: bool = False,
     axis_name: str | None = None,
 ) -> tuple[Forward, Batch]:

@@ -18,7 +18,7 @@ from regjax.core.control import recomputed
 from regjax.core.forward import Forward
 from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
-from regjax.core.stages import Number, base
+from regjax.core.stages import AtLeastZero, Count, Share, Unbounded, base
 from regjax.losses.cross_entropy import log_probabilities
 from regjax.semantic.covariance import Full
 from regjax.semantic.isda import State, check_state, head_kernel, init_statistics, updated
@@ -113,11 +113,11 @@ def explicit_augmentation(
     state: State,
     part: jax.Array,
     *,
-    strength: Number,
-    samples: int,
+    strength: AtLeastZero,
+    samples: Count,
     covariance: str = "full",
-    rank: int | None = None,
-    decay: Number | None = None,
+    rank: Count | None = None,
+    decay: Share | None = None,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, State]:
     """Explicit semantic data augmentation: cross entropy of features that are really moved.
@@ -179,10 +179,10 @@ def learned_augmentation(
     forward: Forward,
     key: jax.Array,
     *,
-    factor: Number,
-    samples: int,
-    uncertainty: Number,
-    margin: Number,
+    factor: Unbounded,
+    samples: Count,
+    uncertainty: AtLeastZero,
+    margin: Unbounded,
 ) -> jax.Array:
     """Explicit semantic augmentation by learned covariances, kept from vanishing by their entropy.
 

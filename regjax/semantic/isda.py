@@ -22,7 +22,7 @@ from regjax.core.batch import Batch, example_means, weighted_mean
 from regjax.core.forward import Forward
 from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
-from regjax.core.stages import Number, base
+from regjax.core.stages import AtLeastZero, Count, Number, Share, base
 from regjax.semantic import bounds as semantic
 from regjax.semantic import statistics
 from regjax.semantic.covariance import KINDS, LowRank
@@ -132,12 +132,12 @@ def isda(
     state: State,
     part: jax.Array,
     *,
-    strength: Number,
+    strength: AtLeastZero,
     covariance: str = "full",
-    rank: int | None = None,
-    decay: Number | None = None,
-    shrinkage: Number | None = None,
-    unlabeled_weight: Number | None = None,
+    rank: Count | None = None,
+    decay: Share | None = None,
+    shrinkage: Share | None = None,
+    unlabeled_weight: AtLeastZero | None = None,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, State]:
     """Implicit semantic data augmentation: features moved in all ways in which their class varies.

@@ -175,12 +175,14 @@ def test_stacked_losses_need_vmap() -> None:
 
 @pytest.mark.parametrize("probes", [0, -1, 1.5, "1"])
 def test_probes_that_are_none(probes) -> None:
-    with pytest.raises(ValueError, match=r"probes must be None or a whole number.*" + str(probes)):
+    with pytest.raises(
+        ValueError, match=rf"probes must be (at least 1|None or a whole number).*{probes}"
+    ):
         run(rj.jacobian(rj.cross_entropy(), weight=1, probes=probes))
 
 
 def test_options_that_are_none() -> None:
-    with pytest.raises(ValueError, match=r"power must be 1 or 2.*3"):
+    with pytest.raises(ValueError, match=r"power must be between 1 and 2.*3"):
         run(rj.hessian_frobenius(rj.cross_entropy(), weight=1, power=3))
     with pytest.raises(ValueError, match=r"'batch' or 'frozen'.*'running'"):
         run(rj.double_backprop(rj.cross_entropy(), weight=1, batch_norm="running"))
