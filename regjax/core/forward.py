@@ -11,8 +11,7 @@ from typing import Any
 import jax
 
 from regjax.core.outputs import GetHead, Head, Outputs, read_output
-
-Tap = Callable[[str, jax.Array], jax.Array]
+from regjax.core.tap_calls import Tap, TapCalls
 
 
 @jax.tree_util.register_dataclass
@@ -51,10 +50,10 @@ class Forward:
     ) -> Outputs:
         """Runs the network on `x [B, ...]`."""
         taps = self.taps if tap is None else (*self.taps, tap)
-        called: list[str] = []
+        calls = TapCalls()
 
         def chain(layer: str, h: jax.Array) -> jax.Array:
-            called.append(layer)
+            calls.add(layer)
             for each in taps:
                 h = each(layer, h)
             return h
@@ -62,12 +61,12 @@ class Forward:
         x = chain("input", x)
         run = chain if taps else None
         outputs = self.apply(self.params, self.state, x, key, run, self.is_frozen)
-        for layer in sorted({layer for each in self.taps for layer in _layers_of(each)}):
-            if called.count(layer) != 1:
-                raise ValueError(
-                    f"the layer {layer!r} was to be tapped once, but the network got an array from "
-                    f"it {called.count(layer)} times: choose another of {list(self.layers)}."
-                )
+
+        def network(x: jax.Array, tap: Tap) -> Any:
+            return self.apply(self.params, self.state, x, key, tap, self.is_frozen).logits
+
+        tapped = {layer for each in self.taps for layer in _layers_of(each)}
+        calls.check(tapped, network, x, self.layers)
         return outputs
 
     @property
@@ -131,7 +130,8 @@ class Forward:
         Raises:
           TypeError: `layers` is one string.
           ValueError: a layer is unknown; where the network runs, it calls one of them never or
-            more than once, or gets no single array from it.
+            more than once, inside a loop, a branch or a vmap of its own, or gets no single array
+            from it.
 
         Example:
           >>> import jax.numpy as jnp, regjax as rj
