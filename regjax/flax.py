@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from regjax.core.forward import Forward, Tap, check_names
-from regjax.core.model_state import kept
+from regjax.core.model_state import kept, shapes
+from regjax.core.modes import check_modes
 from regjax.core.outputs import Branch, Head, Outputs, read_output
 
 # Of the layers that are heads, the input and the output of each call, by name.
@@ -57,7 +58,8 @@ def bind(
       of `(logits, features)`. Features that are None are the input of the head.
 
     Raises:
-      TypeError: the model is neither, variables are missing or not wanted; at trace time, the model
+      TypeError: the model is neither, variables are missing or not wanted, or a Linen module's call
+        takes more than `x` and `training` or `frozen` does not say what; at trace time, the model
         returns something else, or `auxiliary` is one string.
       ValueError: there is no layer of a head's name, or it is not linear; at trace time, the model
         returns, or calls, some of the auxiliary heads and not all.
@@ -77,8 +79,40 @@ def bind(
     if isinstance(model, linen.Module):
         if variables is None:
             raise TypeError("a Linen module needs its variables: bind(model, model.init(key, x)).")
+        check_modes(type(model), training, frozen)
         return _bind_linen(model, variables, heads, dict(training or {}), dict(frozen or {}), rngs)
     raise TypeError(f"bind takes a Flax NNX or Linen module, but was given {type(model).__name__}.")
+
+
+def update(model: nnx.Module, forward: Forward) -> None:
+    """The way back: writes a `Forward`'s parameters and statistics into the NNX model.
+
+    Args:
+      model: what was bound, or another of its shape; it is changed.
+      forward: what `bind(model)` returned, with the parameters and the state of after training.
+
+    Raises:
+      ValueError: the parameters or statistics are not those of such a model.
+
+    Example:
+      >>> import regjax.flax as rf
+      >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+      >>> forward = rf.bind(model)
+      >>> rf.update(model, forward.replace(params=jax.tree.map(jnp.ones_like, forward.params)))
+      >>> print(model.bias[...])
+      [1. 1.]
+    """
+    fresh = bind(model)
+    for kind in ("params", "state"):
+        own, given = getattr(fresh, kind), getattr(forward, kind)
+        if shapes(own) != shapes(given):
+            raise ValueError(
+                f"the {kind} of the Forward are not those of this {type(model).__name__}: give "
+                "update the model that was bound, or one that was made like it."
+            )
+    # Copies, so that a step that donates its arguments leaves the model alone.
+    for tree in (forward.params, forward.state):
+        nnx.update(model, jax.tree.map(jnp.copy, tree))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ def kept(bound: Any, updated: Any) -> Any:
       ValueError: an array is missing or has another shape, and would have another every step.
     """
     updated = _with_names_of(bound, updated)
-    before, after = (_shapes(tree) for tree in (bound, updated))
+    before, after = (shapes(tree) for tree in (bound, updated))
     changed = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
     if changed:
         name = changed[0]
@@ -41,7 +41,8 @@ def _with_names_of(bound: Any, updated: Any) -> Any:
     return {k: _with_names_of(v, updated[k]) for k, v in bound.items() if k in updated}
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The arrays' shapes by their paths."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): jnp.shape(leaf)

@@ -54,8 +54,8 @@ def check_head(forward: Forward, image: jax.Array) -> None:
         raise ValueError(
             "the network's logits are not features @ kernel + bias of its head: tried out, they "
             f"are off by {off:.2g} where the largest is {scale:.2g}, so that the loss would be of "
-            "other logits. Scale the features before the head instead of the logits behind it; and where "
-            "the kernel is made of several parameters, as by a weight norm or LoRA, say how: "
+            "other logits. Scale the features before the head instead of the logits behind it; and "
+            "where the kernel is made of several parameters, as by a weight norm or LoRA, say how: "
             "forward.replace(get_head=lambda params: (kernel, bias))."
         )
 

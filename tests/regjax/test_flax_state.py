@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen, nnx
+from support import CONV_SHAPE, ConvNet, assert_close, assert_same, random_batch
 
 import regjax as rj
+import regjax.flax as rf
 from regjax.flax import bind
 
 pytestmark = pytest.mark.nnx
@@ -90,3 +92,50 @@ def test_a_linen_model_that_sows_trains() -> None:
         bind(own, variables)(X)
     variables.pop("seen")
     steps(bind(own, variables))
+
+
+def test_what_was_trained_goes_back_into_the_model() -> None:
+    model, other = ConvNet(nnx.Rngs(0)), ConvNet(nnx.Rngs(1))
+    forward = bind(model, head="head")
+    params = jax.tree.map(lambda w: w + 1, forward.params)
+    trained = forward.replace(params=params, state=jax.tree.map(lambda s: s + 2, forward.state))
+    for each in (model, other):
+        rf.update(each, trained)
+        assert_same(bind(each).params, trained.params)
+        assert_same(bind(each).state, trained.state)
+    image = random_batch(2, shape=CONV_SHAPE).image
+    model.eval()
+    assert_close(model(image), trained.frozen()(image).logits)
+    with pytest.raises(ValueError, match="params of the Forward are not those of this Linear"):
+        rf.update(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), trained)
+
+
+class Told(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool, deterministic: bool = True) -> jax.Array:
+        x = linen.BatchNorm(use_running_average=not train)(x)
+        return linen.Dropout(0.5, deterministic=deterministic)(x)
+
+
+def test_a_linen_call_that_must_be_told_whether_it_trains_says_what_to_pass() -> None:
+    model = Told()
+    variables = model.init(KEY, X, train=False)
+    told: dict[str, Any] = {"training": {"train": True}, "frozen": {"train": False}}
+    for keywords, words in [
+        ({}, r"'train'.*variables, training=\{'train': True\}, frozen=\{'train': False\}\)"),
+        ({"training": {"train": True}}, r"'train'.*variables, frozen=\{'train': False\}\)"),
+        (told, r"training=\{'deterministic': False\}, frozen=\{'deterministic': True\}"),
+    ]:
+        with pytest.raises(TypeError, match=words) as caught:
+            bind(model, variables, **keywords)
+        assert "\n" not in str(caught.value)
+    both = {name: given | {"deterministic": name == "frozen"} for name, given in told.items()}
+    steps(bind(model, variables, **both))
+
+
+def test_a_bound_model_prints_shapes() -> None:
+    text = repr(bind(ConvNet(nnx.Rngs(0)), head="head"))
+    assert "params conv.kernel: float32[3, 3, 1, 4]" in text
+    assert "state norm.mean: float32[4]" in text
+    assert "Array" not in text
+    assert len(text) < 1500
