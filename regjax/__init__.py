@@ -17,7 +17,8 @@ from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
 from regjax.core.batch import Batch, example_keys
 from regjax.core.expression import parse
-from regjax.core.forward import Forward, Tap, from_function
+from regjax.core.forward import Forward, Tap
+from regjax.core.from_function import from_function
 from regjax.core.loss import Loss, LossState, View
 from regjax.core.outputs import Branch, Head, Outputs
 from regjax.core.point import Point

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from regjax.core.forward import Forward, Tap, check_names
+from regjax.core.model_state import kept, shapes
+from regjax.core.modes import check_modes
 from regjax.core.outputs import Branch, Head, Outputs, read_output
 
 # Of the layers that are heads, the input and the output of each call, by name.
-Seen = dict[str, tuple[jax.Array, Any]]
+Seen = dict[str, tuple[jax.Array | None, Any]]
 # What runs around a submodule's call: (call, its arguments, its keywords) -> output.
 Hook = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -43,7 +45,7 @@ def bind(
         `model.eval()`); or a Linen module.
       variables: Linen's variables, as `model.init` returns them; None for NNX.
       head: path of the last linear layer, or of a 1 x 1 convolution for dense predictions; its
-        input becomes `outputs.features`.
+        input becomes `outputs.features`, None where it is called more than once.
       auxiliary: paths of the auxiliary heads, linear layers or 1 x 1 convolutions; their inputs and
         outputs become `outputs.auxiliary`, unless the model itself returns what they are to be.
       training: Linen only: keywords of the call in training, such as `{"train": True}`.
@@ -56,7 +58,8 @@ def bind(
       of `(logits, features)`. Features that are None are the input of the head.
 
     Raises:
-      TypeError: the model is neither, variables are missing or not wanted; at trace time, the model
+      TypeError: the model is neither, variables are missing or not wanted, or a Linen module's call
+        takes more than `x` and `training` or `frozen` does not say what; at trace time, the model
         returns something else, or `auxiliary` is one string.
       ValueError: there is no layer of a head's name, or it is not linear; at trace time, the model
         returns, or calls, some of the auxiliary heads and not all.
@@ -76,8 +79,40 @@ def bind(
     if isinstance(model, linen.Module):
         if variables is None:
             raise TypeError("a Linen module needs its variables: bind(model, model.init(key, x)).")
+        check_modes(type(model), training, frozen)
         return _bind_linen(model, variables, heads, dict(training or {}), dict(frozen or {}), rngs)
     raise TypeError(f"bind takes a Flax NNX or Linen module, but was given {type(model).__name__}.")
+
+
+def update(model: nnx.Module, forward: Forward) -> None:
+    """The way back: writes a `Forward`'s parameters and statistics into the NNX model.
+
+    Args:
+      model: what was bound, or another of its shape; it is changed.
+      forward: what `bind(model)` returned, with the parameters and the state of after training.
+
+    Raises:
+      ValueError: the parameters or statistics are not those of such a model.
+
+    Example:
+      >>> import regjax.flax as rf
+      >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+      >>> forward = rf.bind(model)
+      >>> rf.update(model, forward.replace(params=jax.tree.map(jnp.ones_like, forward.params)))
+      >>> print(model.bias[...])
+      [1. 1.]
+    """
+    fresh = bind(model)
+    for kind in ("params", "state"):
+        own, given = getattr(fresh, kind), getattr(forward, kind)
+        if shapes(own) != shapes(given):
+            raise ValueError(
+                f"the {kind} of the Forward are not those of this {type(model).__name__}: give "
+                "update the model that was bound, or one that was made like it."
+            )
+    # Copies, so that a step that donates its arguments leaves the model alone.
+    for tree in (forward.params, forward.state):
+        nnx.update(model, jax.tree.map(jnp.copy, tree))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +165,8 @@ def _completed(branch: Branch, called: Branch) -> Branch:
 
 
 def _bind_nnx(model: nnx.Module, heads: _Heads) -> Forward:
+    model = nnx.clone(model)
+    nnx.pop(model, nnx.Intermediate)  # what earlier calls sowed, which would grow with each call
     graph, *rest = nnx.split(model, nnx.Param, nnx.RngState, ...)
     params, rng, state = rest
     streams = jax.eval_shape(lambda: nnx.to_pure_dict(rng))
@@ -151,7 +188,7 @@ def _bind_nnx(model: nnx.Module, heads: _Heads) -> Forward:
                 _intercept(module, _hook(_name(path), tap, heads, seen))
         out = merged(x)
         updated = nnx.to_pure_dict(nnx.state(merged, nnx.Not(nnx.Any(nnx.Param, nnx.RngState))))
-        return heads.outputs(out, seen)._replace(state=state if frozen else updated)
+        return heads.outputs(out, seen)._replace(state=state if frozen else kept(state, updated))
 
     # Copies, so that a step that donates its arguments leaves the caller's model alone.
     own = jax.tree.map(jnp.copy, (nnx.to_pure_dict(params), nnx.to_pure_dict(state)))
@@ -173,6 +210,7 @@ def _bind_linen(
         )
     own = jax.tree.map(jnp.copy, dict(variables))
     params = own.pop("params")
+    own.pop("intermediates", None)  # what an earlier call sowed
 
     def apply(
         params: Any, state: Any, x: jax.Array, key: jax.Array | None, tap: Tap | None, frozen: bool
@@ -200,7 +238,8 @@ def _bind_linen(
                 mutable=[] if frozen else list(state),
                 **(frozen_call if frozen else training),
             )
-        return heads.outputs(out, seen)._replace(state=state if frozen else {**state, **updated})
+        following = state if frozen else kept(state, {**state, **updated})
+        return heads.outputs(out, seen)._replace(state=following)
 
     paths = jax.tree_util.tree_leaves_with_path(params)
     names = [tuple(jax.tree_util.keystr((k,), simple=True) for k in path) for path, _ in paths]
@@ -225,8 +264,8 @@ def _hook(name: str, tap: Tap | None, heads: _Heads, seen: Seen) -> Hook:
     def hook(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         out = call(*args, **kwargs)
         out = tap(name, out) if tap is not None and isinstance(out, jax.Array) else out
-        if name in heads.names:
-            seen[name] = (_first(args, kwargs), out)
+        if name in heads.names:  # of a head that is called again there is not one input
+            seen[name] = (_first(args, kwargs) if name not in seen else None, out)
         return out
 
     return hook

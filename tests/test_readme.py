@@ -1,4 +1,4 @@
-"""The Python of the four READMEs runs; README.md is short and names every public method."""
+"""The Python of the five READMEs runs; README.md is short and names every public method."""
 
 import re
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 import regjax as rj
@@ -23,9 +24,11 @@ PAGES = {
         "configs/README.md",
         "experiments/README.md",
         "experiments/benchmark/README.md",
+        "regjax/README.md",
     )
 }
 README = PAGES["README.md"]
+OPTIONAL = ("haiku", "equinox")
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +48,19 @@ def _nothing_registered_outlives_its_page() -> Iterator[None]:
         table.update(rest)
 
 
-def run(page: str) -> dict[str, Any]:
-    """The names that a page's Python leaves, its blocks run one after the other."""
+def run(page: str, library: str | None = None) -> dict[str, Any]:
+    """The names that a page's Python leaves, its blocks run one after the other.
+
+    Blocks that import what need not be installed are left out, or with the first are all that runs.
+    """
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
     assert blocks
+    special = {b: n for b in blocks for n in OPTIONAL if f"import {n} " in b}
+    chosen = [b for b in blocks if special.get(b) == library or (library and b == blocks[0])]
     names: dict[str, Any] = {}
     with jax.numpy_rank_promotion("allow"):  # a reader's own code may broadcast
-        for number, block in enumerate(blocks, 1):
-            exec(compile(block, f"{page}, block {number}", "exec"), names)
+        for block in chosen:
+            exec(compile(block, f"{page}, block {blocks.index(block) + 1}", "exec"), names)
     return names
 
 
@@ -71,7 +79,26 @@ def test_experiments():
     table = names["paths"]["table"].read_text()
     assert "ours" in table
     assert "mean confidence" in table
+
+
+@pytest.mark.slow
+def test_the_library():
+    names = run("regjax/README.md")
     assert names["large_state"] is not None
+    (gradient, _) = jax.grad(names["objective"], has_aux=True)(
+        names["params"], names["start"], names["batch"], jax.random.key(0)
+    )
+    for name, moved in names["moved"].items():
+        expected = names["params"][name] - 0.1 * gradient[name]
+        np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_other_libraries(name):
+    pytest.importorskip(name)
+    network = run("regjax/README.md", name)[name]
+    assert network.frozen()(jax.numpy.ones((2, 8, 8, 1))).logits.shape == (2, 10)
 
 
 def test_costs():

@@ -5,13 +5,28 @@ Wide ResNets ("Wide Residual Networks", Zagoruyko & Komodakis, 2016), which are 
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models import layers
 from experiments.models.layers import residual_conv, residual_norm
+
+
+def _convolution(as_in_program: bool) -> Callable[..., nnx.Conv]:
+    """A block's convolution, as `residual_conv`, in the program from torch's default kernel."""
+    init = layers.TORCH if as_in_program else layers.RESIDUAL
+    return functools.partial(residual_conv, kernel_init=init)
+
+
+def _between(low: float, high: float) -> nnx.Initializer:
+    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, low, high)
+
+    return init
 
 
 class PreActBlock(nnx.Module):
@@ -27,18 +42,19 @@ class PreActBlock(nnx.Module):
         stride: int,
         *,
         dropout: float,
-        activated_skip: bool,
+        as_in_program: bool,
         rngs: nnx.Rngs,
     ):
+        conv = _convolution(as_in_program)
         self.norm1 = residual_norm(channels, rngs)
-        self.conv1 = residual_conv(channels, filters, 3, stride, rngs)
+        self.conv1 = conv(channels, filters, 3, stride, rngs)
         self.norm2 = residual_norm(filters, rngs)
-        self.conv2 = residual_conv(filters, filters, 3, 1, rngs)
+        self.conv2 = conv(filters, filters, 3, 1, rngs)
         self.project = stride != 1 or channels != filters
         if self.project:
-            self.shortcut = residual_conv(channels, filters, 1, stride, rngs)
+            self.shortcut = conv(channels, filters, 1, stride, rngs)
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
-        self.activated_skip = activated_skip
+        self.activated_skip = as_in_program
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Features [B, H / stride, W / stride, filters] of x [B, H, W, channels]."""
@@ -62,7 +78,8 @@ class PreActResNet(nnx.Module):
       blocks: in each stage.
       dropout: rate between the convolutions of a block.
       as_in_program: whether, as in the authors' program of Noisy Feature Mixup, every shortcut
-        starts after the first ReLU, and no BatchNorm and ReLU come before the mean.
+        starts after the first ReLU, no BatchNorm and ReLU come before the mean, and training
+        begins from torch's default parameters, of less than half the deviation.
       rngs: source of the initial parameters.
     """
 
@@ -78,9 +95,9 @@ class PreActResNet(nnx.Module):
         as_in_program: bool = False,
         rngs: nnx.Rngs,
     ):
-        self.conv = residual_conv(image_shape[-1], stem, 3, 1, rngs)
+        self.conv = _convolution(as_in_program)(image_shape[-1], stem, 3, 1, rngs)
         block = functools.partial(
-            PreActBlock, dropout=dropout, activated_skip=as_in_program, rngs=rngs
+            PreActBlock, dropout=dropout, as_in_program=as_in_program, rngs=rngs
         )
         stages, channels = [], stem
         for i, width in enumerate(filters):
@@ -90,7 +107,11 @@ class PreActResNet(nnx.Module):
             channels = width
         self.stages = nnx.List(stages)
         self.norm = None if as_in_program else residual_norm(channels, rngs)
-        self.head = layers.Linear(channels, classes, rngs=rngs)
+        own = {}
+        if as_in_program:
+            edge = channels**-0.5
+            own = {"kernel_init": layers.TORCH, "bias_init": _between(-edge, edge)}
+        self.head = layers.Linear(channels, classes, rngs=rngs, **own)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [B, C] of images x [B, H, W, K]."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from regjax.core.outputs import GetHead, Head, Outputs, read_output
-
-Tap = Callable[[str, jax.Array], jax.Array]
+from regjax.core.outputs import GetHead, Head, Outputs
+from regjax.core.tap_calls import Tap, TapCalls
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Forward:
     """A model bound to its parameters: a pure function of the input, and a pytree.
 
@@ -51,10 +50,10 @@ class Forward:
     ) -> Outputs:
         """Runs the network on `x [B, ...]`."""
         taps = self.taps if tap is None else (*self.taps, tap)
-        called: list[str] = []
+        calls = TapCalls()
 
         def chain(layer: str, h: jax.Array) -> jax.Array:
-            called.append(layer)
+            calls.add(layer)
             for each in taps:
                 h = each(layer, h)
             return h
@@ -62,13 +61,20 @@ class Forward:
         x = chain("input", x)
         run = chain if taps else None
         outputs = self.apply(self.params, self.state, x, key, run, self.is_frozen)
-        for layer in sorted({layer for each in self.taps for layer in _layers_of(each)}):
-            if called.count(layer) != 1:
-                raise ValueError(
-                    f"the layer {layer!r} was to be tapped once, but the network got an array from "
-                    f"it {called.count(layer)} times: choose another of {list(self.layers)}."
-                )
+
+        def network(x: jax.Array, tap: Tap) -> Any:
+            return self.apply(self.params, self.state, x, key, tap, self.is_frozen).logits
+
+        tapped = {layer for each in self.taps for layer in _layers_of(each)}
+        calls.check(tapped, network, x, self.layers)
         return outputs
+
+    def __repr__(self) -> str:
+        """Returns the arrays' shapes; the numbers are in `params` and `state`."""
+        parts = {"params": self.params, "state": self.state}
+        shapes = [f"  {kind} {line}" for kind, tree in parts.items() for line in _shapes(tree)]
+        size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.params))
+        return "\n".join([f"Forward of {size:,} parameters", *shapes, f"  layers: {self.layers}"])
 
     @property
     def head(self) -> Head | None:
@@ -131,7 +137,8 @@ class Forward:
         Raises:
           TypeError: `layers` is one string.
           ValueError: a layer is unknown; where the network runs, it calls one of them never or
-            more than once, or gets no single array from it.
+            more than once, inside a loop, a branch or a vmap of its own, or gets no single array
+            from it.
 
         Example:
           >>> import jax.numpy as jnp, regjax as rj
@@ -155,6 +162,14 @@ class Forward:
         return self.replace(taps=(*self.taps, only_chosen))
 
 
+def _shapes(tree: Any) -> list[str]:
+    return [
+        f"{jax.tree_util.keystr(path, simple=True, separator='.')}: "
+        f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
 def _layers_of(tap: Tap) -> frozenset[str]:
     """The layers that `with_tap` was given for a tap."""
     return getattr(tap, "layers", frozenset())
@@ -169,79 +184,6 @@ def check_names(layers: tuple[str, ...], argument: str = "layers") -> None:
         raise TypeError(
             f"{argument} must be a tuple of names, such as ({example!r},), not {given}."
         )
-
-
-def from_function(
-    fn: Callable[..., Any],
-    params: Any,
-    head: GetHead | None = None,
-    layers: tuple[str, ...] = (),
-    *,
-    auxiliary: tuple[GetHead, ...] = (),
-) -> Forward:
-    """A `Forward` of a pure function.
-
-    Args:
-      fn: `fn(params, x) -> logits`, or `-> (logits, features)`, or `-> (logits, features,
-        auxiliary)` with a tuple of the auxiliary heads' logits, or `(logits, features)`. It may
-        take a keyword `key` (drives its randomness, None switches it off) and a keyword `tap`, a
-        function that it calls as `h = tap("name", h)` at every layer that it names in `layers`.
-      params: pytree of arrays.
-      head: `params -> (kernel [A, C], bias [C])` of the last linear layer, for losses that need it.
-      layers: the names with which `fn` calls `tap`.
-      auxiliary: `params -> (kernel, bias)` of each auxiliary head, for losses that need it.
-
-    Returns:
-      A `Forward` without statistics: its `state` is `()`.
-
-    Raises:
-      TypeError: `layers` is one string; at trace time, `fn` returns something else.
-      ValueError: `layers` are named but `fn` takes no `tap`; at trace time, `fn` calls `tap` with
-        a name that is not in `layers`.
-
-    Example:
-      >>> import jax.numpy as jnp, regjax as rj
-      >>> def linear(params, x):
-      ...     return x @ params["kernel"] + params["bias"]
-      >>> params = {"kernel": jnp.ones((3, 2)), "bias": jnp.zeros(2)}
-      >>> rj.from_function(linear, params)(jnp.ones((4, 3))).logits.shape
-      (4, 2)
-    """
-    check_names(layers)
-    takes = frozenset(inspect.signature(fn).parameters) & {"key", "tap"}
-    if layers and "tap" not in takes:
-        raise ValueError(
-            f"layers {list(layers)} are named, but the function takes no keyword 'tap' to reach "
-            "them: write fn(params, x, tap) and call h = tap(name, h) in each."
-        )
-    apply = _Apply(fn, takes, tuple(layers))
-    return Forward(params, (), apply, head, ("input", *layers), get_auxiliary=auxiliary)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Apply:
-    """`Forward.apply` of a pure function; equal for equal functions, so that nothing recompiles."""
-
-    fn: Callable[..., Any]
-    takes: frozenset[str]
-    layers: tuple[str, ...]
-
-    def __call__(
-        self, params: Any, state: Any, x: jax.Array, key: Any, tap: Tap | None, frozen: bool
-    ) -> Outputs:
-        del frozen  # a pure function has no statistics to freeze
-
-        def checked_tap(layer: str, h: jax.Array) -> jax.Array:
-            if layer not in self.layers:
-                raise ValueError(
-                    f"the function calls tap({layer!r}, ...), but its layers are "
-                    f"{list(self.layers)}: name it in from_function(..., layers=...)."
-                )
-            return h if tap is None else tap(layer, h)
-
-        extra = {"key": key, "tap": checked_tap}
-        out = self.fn(params, x, **{name: extra[name] for name in self.takes})
-        return read_output(out)._replace(state=state)
 
 
 @dataclasses.dataclass(frozen=True)

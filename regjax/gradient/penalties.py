@@ -25,6 +25,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
+from regjax.core.axes import varying_as
 from regjax.core.batch import Batch, example_keys, shares
 from regjax.core.checks import check_one_label
 from regjax.core.point import Point
@@ -199,7 +200,8 @@ def _trace(
     check_one_label(batch, "a penalty on the Jacobian")
     size, classes = batch.label.shape
     if probes is None and power == 1:
-        return mean_exact_trace(point.pullback, factor, classes, shares(batch))
+        share = varying_as(shares(batch), batch.image)  # as all that it meets, under shard_map
+        return mean_exact_trace(point.pullback, factor, classes, share)
     if probes is None:
         return exact_trace(point.pullback, factor, classes, size) ** power
     if not isinstance(probes, int) or isinstance(probes, bool) or probes < power:

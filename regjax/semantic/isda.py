@@ -26,6 +26,7 @@ from regjax.core.stages import AtLeastZero, Count, Number, Share, base
 from regjax.semantic import bounds as semantic
 from regjax.semantic import statistics
 from regjax.semantic.covariance import KINDS, LowRank
+from regjax.semantic.head_check import check_head
 
 State = statistics.ClassStatistics | None
 
@@ -44,6 +45,7 @@ def init_statistics(
 ) -> State:
     """Statistics of nothing, of the size of the network's last layer; None for the identity."""
     kernel = jax.eval_shape(lambda: head_kernel(forward))
+    check_head(forward, batch.image)
     if unlabeled_weight is not None and batch.unlabeled is None:
         raise ValueError("unlabeled_weight needs batch.unlabeled, a Batch of unlabelled examples.")
     if covariance == "identity":
@@ -107,7 +109,7 @@ def updated(
     if outputs.features is None:
         raise ValueError(
             "the loss needs the network's features, the last layer's input, but it returns logits "
-            "only: return (logits, features)."
+            "only, or calls the layer twice: return (logits, features)."
         )
     label = batch.label
     if statistics.is_shared(state):
@@ -175,8 +177,9 @@ def isda(
       ClassStatistics`, None for "identity".
 
     Raises:
-      ValueError: a network without a named head or without features, arguments that do not go
-        together, no unlabelled examples where they have a weight.
+      ValueError: a network without a named head or without features, or whose logits are not
+        `features @ kernel + bias`; arguments that do not go together; no unlabelled examples where
+        they have a weight.
 
     Example:
       >>> import optax, regjax as rj

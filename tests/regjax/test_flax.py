@@ -170,6 +170,68 @@ def test_heads_without_bias_called_by_keyword() -> None:
     assert_close(forward(jnp.ones((1, 2))).features, jnp.ones((1, 2)))
 
 
+class Repeated(nnx.Module):
+    """Two linear layers under one name, which run one after the other or side by side."""
+
+    def __init__(self, kind: str) -> None:
+        @nnx.split_rngs(splits=2)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def stacked(rngs: nnx.Rngs) -> nnx.Linear:
+            return nnx.Linear(3, 3, rngs=rngs)
+
+        self.kind = kind
+        many = kind in ("scan", "vmap")
+        self.blocks = stacked(nnx.Rngs(0)) if many else nnx.Linear(3, 3, rngs=nnx.Rngs(0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.kind == "scan":
+            run = nnx.scan(lambda b, x: b(x), in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+            return run(self.blocks, x)
+        if self.kind == "vmap":
+            return nnx.vmap(lambda b, x: b(x), in_axes=(0, None))(self.blocks, x).sum(0)
+        return getattr(nnx, self.kind)(lambda b, x: b(x))(self.blocks, x)
+
+
+class RepeatedLinen(linen.Module):
+    """The same of Linen."""
+
+    kind: str
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        own = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+        if self.kind == "scan":
+            return linen.scan(InScan, length=2, **own)(name="blocks")(x, None)[0]
+        if self.kind == "vmap":
+            many = linen.vmap(linen.Dense, in_axes=None, axis_size=2, **own)
+            return many(3, name="blocks")(x).sum(0)
+        return getattr(linen, self.kind)(linen.Dense)(3, name="blocks")(x)
+
+
+class InScan(linen.Module):
+    @linen.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return linen.Dense(3, name="inner")(x), None
+
+
+@pytest.mark.parametrize("library", ["nnx", "linen"])
+@pytest.mark.parametrize("kind", ["scan", "vmap", "remat", "jit"])
+def test_layers_under_one_name_that_run_often_are_refused(library: str, kind: str) -> None:
+    x = jnp.ones((2, 3))
+    if library == "nnx":
+        forward = bind(Repeated(kind))
+    else:
+        model = RepeatedLinen(kind)
+        forward = bind(model, model.init(KEY, x))
+    layer = "blocks.inner" if (library, kind) == ("linen", "scan") else "blocks"
+    tapped = forward.with_tap(lambda _, h: 2 * h, layers=(layer,))
+    if kind in ("scan", "vmap"):
+        with pytest.raises(ValueError, match=f"runs it inside {kind}.*Python loop"):
+            jax.eval_shape(tapped, x)
+    else:
+        assert_close(tapped(x).logits, 2 * forward(x).logits)
+
+
 # Purity.
 
 

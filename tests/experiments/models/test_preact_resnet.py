@@ -141,3 +141,19 @@ def test_dropout_is_between_the_convolutions_in_training_only():
 def test_wrong_arguments_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
         models.create(text, SHAPE, 10, nnx.Rngs(0))
+
+
+def test_in_the_program_training_begins_from_torchs_default_parameters() -> None:
+    for in_program in (False, True):
+        network = preact_resnet.preact_resnet18(
+            (8, 8, 3), 10, width=32, as_in_program=in_program, rngs=nnx.Rngs(0)
+        )
+        kernel = np.asarray(network.stages[1].layers[1].conv1.kernel[...])
+        fan_in = kernel.shape[2] * 9
+        expected = (3 * fan_in) ** -0.5 if in_program else (2 / (9 * kernel.shape[3])) ** 0.5
+        assert kernel.std() == pytest.approx(expected, rel=0.02)
+        if in_program:
+            assert np.abs(kernel).max() <= fan_in**-0.5
+            head = network.head
+            for array in (head.kernel[...], head.bias[...]):
+                assert 0.7 * 256**-0.5 < np.abs(array).max() <= 256**-0.5

@@ -1,0 +1,108 @@
+"""Whether a network's last linear layer is all that lies between its features and its logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from regjax.core.forward import Forward
+from regjax.core.outputs import Head, Outputs
+
+TOLERANCE = 0.02  # of the largest logit: more than bfloat16 and TF32 are off
+
+
+def check_head(forward: Forward, image: jax.Array) -> None:
+    """Refuses a network whose logits are not `features @ kernel + bias`, where that can be seen.
+
+    What lies between features and logits is cut out of the network and run on random numbers, which
+    needs the shapes of the parameters only. Where logits depend on the image in other ways too, the
+    network itself is run on two images, unless this is inside a trace.
+
+    Args:
+      forward: the network, with a head; one without features is left alone.
+      image: `[B, ...]`.
+
+    Raises:
+      ValueError: the logits are others.
+    """
+    network = forward.frozen()
+
+    def both(params: Any, state: Any, image: jax.Array) -> Any:
+        own = network.replace(params=params, state=state)
+        return _both(own(image), own.head)
+
+    arguments = (network.params, network.state, image)
+    shapes = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), arguments
+    )
+    program = jax.make_jaxpr(both)(*shapes)
+    if not program.jaxpr.outvars:
+        return
+    found = _cut(program, range(len(jax.tree.leaves(shapes[:2]))))
+    if found is None and not any(
+        isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(arguments)
+    ):
+        found = tuple(both(*arguments[:2], image[:2])[1:])
+    if found is None:
+        return
+    logits, told = (np.asarray(a, np.float32) for a in found)
+    off, scale = np.max(np.abs(logits - told)), np.max(np.abs(logits))
+    if off > TOLERANCE * scale:
+        raise ValueError(
+            "the network's logits are not features @ kernel + bias of its head: tried out, they "
+            f"are off by {off:.2g} where the largest is {scale:.2g}, so that the loss would be of "
+            "other logits. Scale the features before the head instead of the logits behind it; and "
+            "where the kernel is made of several parameters, as by a weight norm or LoRA, say how: "
+            "forward.replace(get_head=lambda params: (kernel, bias))."
+        )
+
+
+def _both(outputs: Outputs, head: Head | None) -> Any:
+    """Features, logits, and what the head makes of the features; None where there is no such."""
+    if outputs.features is None or head is None:
+        return None
+    told = outputs.features @ head.kernel
+    told = told if head.bias is None else told + jnp.expand_dims(head.bias, range(told.ndim - 1))
+    return None if told.shape != outputs.logits.shape else (outputs.features, outputs.logits, told)
+
+
+def _cut(program: Any, given: range) -> tuple[Any, ...] | None:
+    """Logits and what is told of them, at random features and parameters; None where that fails.
+
+    Args:
+      program: a closed jaxpr with the outputs `(features, logits, told)`.
+      given: the places of the parameters and the state among its inputs.
+    """
+    jaxpr = program.jaxpr
+    features, *wanted = jaxpr.outvars
+    needed, equations = {v for v in wanted if _is_variable(v)}, []
+    for equation in reversed(jaxpr.eqns):
+        if (needed - {features}) & set(equation.outvars):
+            equations.append(equation)
+            needed |= {v for v in equation.invars if _is_variable(v)}
+    made = {v for e in equations for v in e.outvars}
+    constants = dict(zip(jaxpr.constvars, program.consts, strict=True))
+    inputs = [v for v in jaxpr.invars if v in needed and v is not features]
+    if any(isinstance(constants[v], jax.core.Tracer) for v in constants if v in needed):
+        return None
+    if features in made or not set(inputs) <= {jaxpr.invars[i] for i in given}:
+        return None
+    cut = jaxpr.replace(
+        invars=[features, *inputs], outvars=wanted, eqns=equations[::-1], effects=set()
+    )
+    with jax.ensure_compile_time_eval():
+        arrays = [_random(i, v.aval) for i, v in enumerate(cut.invars)]
+        return tuple(jax.core.eval_jaxpr(cut, program.consts, *arrays))
+
+
+def _is_variable(atom: Any) -> bool:
+    return not hasattr(atom, "val")  # as literals have
+
+
+def _random(seed: int, aval: Any) -> jax.Array:
+    # Positive, since a variance may be among them, and nowhere near 1, as a temperature would be.
+    values = np.random.default_rng(seed).uniform(1.5, 2.5, aval.shape)
+    return jnp.asarray(values, aval.dtype)
