@@ -82,7 +82,7 @@ def cw_l2(
     Raises:
       TypeError: steps are no integers; the images or labels are not floating.
       ValueError: steps are less than 1, the shapes do not fit, or `low >= high`; outside of a trace
-        also where images leave the bounds, to which they are clipped in a trace.
+        also where images leave the bounds by more than rounding; they are clipped to the bounds.
 
     Example:
       >>> import jax.numpy as jnp, regjax as rj
@@ -105,7 +105,7 @@ def cw_l2(
         def step(number: jax.Array, carry: Any) -> Any:
             w, state, found, worked = carry
             gradient, (x, margins) = jax.grad(problem.objective, has_aux=True)(w, constant)
-            updates, state = optimizer.update(gradient, state)
+            updates, state = optimizer.update(jnp.nan_to_num(gradient), state)
             worked |= problem.misleads(margins) & (2 * number >= steps)
             found = problem.nearest(found, x, margins)
             return optax.apply_updates(w, updates), state, found, worked
