@@ -130,8 +130,7 @@ def pgd(
     """
     check_count("steps", steps)
     check_count("restarts", restarts)
-    if norm not in BALLS:
-        raise ValueError(f"pgd knows the norms {sorted(BALLS)}, not {norm!r}.")
+    check_norm("pgd", norm)
     if restarts > 1 and not random_start:
         raise ValueError(f"{restarts} restarts without a random start: give random_start=True.")
     target = aim("pgd", forward, batch, low, high)
@@ -228,3 +227,9 @@ def worse(best: Best, image: jax.Array, margins: jax.Array) -> Best:
     better = margins > best[1]  # never where it is NaN
     rows = better.reshape(-1, *[1] * (image.ndim - 1))
     return jnp.where(rows, image, best[0]), jnp.where(better, margins, best[1])
+
+
+def check_norm(name: str, norm: str) -> None:
+    """Refuses a norm that the attack called `name` does not know."""
+    if norm not in BALLS:
+        raise ValueError(f"{name} knows the norms {sorted(BALLS)}, not {norm!r}.")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from regjax.core.batch import Batch
 from regjax.core.checks import check_batch, check_logits, check_one_label, check_scalar
@@ -60,6 +61,50 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
     """
     true = _true(label)
     return jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
+
+
+def dlr(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """The difference-of-logits ratio: `margin / (z_(1) - z_(3))`, of the logits in falling order.
+
+    Neither the scale of the logits nor a constant changes it. See "Reliable Evaluation of
+    Adversarial Robustness with an Ensemble of Diverse Parameter-Free Attacks" (Croce and Hein,
+    2020), eq. 6.
+
+    Args:
+      logits: `[B, C]`, at least three classes.
+      label: as in `margin`.
+
+    Returns:
+      `[B]`, without a unit, at most 1; the margin itself where the three are equal.
+
+    Example:
+      >>> dlr(jnp.array([[5.0, 1.0, 3.0]]), jnp.array([[1.0, 0.0, 0.0]])).tolist()
+      [-0.5]
+    """
+    top, _ = lax.top_k(logits, 3)
+    return _ratio(margin(logits, label), top[:, 0] - top[:, 2])
+
+
+def targeted_dlr(logits: jax.Array, label: jax.Array, wrong: jax.Array) -> jax.Array:
+    """The targeted ratio: `(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`, eq. 7 of `dlr`'s paper.
+
+    Args:
+      logits: `[B, C]`, at least four classes.
+      label: as in `margin`.
+      wrong: the class t that is aimed at, `[B]`.
+
+    Returns:
+      `[B]`, without a unit.
+
+    Example:
+      >>> logits, label = jnp.array([[5.0, 1.0, 2.0, 4.0]]), jnp.array([[1.0, 0.0, 0.0, 0.0]])
+      >>> targeted_dlr(logits, label, jnp.array([1])).round(4).tolist()
+      [-1.1428999900817871]
+    """
+    top, _ = lax.top_k(logits, 4)
+    aimed = jax.nn.one_hot(wrong, logits.shape[-1], dtype=jnp.bool_)
+    gain = _of(aimed, logits) - _of(_true(label), logits)
+    return _ratio(gain, top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
 
 
 class Ascent(NamedTuple):
@@ -158,6 +203,10 @@ def _true(label: jax.Array) -> jax.Array:
 
 def _of(true: jax.Array, logits: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(true, logits, 0), axis=-1)
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    return a / jnp.where(b == 0, 1, b)
 
 
 def _check_bounds(name: str, batch: Batch, low: float, high: float) -> None:
