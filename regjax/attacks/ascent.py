@@ -211,10 +211,11 @@ def mim(
 
     def step(_: int, carry: tuple[jax.Array, jax.Array, Best]) -> tuple[jax.Array, jax.Array, Best]:
         x, momentum, best = carry
-        _values, margins, gradient = target.ascent(x, log_odds)
+        ascent = target.ascent(x, log_odds)
+        gradient = ascent.gradient
         size = jnp.sum(jnp.abs(gradient), axis=tuple(range(1, x.ndim)), keepdims=True)
         momentum = decay * momentum + gradient / jnp.where(size == 0, 1, size)
-        best = worse(best, x, margins)
+        best = worse(best, x, ascent.margins)
         return ball.project(x + length * ball.steepest(momentum)), momentum, best
 
     best = image, target.margins(image)

@@ -188,7 +188,7 @@ def _step(
     share: jax.Array,
 ) -> _State:
     x, rows = state.x, state.length.shape
-    value, margins, gradient = target.ascent(x, loss)
+    value, margins, _, gradient = target.ascent(x, loss)
     top = _higher(state.top, _Top(x, gradient, value))
     rises = state.rises + (value > state.value)
     stuck = ~state.halved & (top.value <= state.checked)

@@ -63,6 +63,18 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
 
 
+def slack(logits: jax.Array) -> jax.Array:
+    """A hundred-thousandth of an example's largest logit, `[B]`.
+
+    A margin below it may have the other sign where the image is looked at alone, or elsewhere.
+
+    Example:
+      >>> slack(jnp.array([[100.0, -200.0, -jnp.inf]])).round(4).tolist()
+      [0.0020000000949949026]
+    """
+    return 1e-5 * jnp.max(jnp.where(jnp.isfinite(logits), jnp.abs(logits), 0), axis=-1)
+
+
 def dlr(logits: jax.Array, label: jax.Array) -> jax.Array:
     """The difference-of-logits ratio: `margin / (z_(1) - z_(3))`, of the logits in falling order.
 
@@ -113,11 +125,13 @@ class Ascent(NamedTuple):
     Attributes:
       values: the loss, `[B]`.
       margins: the margins, `[B]`.
+      slack: what margins may be by rounding, `[B]`, see `slack`.
       gradient: the gradient, `[B, ...]`; 0 where it is NaN, and the largest number for infinity.
     """
 
     values: jax.Array
     margins: jax.Array
+    slack: jax.Array
     gradient: jax.Array
 
 
@@ -148,10 +162,11 @@ class Target:
         def total(image: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             logits = self.logits(image)
             values = loss(logits, label)
-            return jnp.sum(values), (values, margin(logits, label))
+            return jnp.sum(values), (values, logits)
 
-        gradient, (values, margins) = jax.grad(total, has_aux=True)(image)
-        return Ascent(values, margins, jnp.nan_to_num(gradient))
+        gradient, (values, logits) = jax.grad(total, has_aux=True)(image)
+        found = margin(logits, label), slack(logits)
+        return Ascent(values, *found, jnp.nan_to_num(gradient))
 
     def logits(self, image: jax.Array) -> jax.Array:
         """The network's at `image`, `[B, C]`, in float32 at least."""
