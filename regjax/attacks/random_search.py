@@ -168,7 +168,7 @@ def _grid(ball: L2, keys: jax.Array) -> jax.Array:
     side = max(min(height, width) // 5, 1)
     down, across = height // side, width // side
     sign = _sign(uniform(keys, (down, across, channels))).repeat(side, 1).repeat(side, 2)
-    move = sign * np.tile(bump(side), (down, across))[..., None]
+    move = sign * np.tile(bump(side), (down, across))[None, ..., None]
     rest = height - side * down, width - side * across
     before = [(r // 2, r - r // 2) for r in rest]
     move = jnp.pad(move, [(0, 0), *before, (0, 0)]).astype(ball.image.dtype)
@@ -187,7 +187,7 @@ def _moved(
     move = x - ball.image
     to, source = (_corner(x, side, drawn[:, at]) for at in (slice(0, 2), slice(2, 4)))
     inside, emptied = _window(x, side, to), _window(x, side, source)
-    shape = jnp.where(drawn[:, 4, None, None] < 0, bumps[0], bumps[1])
+    shape = jnp.where(drawn[:, 4, None, None] < 0, bumps[:1], bumps[1:])
     shape = jax.vmap(lambda a, corner: jnp.roll(a, corner, (0, 1)))(shape, to)[..., None]
     old = jnp.where(inside, move, 0)
     new = shape * _sign(drawn[:, None, None, 5:]).astype(x.dtype) + _unit(old, (1, 2))
@@ -208,15 +208,15 @@ def _laid_out(sides: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _corner(x: jax.Array, side: jax.Array, drawn: jax.Array) -> jax.Array:
     """Of a square that lies in the image, `[B, 2]`, of two draws in (-1, 1)."""
-    room = jnp.asarray(x.shape[1:3]) - side + 1
+    room = jnp.asarray(x.shape[1:3])[None] - side + 1
     return jnp.floor((drawn + 1) / 2 * room).astype(jnp.int32)
 
 
 def _window(x: jax.Array, side: jax.Array, corner: jax.Array) -> jax.Array:
     """Whether a pixel is in the square, `[B, H, W, 1]`."""
-    y = jnp.arange(x.shape[1])[:, None] - corner[:, 0, None, None]
-    x_ = jnp.arange(x.shape[2]) - corner[:, 1, None, None]
-    return ((y >= 0) & (y < side) & (x_ >= 0) & (x_ < side))[..., None]
+    down = jnp.arange(x.shape[1])[None, :, None, None] - corner[:, 0, None, None, None]
+    across = jnp.arange(x.shape[2])[None, None, :, None] - corner[:, 1, None, None, None]
+    return (down >= 0) & (down < side) & (across >= 0) & (across < side)
 
 
 def _sign(drawn: jax.Array) -> jax.Array:

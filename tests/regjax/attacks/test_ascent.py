@@ -1,6 +1,6 @@
 """Attacks reach what is best against linear networks, and keep their promises against others.
 
-Covers `threat.py` too.
+Covers `threat.py` too, as test_threat.py does.
 """
 
 import functools
@@ -101,7 +101,11 @@ def l2(forward: rj.Forward, batch: rj.Batch, epsilon: Any, high: float = 1.0) ->
     return attacks.pgd(forward, batch, KEY, epsilon=epsilon, high=high, **options)
 
 
-ATTACKS = {each.__name__: each for each in (fgsm, mim, linf, l2)}
+def apgd(forward: rj.Forward, batch: rj.Batch, epsilon: Any, high: float = 1.0) -> jax.Array:
+    return attacks.apgd(forward, batch, KEY, epsilon=epsilon, steps=10, high=high)
+
+
+ATTACKS = {each.__name__: each for each in (fgsm, mim, linf, l2, apgd)}
 
 
 @functools.cache
@@ -248,7 +252,7 @@ def test_accuracy_falls_with_epsilon_to_nothing_in_one_program() -> None:
     assert falling[-1] == 0
 
 
-@pytest.mark.parametrize("name", ["fgsm", "linf"])
+@pytest.mark.parametrize("name", ["fgsm", "linf", "apgd"])
 def test_one_program_for_all_epsilons(name: str) -> None:
     forward = tanh_forward()
     batch = predicted(forward)
