@@ -15,10 +15,12 @@ from typing import Any
 from experiments import ConfigError, is_number
 from experiments.evaluation.perturbations import CORRUPTIONS, KINDS
 from experiments.evaluation.perturbed import Perturbation
+from regjax.attacks.auto_pgd import LOSSES
 from regjax.core.calls import read_named
 
 EXAMPLE = "white_noise(sigma=(0.1, 0.2, 0.3))"
 SEVERITIES = (1, 2, 3, 4, 5)
+BALLS = ("pgd", "apgd", "square", "autoattack")  # the attacks whose epsilon is of either norm
 
 
 def read(text: Any) -> Perturbation:
@@ -37,8 +39,10 @@ def read(text: Any) -> Perturbation:
         raise ValueError(f"unknown perturbation {name!r}; known are: {', '.join(KINDS)}.")
     levels, examples = _levels(name, given), _examples(name, given)
     options = _options(name, given)
-    if name == "pgd" and options.get("norm", "linf") == "linf" and max(levels) > 1:
-        raise ValueError(f"pgd's epsilon is of pixels from 0 to 1, such as 8 / 255, not {levels}.")
+    if name in BALLS and options.get("norm", "linf") == "linf" and max(levels) > 1:
+        raise ValueError(
+            f"{name}'s epsilon is of pixels from 0 to 1, such as 8 / 255, not {levels}."
+        )
     return Perturbation(text, name, levels, tuple(sorted(options.items())), examples)
 
 
@@ -155,6 +159,7 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str), "a text"),
     "protocol": (lambda value: value in ("paper", "pixel"), "'paper' or 'pixel'"),
     "norm": (lambda value: value in ("linf", "l2"), "'linf' or 'l2'"),
+    "loss": (lambda value: value in LOSSES, f"one of: {', '.join(LOSSES)}"),
     "std": (
         lambda value: isinstance(value, tuple) and all(is_number(v) and v > 0 for v in value),
         "positive numbers",

@@ -164,8 +164,7 @@ def pgd(
 ) -> At:
     """Projected gradient descent from random starts, in pixels."""
     options: dict[str, Any] = {"steps": steps, "norm": norm, "restarts": restarts}
-    attack = functools.partial(rj.attacks.pgd, view.of_pixels(), batch, view.key, **options)
-    return lambda level: view.prepare(attack(epsilon=level))
+    return _in_pixels(rj.attacks.pgd, view, batch, options)
 
 
 @kind("epsilon", 0, 1)
@@ -175,12 +174,57 @@ def mim(view: View, batch: rj.Batch, *, steps: int = 20) -> At:
     return lambda level: view.prepare(attack(epsilon=level))
 
 
+@kind("epsilon", 0, 1e3)
+def apgd(
+    view: View,
+    batch: rj.Batch,
+    *,
+    steps: int = 100,
+    loss: str = "cross_entropy",
+    norm: str = "linf",
+    restarts: int = 1,
+) -> At:
+    """Auto-PGD, in pixels."""
+    options: dict[str, Any] = {"steps": steps, "loss": loss, "norm": norm, "restarts": restarts}
+    return _in_pixels(rj.attacks.apgd, view, batch, options)
+
+
+@kind("epsilon", 0, 1e3)
+def square(view: View, batch: rj.Batch, *, steps: int = 1000, norm: str = "linf") -> At:
+    """Random search by squares, in pixels."""
+    return _in_pixels(rj.attacks.square, view, batch, {"steps": steps, "norm": norm})
+
+
+@kind("epsilon", 0, 1e3)
+def autoattack(
+    view: View, batch: rj.Batch, *, steps: int = 100, queries: int = 5000, norm: str = "linf"
+) -> At:
+    """The ensemble of Auto-PGD and square, in pixels."""
+    options = {"steps": steps, "queries": queries, "norm": norm}
+    return _in_pixels(rj.attacks.autoattack, view, batch, options)
+
+
 @kind("distance", 0, 1e3)
 def cw_l2(view: View, batch: rj.Batch, *, steps: int = 100, search_steps: int = 5) -> At:
     """Carlini and Wagner's: images whose smallest misleading change is within the distance."""
-    changed, success = rj.attacks.cw_l2(
-        view.of_pixels(), batch, steps=steps, search_steps=search_steps
-    )
+    found = rj.attacks.cw_l2(view.of_pixels(), batch, steps=steps, search_steps=search_steps)
+    return _within(view, batch, *found)
+
+
+@kind("distance", 0, 1e3)
+def ddn(view: View, batch: rj.Batch, *, steps: int = 100) -> At:
+    """As `cw_l2`, found by decoupled direction and norm."""
+    return _within(view, batch, *rj.attacks.ddn(view.of_pixels(), batch, steps=steps))
+
+
+def _in_pixels(
+    function: Callable[..., jax.Array], view: View, batch: rj.Batch, options: dict[str, Any]
+) -> At:
+    attack = functools.partial(function, view.of_pixels(), batch, view.key, **options)
+    return lambda level: view.prepare(attack(epsilon=level))
+
+
+def _within(view: View, batch: rj.Batch, changed: jax.Array, success: jax.Array) -> At:
     change = (changed - batch.image).reshape(len(changed), -1)
     distance = jnp.sqrt(jnp.sum(change**2, -1))
 

@@ -12,7 +12,12 @@ from experiments.evaluation.perturbed import Perturbation
 from experiments.report.perturbation_scores import Robustness
 from experiments.runs.selection import amount
 
-ITERATIVE = ("pgd", "mim")  # the attacks that must mislead every network, given room
+ITERATIVE = (
+    "pgd",
+    "mim",
+    "apgd",
+    "autoattack",
+)  # the attacks that must mislead every network, given room
 ALLOWED = 1.25  # times chance, which few images need not meet
 CHECKED = 0.5  # of the pixels' range: an attack may do nearly anything
 

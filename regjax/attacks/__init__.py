@@ -11,6 +11,10 @@ sure (`threat.log_odds`), and what counts is the margin: positive just where the
 """
 
 from regjax.attacks.ascent import fgsm, mim, pgd
+from regjax.attacks.auto_pgd import apgd
 from regjax.attacks.carlini_wagner import cw_l2
+from regjax.attacks.decoupled import ddn
+from regjax.attacks.ensemble import autoattack
+from regjax.attacks.random_search import square
 
-__all__ = ["cw_l2", "fgsm", "mim", "pgd"]
+__all__ = ["apgd", "autoattack", "cw_l2", "ddn", "fgsm", "mim", "pgd", "square"]

@@ -7,16 +7,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from regjax.attacks.balls import L2, LInf
-from regjax.attacks.threat import aim, scalar
+from regjax.attacks.threat import aim, log_odds, margin, scalar
 from regjax.core.batch import Batch, example_keys
 from regjax.core.checks import check_count
 from regjax.core.forward import Forward
 from regjax.core.stages import Number
 
-_BALLS: dict[str, type[LInf] | type[L2]] = {"linf": LInf, "l2": L2}
+BALLS: dict[str, type[LInf] | type[L2]] = {"linf": LInf, "l2": L2}
+
+# Of pgd by default, in units of epsilon.
+_LEAST_STEP = {"linf": 0.25, "l2": 0.5}
 
 # The worst images so far, and their margins [B].
-_Best = tuple[jax.Array, jax.Array]
+Best = tuple[jax.Array, jax.Array]
 
 
 def fgsm(
@@ -42,9 +45,9 @@ def fgsm(
       image itself was.
 
     Raises:
-      TypeError: the images or labels are not floating.
+      TypeError: the images or labels are not floating, or a number is none.
       ValueError: the shapes do not fit, or `low >= high`; outside of a trace also where images
-        leave the bounds, to which they are clipped in a trace.
+        leave the bounds by more than rounding; they are clipped to the bounds.
 
     Example:
       >>> import jax.numpy as jnp, regjax as rj
@@ -56,7 +59,7 @@ def fgsm(
     target = aim("fgsm", forward, batch, low, high)
     image = target.batch.image
     ball = LInf(image, scalar("epsilon", epsilon, image), low, high)
-    _, gradient = target.ascent(image, False)
+    gradient = target.ascent(image, log_odds).gradient
     return ball.project(image + ball.epsilon * ball.steepest(gradient))
 
 
@@ -99,8 +102,10 @@ def pgd(
       epsilon: the radius of the ball: the largest change of a pixel, or the Euclidean norm of all.
       steps: how many a restart, static.
       step_size: in units of epsilon's norm; None stands for `2.5 epsilon / steps`, enough to cross
-        the ball, and in L2 for at least `epsilon / 2`, without which the steps end short of even a
-        linear network's best, since they slide along the surface.
+        the ball, and for at least `epsilon / 4`, so that more than ten steps are never worth less
+        than ten: smaller ones stay at the first hill, which on adversarially trained networks
+        leaves 3 to 5 percent points more. In L2 it is at least `epsilon / 2`, without which the
+        steps end short of even a linear network's best, since they slide along the surface.
       norm: `"linf"` or `"l2"`, static.
       restarts: how many, static.
       random_start: whether to start from a draw, and not from the image; static.
@@ -125,28 +130,31 @@ def pgd(
     """
     check_count("steps", steps)
     check_count("restarts", restarts)
-    if norm not in _BALLS:
-        raise ValueError(f"pgd knows the norms {sorted(_BALLS)}, not {norm!r}.")
+    check_norm("pgd", norm)
     if restarts > 1 and not random_start:
         raise ValueError(f"{restarts} restarts without a random start: give random_start=True.")
     target = aim("pgd", forward, batch, low, high)
     image = target.batch.image
-    ball = _BALLS[norm](image, scalar("epsilon", epsilon, image), low, high)
-    share = max(2.5 / steps, 0.5 if norm == "l2" else 0.0)
+    ball = BALLS[norm](image, scalar("epsilon", epsilon, image), low, high)
+    share = max(2.5 / steps, _LEAST_STEP[norm])
     length = share * ball.epsilon if step_size is None else scalar("step_size", step_size, image)
 
-    def restart(number: jax.Array, best: _Best) -> _Best:
+    def restart(number: jax.Array, best: Best) -> Best:
         keys = example_keys(jax.random.fold_in(key, number), target.batch)
 
-        def step(_: int, carry: tuple[jax.Array, _Best]) -> tuple[jax.Array, _Best]:
+        def loss(logits: jax.Array, label: jax.Array) -> jax.Array:
+            by_margin = number % 2 == 1
+            return jnp.where(by_margin, margin(logits, label), log_odds(logits, label))
+
+        def step(_: int, carry: tuple[jax.Array, Best]) -> tuple[jax.Array, Best]:
             x, best = carry
-            margins, gradient = target.ascent(x, number % 2 == 1)
-            best = _worse(best, x, margins)
-            return ball.project(x + length * ball.steepest(gradient)), best
+            ascent = target.ascent(x, loss)
+            best = worse(best, x, ascent.margins)
+            return ball.project(x + length * ball.steepest(ascent.gradient)), best
 
         start = ball.start(keys) if random_start else image
         x, best = lax.fori_loop(0, steps, step, (start, best))
-        return _worse(best, x, target.margins(x))
+        return worse(best, x, target.margins(x))
 
     return lax.fori_loop(0, restarts, restart, (image, target.margins(image)))[0]
 
@@ -201,22 +209,28 @@ def mim(
     length = ball.epsilon / steps if step_size is None else scalar("step_size", step_size, image)
     decay = scalar("decay", decay, image)
 
-    def step(
-        _: int, carry: tuple[jax.Array, jax.Array, _Best]
-    ) -> tuple[jax.Array, jax.Array, _Best]:
+    def step(_: int, carry: tuple[jax.Array, jax.Array, Best]) -> tuple[jax.Array, jax.Array, Best]:
         x, momentum, best = carry
-        margins, gradient = target.ascent(x, False)
+        ascent = target.ascent(x, log_odds)
+        gradient = ascent.gradient
         size = jnp.sum(jnp.abs(gradient), axis=tuple(range(1, x.ndim)), keepdims=True)
         momentum = decay * momentum + gradient / jnp.where(size == 0, 1, size)
-        best = _worse(best, x, margins)
+        best = worse(best, x, ascent.margins)
         return ball.project(x + length * ball.steepest(momentum)), momentum, best
 
     best = image, target.margins(image)
     x, _, best = lax.fori_loop(0, steps, step, (image, 0 * image, best))
-    return _worse(best, x, target.margins(x))[0]
+    return worse(best, x, target.margins(x))[0]
 
 
-def _worse(best: _Best, image: jax.Array, margins: jax.Array) -> _Best:
+def worse(best: Best, image: jax.Array, margins: jax.Array) -> Best:
+    """For each example the image of the larger margin, and that margin."""
     better = margins > best[1]  # never where it is NaN
     rows = better.reshape(-1, *[1] * (image.ndim - 1))
     return jnp.where(rows, image, best[0]), jnp.where(better, margins, best[1])
+
+
+def check_norm(name: str, norm: str) -> None:
+    """Refuses a norm that the attack called `name` does not know."""
+    if norm not in BALLS:
+        raise ValueError(f"{name} knows the norms {sorted(BALLS)}, not {norm!r}.")

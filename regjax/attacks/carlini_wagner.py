@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from regjax.attacks.threat import Target, aim, scalar
+from regjax.attacks.nearest import Found, nearer, square_distance
+from regjax.attacks.threat import Target, aim, margin, scalar, slack
 from regjax.core.batch import Batch
 from regjax.core.checks import check_count
 from regjax.core.forward import Forward
@@ -19,11 +20,6 @@ from regjax.core.stages import Number
 # How far from the middle a pixel at a bound starts: at the bound the derivative of tanh is 0, and
 # next to it Adam takes hundreds of steps to leave.
 _INSIDE = 0.999
-
-
-class _Found(NamedTuple):
-    image: jax.Array  # [B, ...], the nearest misleading one, the clean one where there is none
-    distance: jax.Array  # [B], infinite where there is none
 
 
 class _Search(NamedTuple):
@@ -42,7 +38,7 @@ def cw_l2(
     steps: int = 300,
     search_steps: int = 9,
     learning_rate: Number = 0.1,
-    initial_constant: Number = 1e-3,
+    initial_constant: Number = 1.0,
     low: float = 0.0,
     high: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
@@ -60,7 +56,8 @@ def cw_l2(
     cosine, so that the last steps settle; the paper takes 10,000 of a constant rate.
 
     The nearest image of all steps is kept that is classified wrong, and by a margin of at least
-    `confidence`. An image that is so already is returned as it is.
+    `confidence`, and of 1e-5 of its largest logit, so that it misleads too where it is looked at
+    alone. An image that is so already is returned as it is.
 
     Costs about `2 steps search_steps` forward passes in FLOPs.
 
@@ -71,7 +68,7 @@ def cw_l2(
       steps: Adam's, for each constant, static.
       search_steps: how many constants are tried, static.
       learning_rate: Adam's, in units of `w`.
-      initial_constant: the first c.
+      initial_constant: the first c; 1 is between those of large and of small logits.
       low: the least value of a pixel, static under `jax.jit`.
       high: the largest, static under `jax.jit`.
 
@@ -82,7 +79,7 @@ def cw_l2(
     Raises:
       TypeError: steps are no integers; the images or labels are not floating.
       ValueError: steps are less than 1, the shapes do not fit, or `low >= high`; outside of a trace
-        also where images leave the bounds, to which they are clipped in a trace.
+        also where images leave the bounds by more than rounding; they are clipped to the bounds.
 
     Example:
       >>> import jax.numpy as jnp, regjax as rj
@@ -101,28 +98,28 @@ def cw_l2(
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
     start = problem.start()
 
-    def attack(constant: jax.Array, found: _Found) -> tuple[_Found, jax.Array]:
+    def attack(constant: jax.Array, found: Found) -> tuple[Found, jax.Array]:
         def step(number: jax.Array, carry: Any) -> Any:
             w, state, found, worked = carry
-            gradient, (x, margins) = jax.grad(problem.objective, has_aux=True)(w, constant)
-            updates, state = optimizer.update(gradient, state)
-            worked |= problem.misleads(margins) & (2 * number >= steps)
-            found = problem.nearest(found, x, margins)
+            gradient, (x, misled) = jax.grad(problem.objective, has_aux=True)(w, constant)
+            updates, state = optimizer.update(jnp.nan_to_num(gradient), state)
+            worked |= misled & (2 * number >= steps)
+            found = nearer(found, image, x, misled)
             return optax.apply_updates(w, updates), state, found, worked
 
         carry = start, optimizer.init(start), found, jnp.zeros_like(found.distance, bool)
         return lax.fori_loop(0, steps, step, carry)[2:]
 
-    def search(_: int, carry: tuple[_Search, _Found]) -> tuple[_Search, _Found]:
+    def search(_: int, carry: tuple[_Search, Found]) -> tuple[_Search, Found]:
         progress, found = carry
         found, worked = attack(progress.constant, found)
         return _next(progress, worked), found
 
-    clean = target.margins(image)
-    nothing = jnp.full_like(clean, jnp.inf)
-    first = jnp.full_like(clean, scalar("initial_constant", initial_constant, image))
-    found = problem.nearest(_Found(image, nothing), image, clean)
-    progress = _Search(first, jnp.zeros_like(clean), nothing)
+    _, misled = problem.behind(image)
+    nothing = jnp.full(misled.shape, jnp.inf, image.dtype)
+    first = jnp.full_like(nothing, scalar("initial_constant", initial_constant, image))
+    found = nearer(Found(image, nothing), image, image, misled)
+    progress = _Search(first, jnp.zeros_like(nothing), nothing)
     _, found = lax.fori_loop(0, search_steps, search, (progress, found))
     return found.image, jnp.isfinite(found.distance)
 
@@ -143,23 +140,16 @@ class _Problem:
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         low, high = self.target.low, self.target.high
         x = jnp.clip(low + (high - low) * (jnp.tanh(w) + 1) / 2, low, high)
-        margins = self.target.margins(x)
-        value = self._square(x) / (high - low) ** 2
-        return jnp.sum(value + constant * jnp.maximum(-margins, -self.confidence)), (x, margins)
+        behind, misled = self.behind(x)
+        value = square_distance(x, self.target.batch.image) / (high - low) ** 2
+        return jnp.sum(value + constant * jnp.maximum(behind, 0)), (x, misled)
 
-    def misleads(self, margins: jax.Array) -> jax.Array:
-        return (margins > 0) & (margins >= self.confidence)
-
-    def nearest(self, found: _Found, x: jax.Array, margins: jax.Array) -> _Found:
-        """What was found, or `x` where it misleads and is nearer."""
-        distance = jnp.sqrt(self._square(x))
-        nearer = self.misleads(margins) & (distance < found.distance)
-        rows = nearer.reshape(-1, *[1] * (x.ndim - 1))
-        return _Found(jnp.where(rows, x, found.image), jnp.where(nearer, distance, found.distance))
-
-    def _square(self, x: jax.Array) -> jax.Array:
-        """The squared distance of the image from `x`, `[B]`."""
-        return jnp.sum((x - self.target.batch.image) ** 2, axis=tuple(range(1, x.ndim)))
+    def behind(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the margins lack, `[B]`, and whether `x` misleads, `[B]`."""
+        logits = self.target.logits(x)
+        margins = margin(logits, self.target.batch.label)
+        least = jnp.maximum(self.confidence, lax.stop_gradient(slack(logits)))
+        return least - margins, (margins >= least) & (margins > 0)
 
 
 def _next(search: _Search, worked: jax.Array) -> _Search:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from regjax.core.batch import Batch
 from regjax.core.checks import check_batch, check_logits, check_one_label, check_scalar
 from regjax.core.forward import Forward
 from regjax.core.precision import wide
 from regjax.core.stages import Number
+
+# From logits and labels, both `[B, C]`, to `[B]`.
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+# In steps of the images' floating numbers: what normalising and back makes of a pixel at a bound.
+_ROUNDING = 4
 
 
 def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -55,6 +63,78 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
 
 
+def slack(logits: jax.Array) -> jax.Array:
+    """A hundred-thousandth of an example's largest logit, `[B]`.
+
+    A margin below it may have the other sign where the image is looked at alone, or elsewhere.
+
+    Example:
+      >>> slack(jnp.array([[100.0, -200.0, -jnp.inf]])).round(4).tolist()
+      [0.0020000000949949026]
+    """
+    return 1e-5 * jnp.max(jnp.where(jnp.isfinite(logits), jnp.abs(logits), 0), axis=-1)
+
+
+def dlr(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """The difference-of-logits ratio: `margin / (z_(1) - z_(3))`, of the logits in falling order.
+
+    Neither the scale of the logits nor a constant changes it. See "Reliable Evaluation of
+    Adversarial Robustness with an Ensemble of Diverse Parameter-Free Attacks" (Croce and Hein,
+    2020), eq. 6.
+
+    Args:
+      logits: `[B, C]`, at least three classes.
+      label: as in `margin`.
+
+    Returns:
+      `[B]`, without a unit, at most 1; the margin itself where the three are equal.
+
+    Example:
+      >>> dlr(jnp.array([[5.0, 1.0, 3.0]]), jnp.array([[1.0, 0.0, 0.0]])).tolist()
+      [-0.5]
+    """
+    top, _ = lax.top_k(logits, 3)
+    return _ratio(margin(logits, label), top[:, 0] - top[:, 2])
+
+
+def targeted_dlr(logits: jax.Array, label: jax.Array, wrong: jax.Array) -> jax.Array:
+    """The targeted ratio: `(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)`, eq. 7 of `dlr`'s paper.
+
+    Args:
+      logits: `[B, C]`, at least four classes.
+      label: as in `margin`.
+      wrong: the class t that is aimed at, `[B]`.
+
+    Returns:
+      `[B]`, without a unit.
+
+    Example:
+      >>> logits, label = jnp.array([[5.0, 1.0, 2.0, 4.0]]), jnp.array([[1.0, 0.0, 0.0, 0.0]])
+      >>> targeted_dlr(logits, label, jnp.array([1])).round(4).tolist()
+      [-1.1428999900817871]
+    """
+    top, _ = lax.top_k(logits, 4)
+    aimed = jax.nn.one_hot(wrong, logits.shape[-1], dtype=jnp.bool_)
+    gain = _of(aimed, logits) - _of(_true(label), logits)
+    return _ratio(gain, top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
+
+
+class Ascent(NamedTuple):
+    """A loss at images, and what raises it.
+
+    Attributes:
+      values: the loss, `[B]`.
+      margins: the margins, `[B]`.
+      slack: what margins may be by rounding, `[B]`, see `slack`.
+      gradient: the gradient, `[B, ...]`; 0 where it is NaN, and the largest number for infinity.
+    """
+
+    values: jax.Array
+    margins: jax.Array
+    slack: jax.Array
+    gradient: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Target:
     """What is attacked: a network, examples independent of each other, and the images' bounds.
@@ -73,24 +153,23 @@ class Target:
 
     def margins(self, image: jax.Array) -> jax.Array:
         """`margin` of the network at `image`, `[B]`."""
-        return margin(self._logits(image), self.batch.label)
+        return margin(self.logits(image), self.batch.label)
 
-    def ascent(self, image: jax.Array, by_margin: Any) -> tuple[jax.Array, jax.Array]:
-        """The margins at `image`, `[B]`, and what raises a loss there, `[B, ...]`.
-
-        The gradient is that of `log_odds`, or of the margin where the boolean `by_margin` says so.
-        """
+    def ascent(self, image: jax.Array, loss: Loss) -> Ascent:
+        """What raises a loss at `image`: numbers, whatever the network's gradient is."""
         label = self.batch.label
 
-        def loss(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits = self._logits(image)
-            margins = margin(logits, label)
-            return jnp.sum(jnp.where(by_margin, margins, log_odds(logits, label))), margins
+        def total(image: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            logits = self.logits(image)
+            values = loss(logits, label)
+            return jnp.sum(values), (values, logits)
 
-        gradient, margins = jax.grad(loss, has_aux=True)(image)
-        return margins, gradient
+        gradient, (values, logits) = jax.grad(total, has_aux=True)(image)
+        found = margin(logits, label), slack(logits)
+        return Ascent(values, *found, jnp.nan_to_num(gradient))
 
-    def _logits(self, image: jax.Array) -> jax.Array:
+    def logits(self, image: jax.Array) -> jax.Array:
+        """The network's at `image`, `[B, C]`, in float32 at least."""
         logits = self.forward(image).logits
         check_logits(logits, self.batch)
         return wide(logits)
@@ -100,14 +179,21 @@ def aim(name: str, forward: Forward, batch: Batch, low: float, high: float) -> T
     """A `Target` for the attack called `name`.
 
     Raises:
-      TypeError: the images or labels are not floating.
+      TypeError: the images or labels are not floating, or a bound is no Python number.
       ValueError: the shapes do not fit, there is one class only, `low` is not below `high`; outside
-        of a trace also where an image that counts leaves the bounds.
+        of a trace also where an image that counts leaves the bounds by more than rounding.
     """
     check_batch(batch)
     check_one_label(batch, name)
     if batch.label.shape[-1] < 2:
         raise ValueError(f"{name} needs at least two classes, but labels are {batch.label.shape}.")
+    if not all(isinstance(bound, int | float | np.number) for bound in (low, high)):
+        raise TypeError(
+            f"{name} needs low= and high= as Python numbers, the same for all pixels, got "
+            f"low={low!r} and high={high!r}: where they differ by channel give pixels, and the "
+            "network behind its normalisation, forward.after(normalise)."
+        )
+    low, high = float(low), float(high)
     if not low < high:
         raise ValueError(f"{name} needs low < high, got low={low} and high={high}.")
     _check_bounds(name, batch, low, high)
@@ -117,7 +203,9 @@ def aim(name: str, forward: Forward, batch: Batch, low: float, high: float) -> T
 
 
 def scalar(name: str, value: Number, like: jax.Array) -> jax.Array:
-    """The number as an array of the image's dtype; refuses several, and a negative one."""
+    """The number as an array of the image's dtype; refuses what is none, or is negative."""
+    if not isinstance(value, int | float | np.number | np.ndarray | jax.Array):
+        raise TypeError(f"{name} must be one number, such as 8 / 255, got {value!r}.")
     check_scalar(name, value)
     if not isinstance(value, jax.core.Tracer) and not value >= 0:
         raise ValueError(f"{name} must not be negative, but it is {value}.")
@@ -132,6 +220,10 @@ def _of(true: jax.Array, logits: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(true, logits, 0), axis=-1)
 
 
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    return a / jnp.where(b == 0, 1, b)
+
+
 def _check_bounds(name: str, batch: Batch, low: float, high: float) -> None:
     """Refuses images that leave the bounds, where there are numbers to look at."""
     image, weight = batch.image, batch.weight
@@ -142,7 +234,9 @@ def _check_bounds(name: str, batch: Batch, low: float, high: float) -> None:
     seen = np.asarray(image)  # of NumPy, since the caller may be traced though the batch is not
     if weight is not None:
         seen = seen[np.asarray(weight) != 0]
-    if np.any((seen < low) | (seen > high)):
+    steps = max(float(jnp.finfo(image.dtype).eps), float(jnp.finfo(jnp.float32).eps))
+    slack = _ROUNDING * steps * max(abs(low), abs(high))
+    if not np.all((seen >= low - slack) & (seen <= high + slack)):
         raise ValueError(
             f"{name} keeps images within [{low}, {high}], but these reach from {seen.min():.8g} "
             f"to {seen.max():.8g}: give low= and high=, or pixels and the network behind its "

@@ -52,6 +52,23 @@ def config(**changes):
             "distance",
             "cw_l2",
         ),
+        (
+            "apgd(epsilon=(0.01, 0.03), steps=50, loss='targeted_dlr', restarts=9)",
+            (0.01, 0.03),
+            0,
+            {"steps": 50, "loss": "targeted_dlr", "restarts": 9},
+            "epsilon",
+            "apgd",
+        ),
+        (
+            "autoattack(epsilon=2, norm='l2', queries=7)",
+            (2.0,),
+            0,
+            {"norm": "l2", "queries": 7},
+            "epsilon",
+            "autoattack",
+        ),
+        ("ddn(distance=1, steps=9)", (1.0,), 0, {"steps": 9}, "distance", "ddn"),
         ("dataset(name='cats', examples=7)", (1.0,), 7, {"name": "cats"}, "", "cats"),
         (
             "dataset(name='pets/small', map={'cat': ('tabby', 'lion'), 'dog': 'pug'})",
@@ -90,7 +107,8 @@ def test_every_corruption_can_be_named():
         (
             "red_noise(sigma=1)",
             "unknown perturbation 'red_noise'; known are: white_noise, salt_and_pepper, "
-            "switched_off_pixels, corruption, stored_corruption, dataset, fgsm, pgd, mim, cw_l2",
+            "switched_off_pixels, corruption, stored_corruption, dataset, fgsm, pgd, mim, apgd, "
+            "square, autoattack, cw_l2, ddn",
         ),
         (
             "white_noise",
@@ -128,6 +146,13 @@ def test_every_corruption_can_be_named():
         ("pgd(epsilon=0.1, restarts=1.0)", "restarts must be a whole number of at least 1"),
         ("pgd(epsilon=0.1, norm='l1')", "pgd's norm must be 'linf' or 'l2', not 'l1'"),
         ("pgd(epsilon=2)", r"pgd's epsilon is of pixels from 0 to 1, such as 8 / 255, not \(2"),
+        ("square(epsilon=2)", r"square's epsilon is of pixels from 0 to 1"),
+        (
+            "apgd(epsilon=0.1, loss='hinge')",
+            "apgd's loss must be one of: cross_entropy, dlr, targeted_dlr, not 'hinge'",
+        ),
+        ("autoattack(epsilon=0.1, queries=0)", "queries must be a whole number of at least 1"),
+        ("ddn(epsilon=1)", "ddn needs distance=, numbers from 0 to 1000"),
         ("dataset", "dataset needs name=, a data set, such as 'svhn_cropped', not None"),
         ("dataset(name='')", "dataset needs name=, a data set"),
         ("dataset(name=3)", "dataset needs name=, a data set"),

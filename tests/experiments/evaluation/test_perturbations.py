@@ -174,7 +174,15 @@ def test_every_corruption_can_be_traced_for_small_grey_images(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("fgsm", {}), ("pgd", {"steps": 3}), ("mim", {"steps": 3})]
+    ("name", "options"),
+    [
+        ("fgsm", {}),
+        ("pgd", {"steps": 3}),
+        ("mim", {"steps": 3}),
+        ("apgd", {"steps": 3}),
+        ("square", {"steps": 3}),
+        ("autoattack", {"steps": 2, "queries": 2}),
+    ],
 )
 def test_an_attack_changes_every_pixel_by_epsilon_and_stays_in_the_range(name, options):
     batch, epsilon = draw(), 0.1
@@ -216,11 +224,13 @@ def test_an_attack_on_a_linear_network_is_the_strongest_in_pixels(name, options)
         np.testing.assert_allclose(gain, 0.05 * np.abs(direction).sum(), rtol=1e-3)
 
 
-def test_carlini_and_wagner_count_where_the_change_is_small_enough():
+@pytest.mark.parametrize(
+    ("name", "options"), [("cw_l2", {"steps": 200, "search_steps": 6}), ("ddn", {})]
+)
+def test_the_smallest_changes_count_where_they_are_small_enough(name, options):
     batch, view, direction, margin, _ = two_classes()
     distance = np.maximum(-margin, 0) / np.linalg.norm(direction)
-    cw = functools.partial(KINDS["cw_l2"].function, view, batch, steps=200, search_steps=6)
-    at = jax.jit(lambda level: cw()(level))
+    at = jax.jit(lambda level: KINDS[name].function(view, batch, **options)(level))
     wrong = [i for i in range(4) if distance[i] > 0]
     assert wrong
     clean = prepared(batch.image)
