@@ -154,6 +154,10 @@ def _is_map(value: Any) -> bool:
 OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str), "a text"),
     "protocol": (lambda value: value in ("paper", "pixel"), "'paper' or 'pixel'"),
+    "levels": (
+        lambda value: value in ("auto", "cifar", "tiny_imagenet", "imagenet"),
+        "'auto', 'cifar', 'tiny_imagenet' or 'imagenet'",
+    ),
     "norm": (lambda value: value in ("linf", "l2"), "'linf' or 'l2'"),
     "std": (
         lambda value: isinstance(value, tuple) and all(is_number(v) and v > 0 for v in value),
