@@ -175,7 +175,7 @@ def _disk(radius: float, sigma: float) -> np.ndarray:
     """Pixels no further than `radius`, smoothed over 3 x 3 or 5 x 5, `[2 n + 1, 2 n + 1]`.
 
     As OpenCV smooths the programs' disk, which is a picture of 17 x 17 or more pixels: mirrored at
-    its border, so that the widest lose a little of their sum.
+    its border, so that those of radius 8 and 10 have a sum of 1.01.
     """
     reach, around = (8, 1) if radius <= 8 else (math.ceil(radius), 2)
     place, near = np.arange(-reach, reach + 1), np.arange(-around, around + 1)
