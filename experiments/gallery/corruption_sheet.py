@@ -52,14 +52,15 @@ def lines(image: np.ndarray, seed: int = 0) -> Iterator[Line]:
     """
     pixels = jnp.asarray(image, jnp.float32) / 255
     keys = jax.random.split(jax.random.key(seed), len(image))
-    yield from _noise(corruptions.white_noise, SIGMAS, pixels, keys)
-    yield from _noise(corruptions.salt_and_pepper, AMOUNTS, pixels, keys)
-    off = functools.partial(corruptions.switched_off_pixels, pixels, keys=keys)
-    yield _line("switched off pixels\n1, 2.4, 4.9, 9.8, 19.5%", off, SHARES)
+    shown = functools.partial(_line, pixels, keys)
+    yield from _noise(corruptions.white_noise, SIGMAS, shown)
+    yield from _noise(corruptions.salt_and_pepper, AMOUNTS, shown)
+    off = corruptions.switched_off_pixels
+    yield shown("switched off pixels\n1, 2.4, 4.9, 9.8, 19.5%", off, SHARES)
     for name in (*corruptions.NAMES, *corruptions.EXTRA):
-        at = functools.partial(_corrupted, name, pixels, keys=keys)
+        at = functools.partial(_corrupted, name)
         drawn = "\n(drawn: no photographs)" if name == "frost" else ""
-        yield _line(_words(name) + drawn, at, (1, 2, 3, 4, 5))
+        yield shown(_words(name) + drawn, at, (1, 2, 3, 4, 5))
 
 
 def _corrupted(name: str, pixels: jax.Array, severity: jax.Array, keys: jax.Array) -> jax.Array:
@@ -70,27 +71,31 @@ def _corrupted(name: str, pixels: jax.Array, severity: jax.Array, keys: jax.Arra
 
 
 def _noise(
-    noise: Callable[..., jax.Array], levels: tuple[float, ...], pixels: jax.Array, keys: jax.Array
+    noise: Callable[..., jax.Array], levels: tuple[float, ...], shown: Callable[..., Line]
 ) -> Iterator[Line]:
     """In both protocols, see `regjax.corruptions.white_noise`."""
-    mean, std = (jnp.array(each).reshape(1, 1, 1, 3) for each in (MEAN, STD))
-    if pixels.shape[-1] == 1:
-        mean, std = mean.mean(-1, keepdims=True), std.mean(-1, keepdims=True)
 
-    def on_normalised(level: float) -> jax.Array:
+    def on_normalised(pixels: jax.Array, level: jax.Array, keys: jax.Array) -> jax.Array:
+        mean, std = (jnp.array(each).reshape(1, 1, 1, 3) for each in (MEAN, STD))
+        if pixels.shape[-1] == 1:
+            mean, std = mean.mean(-1, keepdims=True), std.mean(-1, keepdims=True)
         return noise((pixels - mean) / std, level, keys, protocol="paper") * std + mean
 
-    def on_pixels(level: float) -> jax.Array:
-        return noise(pixels, level, keys, protocol="pixel")
-
+    on_pixels = functools.partial(noise, protocol="pixel")
     name, numbers = _words(noise.__name__), ", ".join(map(str, levels))
-    yield _line(f"{name}, as in the paper\n{numbers}", on_normalised, levels)
-    yield _line(f"{name}, on pixels\n{numbers}", on_pixels, levels)
+    yield shown(f"{name}, as in the paper\n{numbers}", on_normalised, levels)
+    yield shown(f"{name}, on pixels\n{numbers}", on_pixels, levels)
 
 
-def _line(label: str, at: Callable[..., jax.Array], levels: tuple[float, ...]) -> Line:
+def _line(
+    pixels: jax.Array,
+    keys: jax.Array,
+    label: str,
+    at: Callable[..., jax.Array],
+    levels: tuple[float, ...],
+) -> Line:
     compiled = jax.jit(at)
-    shown = [np.asarray(jnp.clip(compiled(level), 0, 1)) for level in levels]
+    shown = [np.asarray(jnp.clip(compiled(pixels, level, keys), 0, 1)) for level in levels]
     return label, [(each * 255).round().astype(np.uint8) for each in shown]
 
 

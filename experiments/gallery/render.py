@@ -3,7 +3,7 @@
     pip install "regjax[notebooks]"
     python -m experiments.gallery.render
 
-Each is executed anew; of its pictures 64 colours are kept, so that the files stay small.
+Each is executed anew; of its pictures 256 colours are kept, so that the files stay small.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from experiments.report import files
 from experiments.runs import commands
 
 FOLDER = Path(__file__).parent / "notebooks"
-COLOURS = 64
+COLOURS = 256
 
 
 def rendered(path: Path) -> str:
@@ -64,7 +64,9 @@ def tidy(notebook: Any) -> None:
 def _shrunk(picture: str) -> str:
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     buffer = io.BytesIO()
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    # Of colours of few pixels too, such as a legend's, which the default would merge.
+    few = image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -20,6 +20,7 @@ FOLDER = Path(experiments.gallery.__file__).parent
 def test_a_tidy_notebook_is_the_same_in_every_run_and_smaller():
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     noise[:20] = 10, 200, 30
+    noise[5, 5:8] = 0, 100, 180
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
     picture = base64.b64encode(buffer.getvalue()).decode()
@@ -33,9 +34,9 @@ def test_a_tidy_notebook_is_the_same_in_every_run_and_smaller():
     assert [cell["id"] for cell in notebook["cells"]] == ["cell-0", "cell-1"]
     assert code["metadata"] == {}
     small = shown["data"]["image/png"]
-    assert len(small) < 0.6 * len(picture)
+    assert len(small) < 0.7 * len(picture)
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB")).astype(int)
-    assert np.abs(image[:20] - [10, 200, 30]).max() < 10
+    assert np.abs(image[:20] - noise[:20]).max() < 25  # of few pixels too
 
 
 def test_without_jupyter_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
