@@ -158,6 +158,10 @@ def _is_map(value: Any) -> bool:
 OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str), "a text"),
     "protocol": (lambda value: value in ("paper", "pixel"), "'paper' or 'pixel'"),
+    "levels": (
+        lambda value: value in ("auto", "cifar", "tiny_imagenet", "imagenet"),
+        "'auto', 'cifar', 'tiny_imagenet' or 'imagenet'",
+    ),
     "norm": (lambda value: value in ("linf", "l2"), "'linf' or 'l2'"),
     "loss": (lambda value: value in LOSSES, f"one of: {', '.join(LOSSES)}"),
     "std": (

@@ -107,16 +107,19 @@ def switched_off_pixels(view: View, batch: rj.Batch) -> At:
 
 
 @kind("severity", 1, 5)
-def corruption(view: View, batch: rj.Batch, *, name: str, std: tuple[float, ...] = ()) -> At:
-    """One of CIFAR-C's; images are normalised by another `std` where one is given.
+def corruption(
+    view: View, batch: rj.Batch, *, name: str, levels: Any = "auto", std: tuple[float, ...] = ()
+) -> At:
+    """One of `rj.corruptions.corrupt`, by the published levels for images of this size.
 
-    Grey images are corrupted as three equal channels, whose mean is taken.
+    Images are normalised by another `std` where one is given. Grey images are corrupted as three
+    equal channels, whose mean is taken.
     """
     keys, channels = rj.example_keys(view.key, batch), batch.image.shape[-1]
     image = jnp.repeat(batch.image, 3, -1) if channels == 1 else batch.image
 
     def at(level: jax.Array) -> jax.Array:
-        corrupted = rj.corruptions.corrupt(name, image, level.astype(jnp.int32), keys)
+        corrupted = rj.corruptions.corrupt(name, image, level.astype(jnp.int32), keys, levels)
         corrupted = jnp.mean(corrupted, -1, keepdims=True) if channels == 1 else corrupted
         return _normalising(view, std)(corrupted)
 

@@ -2,8 +2,9 @@
 
     python -m experiments.gallery.corruption_sheet --output=corruptions.png --dataset=cifar10_jpeg
 
-The noises of the robustness tables come first, at those tables' levels, then the fifteen
-corruptions of CIFAR-10-C and the four extra ones. All are applied to the same few test images.
+The noises of the robustness tables come first, at those tables' levels, then the fifteen published
+corruptions and the four extra ones, by the levels for images of this size. All are applied to the
+same few test images at their own size; `--cell` says how large these are on the sheet.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
+from PIL import Image
 
 from experiments import ConfigError
 from experiments.data import sources
@@ -23,7 +25,8 @@ from experiments.gallery import figure_file
 from experiments.runs import commands
 from regjax import corruptions
 
-IMAGES, ZOOM, GAP = 3, 2, 4  # images in a cell, pixels a pixel, pixels between cells
+IMAGES, GAP = 3, 4  # images in a cell, pixels between cells
+DPI, CELL = 150, 64  # pixels an inch; pixels that an image takes unless told
 
 # Of Noisy Feature Mixup: how CIFAR is normalised, the levels of tables 1 to 3; pixels around SIGN's
 # 50 of 1,024.
@@ -40,44 +43,59 @@ def lines(image: np.ndarray, seed: int = 0) -> Iterator[Line]:
     """Yields the sheet's lines.
 
     Args:
-      image: uint8 `[N, H, W, 3]`.
+      image: uint8 `[N, H, W, 3]`, or grey ones with 1 channel, which are corrupted as three equal
+        ones, whose mean is taken.
       seed: of the draws.
 
     Yields:
-      A label, and for each of five levels uint8 `[N, H, W, 3]`.
+      A label, and for each of five levels uint8 of the images' shape.
     """
     pixels = jnp.asarray(image, jnp.float32) / 255
     keys = jax.random.split(jax.random.key(seed), len(image))
-    yield from _noise(corruptions.white_noise, SIGMAS, pixels, keys)
-    yield from _noise(corruptions.salt_and_pepper, AMOUNTS, pixels, keys)
-    off = functools.partial(corruptions.switched_off_pixels, pixels, keys=keys)
-    yield _line("switched off pixels\n1, 2.4, 4.9, 9.8, 19.5%", off, SHARES)
+    shown = functools.partial(_line, pixels, keys)
+    yield from _noise(corruptions.white_noise, SIGMAS, shown)
+    yield from _noise(corruptions.salt_and_pepper, AMOUNTS, shown)
+    off = corruptions.switched_off_pixels
+    yield shown("switched off pixels\n1, 2.4, 4.9, 9.8, 19.5%", off, SHARES)
     for name in (*corruptions.NAMES, *corruptions.EXTRA):
-        at = functools.partial(corruptions.corrupt, name, pixels, keys=keys)
+        at = functools.partial(_corrupted, name)
         drawn = "\n(drawn: no photographs)" if name == "frost" else ""
-        yield _line(_words(name) + drawn, at, (1, 2, 3, 4, 5))
+        yield shown(_words(name) + drawn, at, (1, 2, 3, 4, 5))
+
+
+def _corrupted(name: str, pixels: jax.Array, severity: jax.Array, keys: jax.Array) -> jax.Array:
+    grey = pixels.shape[-1] == 1
+    colour = jnp.repeat(pixels, 3, -1) if grey else pixels
+    result = corruptions.corrupt(name, colour, severity, keys)
+    return jnp.mean(result, -1, keepdims=True) if grey else result
 
 
 def _noise(
-    noise: Callable[..., jax.Array], levels: tuple[float, ...], pixels: jax.Array, keys: jax.Array
+    noise: Callable[..., jax.Array], levels: tuple[float, ...], shown: Callable[..., Line]
 ) -> Iterator[Line]:
     """In both protocols, see `regjax.corruptions.white_noise`."""
-    mean, std = (jnp.array(each).reshape(1, 1, 1, 3) for each in (MEAN, STD))
 
-    def on_normalised(level: float) -> jax.Array:
+    def on_normalised(pixels: jax.Array, level: jax.Array, keys: jax.Array) -> jax.Array:
+        mean, std = (jnp.array(each).reshape(1, 1, 1, 3) for each in (MEAN, STD))
+        if pixels.shape[-1] == 1:
+            mean, std = mean.mean(-1, keepdims=True), std.mean(-1, keepdims=True)
         return noise((pixels - mean) / std, level, keys, protocol="paper") * std + mean
 
-    def on_pixels(level: float) -> jax.Array:
-        return noise(pixels, level, keys, protocol="pixel")
-
+    on_pixels = functools.partial(noise, protocol="pixel")
     name, numbers = _words(noise.__name__), ", ".join(map(str, levels))
-    yield _line(f"{name}, as in the paper\n{numbers}", on_normalised, levels)
-    yield _line(f"{name}, on pixels\n{numbers}", on_pixels, levels)
+    yield shown(f"{name}, as in the paper\n{numbers}", on_normalised, levels)
+    yield shown(f"{name}, on pixels\n{numbers}", on_pixels, levels)
 
 
-def _line(label: str, at: Callable[..., jax.Array], levels: tuple[float, ...]) -> Line:
+def _line(
+    pixels: jax.Array,
+    keys: jax.Array,
+    label: str,
+    at: Callable[..., jax.Array],
+    levels: tuple[float, ...],
+) -> Line:
     compiled = jax.jit(at)
-    shown = [np.asarray(jnp.clip(compiled(level), 0, 1)) for level in levels]
+    shown = [np.asarray(jnp.clip(compiled(pixels, level, keys), 0, 1)) for level in levels]
     return label, [(each * 255).round().astype(np.uint8) for each in shown]
 
 
@@ -85,45 +103,61 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def sheet(image: np.ndarray, seed: int = 0) -> Figure:
-    """Draws the sheet; arguments as in `lines`."""
+def sheet(image: np.ndarray, seed: int = 0, cell: int = CELL) -> Figure:
+    """Draws the sheet.
+
+    Args:
+      image: as in `lines`.
+      seed: of the draws.
+      cell: pixels that the longer side of an image takes. Smaller images are enlarged by a whole
+        factor, as far as they fit; of larger ones, areas are averaged.
+    """
     labels, rows = [], []
     for label, cells in lines(image, seed):
         labels.append(label)
-        rows.append(np.concatenate([_cell(each) for each in (image, *cells)], 1))
+        rows.append(np.concatenate([_cell(each, cell) for each in (image, *cells)], 1))
     whole = np.concatenate(rows)
     height, width = rows[0].shape[0], rows[0].shape[1] // 6
-    figure = Figure(
-        figsize=(3.4 + whole.shape[1] / 150, 1 + whole.shape[0] / 150), layout="constrained"
-    )
+    size = (2.2 + whole.shape[1] / DPI, 1 + whole.shape[0] / DPI)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(whole, interpolation="nearest")
     axes.set_xticks(np.arange(6) * width + width / 2, ["clean", *"12345"])
     axes.set_yticks(np.arange(len(labels)) * height + height / 2, labels)
-    axes.tick_params(length=0, labeltop=True, labelsize=8)
+    axes.tick_params(length=0, labeltop=True, labelsize=min(8, 72 * height / DPI / 2.8))
     axes.set_frame_on(False)
     return figure
 
 
-def _cell(image: np.ndarray) -> np.ndarray:
-    """Images side by side, enlarged, on white."""
-    wide = np.concatenate(list(image), 1).repeat(ZOOM, 0).repeat(ZOOM, 1)
+def _cell(image: np.ndarray, cell: int) -> np.ndarray:
+    """Images side by side in the sheet's size, in colour, on white."""
+    colour = np.broadcast_to(image, (*image.shape[:3], 3))
+    wide = np.concatenate([_fitted(each, cell) for each in colour], 1)
     return np.pad(wide, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
 
 
+def _fitted(image: np.ndarray, cell: int) -> np.ndarray:
+    """An image whose longer side is `cell`, or less where it is enlarged by a whole factor."""
+    longer = max(image.shape[:2])
+    if longer <= cell:
+        return image.repeat(cell // longer, 0).repeat(cell // longer, 1)
+    height, width = (max(side * cell // longer, 1) for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+
+
 def chosen(dataset: str) -> np.ndarray:
-    """The test images to show: evenly spaced through the data set, uint8 `[N, H, W, 3]`.
+    """The test images to show: evenly spaced through the data set, uint8 `[N, H, W, 1 or 3]`.
 
     Raises:
       OSError: the data set is missing; says how to prepare it.
-      ConfigError: its images are not in colour.
+      ConfigError: its images are neither grey nor in colour.
       ValueError: it is damaged.
     """
     image = sources.load_test(dataset)["image"]
-    if image.shape[-1] != 3:
+    if image.shape[-1] not in (1, 3):
         raise ConfigError(
-            f"--dataset={dataset} has images of {image.shape[-1]} channel(s), but corruptions are "
-            "for colour images: name another, such as cifar10_jpeg."
+            f"--dataset={dataset} has images of {image.shape[-1]} channels, but corruptions "
+            "are for colour or grey images: name another, such as digits."
         )
     return image[:: max(len(image) // IMAGES, 1)][:IMAGES]
 
@@ -132,7 +166,8 @@ def main() -> None:
     """Writes the sheet; bad input ends it with one sentence and exit code 2."""
     try:
         figure_file.check(flags.FLAGS.output)
-        path = figure_file.write(sheet(chosen(flags.FLAGS.dataset)), flags.FLAGS.output)
+        drawn = sheet(chosen(flags.FLAGS.dataset), cell=flags.FLAGS.cell)
+        path = figure_file.write(drawn, flags.FLAGS.output)
     except (ConfigError, OSError, ValueError) as error:
         commands.stop(error)
     print(f"Written to {path}")
@@ -140,5 +175,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "corruptions.png", "The PNG to write.")
-    flags.DEFINE_string("dataset", "cifar10_jpeg", "A prepared TFDS data set of colour images.")
+    flags.DEFINE_string("dataset", "cifar10_jpeg", "A prepared TFDS data set, or digits.")
+    flags.DEFINE_integer("cell", CELL, "Pixels of an image on the sheet.", lower_bound=8)
     commands.run(main)

@@ -55,7 +55,7 @@ class Robustness:
     published: Mapping[tuple[int, str, str], Sequence[float | None]]
 
     def named(self, corruptions: bool) -> dict[str, Perturbation]:
-        """Returns the perturbations that are corruptions of CIFAR-C, or those that are not."""
+        """Returns the perturbations that are published corruptions, or those that are not."""
         return {
             name: p
             for name, p in self.perturbations.items()

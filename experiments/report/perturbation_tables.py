@@ -131,5 +131,5 @@ def _corruptions(
     n = {t.n for (at, _, name), t in found.tested.items() if at == size and name in rows}
     seeds = " to ".join(str(each) for each in sorted({min(n, default=0), max(n, default=0)}))
     over = f"mean over severities and {seeds} seed{'s' * (seeds != '1')}"
-    title = f"Accuracy (%) under CIFAR-C's corruptions, {over}{few}{where}:"
+    title = f"Accuracy (%) under corruptions, {over}{few}{where}:"
     return Table(title, ["corruption", *methods], lines)

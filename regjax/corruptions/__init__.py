@@ -1,4 +1,4 @@
-"""Images as they come at test time: white noise and the like, and the corruptions of CIFAR-10-C.
+"""Images as they come at test time: white noise and the like, and the corruptions of ImageNet-C.
 
 Everything is a pure function of images and keys, under `jit` and `vmap`; levels and severities may
 be traced, so that one compiled program serves all of them.
@@ -6,8 +6,10 @@ be traced, so that one compiled program serves all of them.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,7 @@ from regjax.corruptions.sensor import (
     shot_noise,
     speckle_noise,
 )
+from regjax.corruptions.severities import Levels
 from regjax.corruptions.weather import fog, frost, snow
 
 __all__ = [
@@ -44,8 +47,8 @@ __all__ = [
     "white_noise",
 ]
 
-# image [H, W, 3], severity [], key -> [H, W, 3]
-Corruption = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# image [H, W, 3], severity [], key, levels -> [H, W, 3]
+Corruption = Callable[..., jax.Array]
 
 _BENCHMARK: tuple[Corruption, ...] = (
     gaussian_noise,
@@ -78,23 +81,26 @@ def corrupt(
     image: jax.Array,
     severity: int | jax.Array,
     keys: jax.Array,
+    levels: Literal["auto", "cifar", "tiny_imagenet", "imagenet"] = "auto",
     *,
     quantised: bool = True,
 ) -> jax.Array:
-    """Images corrupted as those of CIFAR-10-C are.
+    """Images corrupted as those of CIFAR-10-C, Tiny-ImageNet-C or ImageNet-C are.
 
     See "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
-    (Hendrycks & Dietterich, 2019), section 4, with the parameters of the authors' program for
-    CIFAR, in pixels, whatever the size of the image. That program decides where paper and program
-    differ. `sensor`, `blurs`, `weather`, `liquid`, `digital` and `jpeg`, beside this file, say what
-    each one does. One departs: `frost` draws its ice, since the published photographs cannot be
-    shipped.
+    (Hendrycks & Dietterich, 2019), section 4, with the parameters of the authors' three programs,
+    in pixels of images of 32, 64 and 224. These decide where paper and program differ. `sensor`,
+    `blurs`, `weather`, `liquid`, `digital` and `jpeg`, beside this file, say what each one does.
+    One departs: `frost` draws its ice, milder, since the published photographs cannot be shipped.
+    The images of the two larger benchmarks were stored as JPEG afterwards; these are not.
 
     Args:
       name: out of `NAMES` and `EXTRA`; static.
       image: `[B, H, W, 3]`, in [0, 1], as a rule 255ths.
       severity: `[]` integer, 1 to 5; one that is traced is taken to the nearest of these.
       keys: `[B]`, one for each example, such as `regjax.example_keys` makes.
+      levels: whose parameters; static. "auto" goes by the image's shorter side: "cifar" below 48
+        pixels, "tiny_imagenet" below 128, "imagenet" from there on.
       quantised: whether results are whole 255ths, truncated as in the published images; static.
 
     Returns:
@@ -102,8 +108,8 @@ def corrupt(
 
     Raises:
       TypeError: the images are not floating, or the severity is no integer.
-      ValueError: an unknown name, images or keys of another shape, or a severity that is not one
-        number from 1 to 5.
+      ValueError: an unknown name or `levels`, images or keys of another shape, or a severity that
+        is not one number from 1 to 5.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -116,11 +122,20 @@ def corrupt(
     check_images(image, keys)
     if image.shape[-1] != 3:
         raise ValueError(f"images must be [B, H, W, 3], but these are {list(image.shape)}.")
-    corrupted = jax.vmap(_ALL[name], (0, None, 0))(
+    used = _by_size(*image.shape[1:3]) if levels == "auto" else levels
+    if used not in get_args(Levels):
+        names = ", ".join(map(repr, ("auto", *get_args(Levels))))
+        raise ValueError(f"levels must be one of {names}, not {levels!r}.")
+    corrupted = jax.vmap(functools.partial(_ALL[name], levels=used), (0, None, 0))(
         image.astype(jnp.float32), _checked(severity), keys
     )
     corrupted = corrupted.astype(jnp.float32)  # where float64 is on, constants have made it that
     return truncated(corrupted) if quantised else jnp.clip(corrupted, 0, 1)
+
+
+def _by_size(height: int, width: int) -> Levels:
+    shorter = min(height, width)
+    return "cifar" if shorter < 48 else "tiny_imagenet" if shorter < 128 else "imagenet"
 
 
 def _checked(severity: int | jax.Array) -> jax.Array:

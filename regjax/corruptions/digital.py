@@ -1,9 +1,9 @@
 """Corruptions by resampling: pixelate and the elastic transform.
 
 Each is a function of one image `[H, W, 3]` in [0, 1], a severity from 1 to 5, which may be traced,
-and a key; `regjax.corruptions` maps them over a batch and clips. Parameters are those of CIFAR-10-C
-in "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations" (Hendrycks &
-Dietterich, 2019).
+a key, and the benchmark whose levels are meant; `regjax.corruptions` maps them over a batch and
+clips. See "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
+(Hendrycks & Dietterich, 2019); parameters are in severities.py.
 """
 
 from __future__ import annotations
@@ -14,34 +14,40 @@ from jax.scipy.ndimage import map_coordinates
 
 from regjax.corruptions.levels import at_severity
 from regjax.corruptions.resampling import coarsening, reflect, resample, smoothing
+from regjax.corruptions.severities import ELASTIC, PIXELATE, Levels
 
 
-def pixelate(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """The image shrunk by a box filter to 0.95, 0.9, 0.85, 0.75 or 0.65 of its size, and back.
+def pixelate(
+    image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
+) -> jax.Array:
+    """The image shrunk by a box filter, to 0.65 of its size at CIFAR's severity 5, and back.
 
     Along the width and then along the height, rounding to 255ths after each as Pillow does, which
     takes the height first where the image is far taller than wide.
     """
 
     def matrix(length: int) -> jax.Array:
-        kept = (0.95, 0.90, 0.85, 0.75, 0.65)
-        return at_severity([coarsening(length, max(int(length * c), 1)) for c in kept], severity)
+        small = [max(int(length * kept), 1) for kept in PIXELATE[levels]]
+        return at_severity([coarsening(length, each) for each in small], severity)
 
     height, width = image.shape[:2]
     # In whole levels, of which a mean that ends in a half is exact.
-    levels = jnp.round(image * 255)
-    halfway = jnp.floor(resample(levels, jnp.eye(height), matrix(width)) + 0.5)
+    whole = jnp.round(image * 255)
+    halfway = jnp.floor(resample(whole, jnp.eye(height), matrix(width)) + 0.5)
     return jnp.floor(resample(halfway, matrix(height), jnp.eye(width)) + 0.5) / 255
 
 
-def elastic_transform(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
+def elastic_transform(
+    image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
+) -> jax.Array:
     """The image bent: by a random affine map, then by small smooth displacements.
 
-    The map moves three points around the centre by up to 2.56 pixels (severity 1, down to 0.96 at
-    5); the displacements are uniform noise smoothed by a Gaussian and scaled, larger and rougher
-    with the severity, none at 1.
+    For CIFAR the map moves three points around the centre by up to 2.56 pixels (severity 1, down to
+    0.96 at 5); the displacements are uniform noise smoothed by a Gaussian and scaled, larger and
+    rougher with the severity, none at 1. The published images were moved by OpenCV, most of whose
+    versions round places to 32nds of a pixel; here places are as they are.
     """
-    scale, sigma, shift = zip(*_ELASTIC, strict=True)
+    scale, sigma, shift = zip(*ELASTIC[levels], strict=True)
     to_map, *to_bend = jax.random.split(key, 3)
     height, width, _ = image.shape
     places = _affine(to_map, (height, width), at_severity(shift, severity))
@@ -57,11 +63,6 @@ def elastic_transform(image: jax.Array, severity: jax.Array, key: jax.Array) -> 
 
     places = [displaced(*each) for each in zip(to_bend, _places((height, width)), strict=True)]
     return _sampled(image, places, "reflect")
-
-
-# For each severity, in pixels: the factor and the sigma of the displacements, and how far the three
-# points of the affine map are moved at most.
-_ELASTIC = ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6), (3.2, 0.96, 0.96))
 
 
 def _affine(key: jax.Array, size: tuple[int, int], shift: jax.Array) -> list[jax.Array]:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from regjax.corruptions.levels import at_severity
-
-QUALITIES = (80, 65, 58, 50, 40)
+from regjax.corruptions.severities import JPEG_QUALITY, Levels
 
 # The standard's example tables (ITU-T T.81, K.1 and K.2), which libjpeg scales by the quality.
 _LUMINANCE = np.array(
@@ -50,8 +49,10 @@ _COSINES[0::2] = np.concatenate([_EVEN, np.flip(_EVEN, 1)], 1)
 _COSINES[1::2] = np.concatenate([_ODD, -np.flip(_ODD, 1)], 1)
 
 
-def jpeg_compression(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """The image after JPEG, compressed at quality 80, 65, 58, 50 or 40.
+def jpeg_compression(
+    image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
+) -> jax.Array:
+    """The image after JPEG, compressed at quality 80 to 40 for CIFAR, 25 to 7 for ImageNet.
 
     Colours to luminance and chrominance, chrominance at half the resolution, cosine transform of
     blocks of 8 x 8, rounding to multiples of the quality's table, and back, in libjpeg's integer
@@ -63,6 +64,7 @@ def jpeg_compression(image: jax.Array, severity: jax.Array, key: jax.Array) -> j
       image: `[H, W, 3]` in [0, 1], rounded to 255ths.
       severity: `[]`, 1 to 5.
       key: not looked at.
+      levels: static.
 
     Returns:
       `[H, W, 3]` in 255ths.
@@ -74,13 +76,16 @@ def jpeg_compression(image: jax.Array, severity: jax.Array, key: jax.Array) -> j
       128.0
     """
     height, width = image.shape[:2]
-    levels = jnp.round(image * 255).astype(jnp.int32)
-    ycc = jnp.einsum("yc,hwc->yhw", jnp.asarray(_TO_YCC, jnp.int32), levels)
+    stored = jnp.round(image * 255).astype(jnp.int32)
+    ycc = jnp.einsum("yc,hwc->yhw", jnp.asarray(_TO_YCC, jnp.int32), stored)
     # Chrominance is rounded down where it is just between two levels.
     down = jnp.array([0, 1, 1]).reshape(3, 1, 1)
     luminance, *chrominance = _shifted(ycc - down, 16) + 128 * down
-    y = _coded(_padded(luminance, 8, 8), _table(_LUMINANCE, severity))
-    small = (_coded(_halved(plane), _table(_CHROMINANCE, severity)) for plane in chrominance)
+    fine, coarse = (
+        _table(base, JPEG_QUALITY[levels], severity) for base in (_LUMINANCE, _CHROMINANCE)
+    )
+    y = _coded(_padded(luminance, 8, 8), fine)
+    small = (_coded(_halved(plane), coarse) for plane in chrominance)
     size = ((height + 1) // 2, (width + 1) // 2)
     cb, cr = (_doubled(plane[: size[0], : size[1]])[:height, :width] - 128 for plane in small)
     change = jnp.einsum("cy,yhw->hwc", jnp.asarray(_FROM_YCC, jnp.int32), jnp.stack([cb, cr]))
@@ -88,9 +93,9 @@ def jpeg_compression(image: jax.Array, severity: jax.Array, key: jax.Array) -> j
     return jnp.clip(rgb, 0, 255).astype(jnp.float32) / 255
 
 
-def _table(base: np.ndarray, severity: jax.Array) -> jax.Array:
+def _table(base: np.ndarray, qualities: tuple[int, ...], severity: jax.Array) -> jax.Array:
     """The quantisation table of a severity, as libjpeg scales it, `[8, 8]`."""
-    scales = [5000 // q if q < 50 else 200 - 2 * q for q in QUALITIES]
+    scales = [5000 // q if q < 50 else 200 - 2 * q for q in qualities]
     tables = [np.clip((base * scale + 50) // 100, 1, 255) for scale in scales]
     return at_severity(tables, severity).astype(jnp.int32)
 

@@ -39,14 +39,18 @@ def at_severity(table: Sequence[Any], severity: jax.Array) -> jax.Array:
 def truncated(image: jax.Array) -> jax.Array:
     """Pixels as conversion to 8 bits stores them: clipped to [0, 1], then down to a 255th.
 
-    A thousandth of a level is forgiven, so that rounding errors do not cost a whole one.
+    A twenty-thousandth of a level is forgiven, so that float32's rounding does not cost a level.
+    Where a result is a whole level but for rounding, float64's decides in the published programs,
+    by which many are a level darker than here: of CIFAR-10's images some 8% of the values of
+    `saturate` at severity 3, 6% of `defocus_blur` at 4, 3% of `brightness` at 4 and 2% of
+    `glass_blur` at 2 and 4. Of all others that draw nothing it is at most 1.6%.
 
     Example:
       >>> import jax.numpy as jnp
       >>> (truncated(jnp.array([-0.5, 7.9 / 255, 1.0])) * 255).round().tolist()
       [0.0, 7.0, 255.0]
     """
-    return jnp.floor(jnp.clip(image, 0, 1) * 255 + 1e-3) / 255
+    return jnp.floor(jnp.clip(image, 0, 1) * 255 + 5e-5) / 255
 
 
 def rounded(image: jax.Array) -> jax.Array:

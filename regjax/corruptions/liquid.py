@@ -1,8 +1,7 @@
 """The corruption by spatter: drops of water or mud on the lens.
 
-Parameters are those of CIFAR-10-C in "Benchmarking Neural Network Robustness to Common Corruptions
-and Perturbations" (Hendrycks & Dietterich, 2019); the published program shades the drops by OpenCV,
-whose integer arithmetic is followed here.
+See "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations" (Hendrycks &
+Dietterich, 2019), whose program shades the drops by OpenCV; its integer arithmetic is followed.
 """
 
 from __future__ import annotations
@@ -13,31 +12,26 @@ import jax.numpy as jnp
 from regjax.corruptions.edges import canny, edge_distance, moved
 from regjax.corruptions.levels import at_severity
 from regjax.corruptions.resampling import edge, resample, smoothing
+from regjax.corruptions.severities import SPATTER, Levels
 
 _WATER = (175 / 255, 238 / 255, 238 / 255)
 _MUD = (63 / 255, 42 / 255, 20 / 255)
 
-# For each severity: the liquid's mean, standard deviation and smoothing, its least value, and the
-# strength of the water (1 to 3) or the smoothing of the mud (4 and 5).
-_SPATTER = (
-    (0.62, 0.1, 0.7, 0.7, 0.5),
-    (0.65, 0.1, 0.8, 0.7, 0.5),
-    (0.65, 0.3, 1.0, 0.69, 0.5),
-    (0.65, 0.1, 0.7, 0.69, 0.6),
-    (0.65, 0.1, 0.5, 0.68, 0.6),
-)
 
-
-def spatter(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
+def spatter(
+    image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
+) -> jax.Array:
     """Drops of shaded water at severities 1 to 3, of mud at 4 and 5.
 
     They are where smoothed noise is large. Where there is none of the water, the published program
-    divides 0 by 0; here the image stays as it is.
+    divides 0 by 0; here the image stays as it is. Where the noise is above 1, as it is now and then
+    at severity 3, the water's height starts again from 0, as there.
 
     Args:
       image: `[H, W, 3]` in [0, 1].
       severity: `[]`, 1 to 5.
       key: draws the drops.
+      levels: static.
 
     Returns:
       `[H, W, 3]`, not clipped.
@@ -48,23 +42,24 @@ def spatter(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
       >>> spatter(image, jnp.array(5), jax.random.key(0)).shape
       (16, 16, 3)
     """
-    mean, deviation, _, least, strength = at_severity(_SPATTER, severity)
+    table = SPATTER[levels]
+    mean, deviation, _, least, strength = at_severity(table, severity)
     height, width, _ = image.shape
     liquid = mean + deviation * jax.random.normal(key, (height, width, 1), jnp.float32)
     smooths = (
-        at_severity([smoothing(n, entry[2], 4, edge) for entry in _SPATTER], severity)
+        at_severity([smoothing(n, entry[2], 4, edge) for entry in table], severity)
         for n in (height, width)
     )
     liquid = resample(liquid, *smooths)[..., 0]
     liquid = jnp.where(liquid < least, 0, liquid)
 
     def water(image: jax.Array) -> jax.Array:
-        shade = strength * shading(jnp.floor(jnp.clip(liquid, 0, 1) * 255))
+        shade = strength * shading(jnp.floor(liquid * 255) % 256)  # 8 bits, which wrap
         return image + shade[..., None] * jnp.array(_WATER).reshape(1, 1, 3)
 
     def mud(image: jax.Array) -> jax.Array:
         thick = (liquid > least).astype(jnp.float32)[..., None]
-        cover = resample(thick, *(_smoothing(n, _SPATTER[-1][-1]) for n in (height, width)))
+        cover = resample(thick, *(_smoothing(n, table[-1][-1]) for n in (height, width)))
         cover = jnp.where(cover < 0.8, 0, cover)
         return image * (1 - cover) + cover * jnp.array(_MUD).reshape(1, 1, 3)
 

@@ -1,9 +1,9 @@
 """Corruptions by weather: snow, frost, fog. Spatter is in liquid.py.
 
 Each is a function of one image `[H, W, 3]` in [0, 1], a severity from 1 to 5, which may be traced,
-and a key; `regjax.corruptions` maps them over a batch and clips. Parameters are those of CIFAR-10-C
-in "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations" (Hendrycks &
-Dietterich, 2019).
+a key, and the benchmark whose levels are meant; `regjax.corruptions` maps them over a batch and
+clips. See "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
+(Hendrycks & Dietterich, 2019); parameters are in severities.py.
 """
 
 from __future__ import annotations
@@ -15,45 +15,43 @@ import numpy as np
 from regjax.corruptions.blurs import smeared
 from regjax.corruptions.levels import at_severity, rounded, truncated
 from regjax.corruptions.resampling import reflect, resample, smoothing, zoom
+from regjax.corruptions.severities import FOG, FROST, FROST_SCALE, SNOW, Levels
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
-def snow(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
-    """The image whitened, with smeared flakes and the same flakes turned by half a circle."""
-    mean, deviation, _, least, radius, sigma, kept = at_severity(_SNOW, severity)
+def snow(
+    image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
+) -> jax.Array:
+    """The image whitened, with smeared flakes and the same flakes turned by half a circle.
+
+    The smear is rounded as in `motion_blur`.
+    """
+    table = SNOW[levels]
+    mean, deviation, _, least, radius, sigma, kept = at_severity(table, severity)
     to_flakes, to_angle = jax.random.split(key)
     height, width, _ = image.shape
     flakes = mean + deviation * jax.random.normal(to_flakes, (height, width, 1), jnp.float32)
-    sizes = [entry[2] for entry in _SNOW]
+    sizes, radii = ([entry[i] for entry in table] for i in (2, 4))
     enlarging = (at_severity([zoom(n, s) for s in sizes], severity) for n in (height, width))
     flakes = resample(flakes, *enlarging)
     flakes = truncated(jnp.where(flakes < least, 0, flakes))
     angle = jax.random.uniform(to_angle, (), jnp.float32, -135, -45)
-    flakes = rounded(smeared(flakes, radius, sigma, angle, longest=14))
+    flakes = rounded(smeared(flakes, radius, sigma, angle, longest=max(radii)))
     grey = jnp.sum(image * jnp.array(GREY).reshape(1, 1, 3), axis=-1, keepdims=True)
     whitened = kept * image + (1 - kept) * jnp.maximum(image, grey * 1.5 + 0.5)
     return whitened + flakes + jnp.flip(flakes, (0, 1))
 
 
-# For each severity: the flakes' mean, standard deviation, size and least value, radius and sigma
-# of the smear, and how much of the image's colour is kept.
-_SNOW = (
-    (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-    (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-    (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-    (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-    (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
-)
-
-
-def fog(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
+def fog(
+    image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
+) -> jax.Array:
     """A cloud over the image, scaled back to the brightest value of the image.
 
-    `(x + c f) m / (m + c)`, c from 0.2 to 1.5, m the image's maximum, f a plasma fractal in [0, 1].
+    `(x + c f) m / (m + c)`, c from 0.2 to 1.5 for CIFAR, m the image's maximum, f a plasma fractal
+    in [0, 1].
     """
-    table = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))
-    thickness, decay = at_severity(table, severity)
+    thickness, decay = at_severity(FOG[levels], severity)
     height, width, _ = image.shape
     brightest = jnp.max(image)
     cloud = plasma(key, max(height, width), decay)[:height, :width, None]
@@ -95,20 +93,22 @@ def plasma(key: jax.Array, size: int, decay: jax.Array) -> jax.Array:
     return land / land.max()
 
 
-def frost(image: jax.Array, severity: jax.Array, key: jax.Array) -> jax.Array:
+def frost(
+    image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
+) -> jax.Array:
     """Ice crystals over the image: `c x + d ice`.
 
-    With (c, d) from (1, 0.2) to (0.75, 0.45) as published, but **not the published ice**: there it
-    is cut out of photographs, which cannot be shipped; here it is drawn (see `ice`). Results of
-    the two must not be compared.
+    With c and d as published, for CIFAR from (1, 0.2) to (0.75, 0.45), but **not the published
+    ice**: there it is cut out of photographs, which cannot be shipped; here it is drawn (see
+    `ice`), at the scale to which they are shrunk. It is milder, so that networks lose less by it:
+    results of the two must not be compared.
     """
-    table = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
-    kept, added = at_severity(table, severity)
+    kept, added = at_severity(FROST[levels], severity)
     height, width, _ = image.shape
-    return kept * image + added * ice(key, (height, width))
+    return kept * image + added * ice(key, (height, width), FROST_SCALE[levels] / 0.2)
 
 
-def ice(key: jax.Array, size: tuple[int, int]) -> jax.Array:
+def ice(key: jax.Array, size: tuple[int, int], scale: float = 1.0) -> jax.Array:
     """A random texture like ice on a window: bright veins, wide and narrow, on bluish grey.
 
     Veins are where smooth noise, drawn at three scales, crosses 0.
@@ -116,6 +116,7 @@ def ice(key: jax.Array, size: tuple[int, int]) -> jax.Array:
     Args:
       key: drives the noise.
       size: height and width.
+      scale: of the veins, 1 for images of 32 pixels; static.
 
     Returns:
       `[H, W, 3]` in [0, 1].
@@ -128,13 +129,13 @@ def ice(key: jax.Array, size: tuple[int, int]) -> jax.Array:
     noise = jax.random.normal(key, (*size, len(_VEINS)), jnp.float32)
     total = jnp.zeros((*size, 1))
     for i, (sigma, share) in enumerate(_VEINS):
-        smooth = resample(noise[..., i : i + 1], *(_unit_smoothing(n, sigma) for n in size))
+        smooth = resample(noise[..., i : i + 1], *(_unit_smoothing(n, sigma * scale) for n in size))
         total += share * jnp.exp(-3 * jnp.abs(smooth))
     tint = jnp.array([0.85, 0.95, 1.0]).reshape(1, 1, 3)
     return jnp.clip(0.25 + total, 0, 1) * tint
 
 
-_VEINS = ((4.0, 0.45), (1.6, 0.35), (0.7, 0.25))  # scale in pixels, brightness
+_VEINS = ((4.0, 0.45), (1.6, 0.35), (0.7, 0.25))  # scale in pixels of CIFAR, brightness
 
 
 def _unit_smoothing(length: int, sigma: float) -> jax.Array:

@@ -141,6 +141,7 @@ def test_every_corruption_can_be_named():
         ("corruption(name='frog')", "corruption needs name=, one of: .*, not 'frog'"),
         ("corruption(name=['fog'])", "corruption needs name="),
         ("corruption(name='fog', std=(0.2, 0))", "std must be positive numbers, not \\(0.2, 0\\)"),
+        ("corruption(name='fog', levels='large')", "levels must be 'auto', 'cifar'.* not 'large'"),
         ("corruption(name='fog', std=0.2)", "std must be positive numbers, not 0.2"),
         ("pgd(epsilon=0.1, steps=0)", "pgd's steps must be a whole number of at least 1, not 0"),
         ("pgd(epsilon=0.1, restarts=1.0)", "restarts must be a whole number of at least 1"),

@@ -60,8 +60,50 @@ def test_images_are_chosen_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(corruption_sheet.chosen("any"), image[[0, 10, 20]])
 
 
-def test_grey_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    grey = {"image": np.zeros((5, 8, 8, 1), np.uint8)}
-    monkeypatch.setattr(corruption_sheet.sources, "load_test", lambda name: grey)
-    with pytest.raises(ConfigError, match=r"--dataset=digits has images of 1 channel.*cifar10"):
-        corruption_sheet.chosen("digits")
+@pytest.mark.usefixtures("few_lines")
+def test_grey_images_stay_grey() -> None:
+    lines = dict(corruption_sheet.lines(tiny()[..., :1]))
+    assert {level.shape for levels in lines.values() for level in levels} == {(3, 8, 8, 1)}
+    assert (lines["brightness"][4] >= tiny()[..., :1]).all()
+
+
+def test_images_of_other_channels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {"image": np.zeros((5, 8, 8, 4), np.uint8)}
+    monkeypatch.setattr(corruption_sheet.sources, "load_test", lambda name: other)
+    with pytest.raises(ConfigError, match=r"--dataset=any has images of 4 channels.*digits"):
+        corruption_sheet.chosen("any")
+
+
+def test_what_is_recommended_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert corruption_sheet.chosen("digits").shape == (3, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "cell", "shown"),
+    [
+        ((32, 32), 64, (64, 64)),
+        ((24, 20), 64, (48, 40)),
+        ((64, 64), 64, (64, 64)),
+        ((256, 256), 64, (64, 64)),
+        ((180, 240), 120, (90, 120)),
+    ],
+)
+def test_images_fit_their_cells(size: tuple[int, int], cell: int, shown: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 77, np.uint8)
+    fitted = corruption_sheet._fitted(image, cell)
+    assert fitted.shape == (*shown, 3)
+    assert (fitted == 77).all()
+
+
+def test_a_sheet_of_large_images_is_no_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its labels fit into their lines, whatever the size of the images."""
+    monkeypatch.setattr(
+        corruption_sheet, "lines", lambda image, seed: [("two\nlines", [image] * 5)] * 24
+    )
+    for side, cell in ((32, 64), (256, 64), (256, 24)):
+        figure = corruption_sheet.sheet(np.zeros((3, side, side, 3), np.uint8), cell=cell)
+        width, height = figure.get_size_inches() * figure.dpi
+        assert (width, height) == pytest.approx((330 + 6 * (3 * cell + 4), 150 + 24 * (cell + 4)))
+        points = figure.axes[0].get_yticklabels()[0].get_fontsize()
+        assert 5 < 2.4 * points < 72 * (cell + 4) / 150

@@ -6,6 +6,7 @@ Covers `compose.py` and `notebooks/isda.py` and `jacobian.py` too.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import experiments.gallery.notebooks
 import regjax as rj
 
 FOLDER = Path(experiments.gallery.notebooks.__file__).parent
+AGAIN = "run python -m experiments.gallery.render"
 NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 
@@ -87,6 +89,28 @@ def test_cells_are_markdown_or_code(name):
         assert rows, f"{name}, line {line}: an empty cell"
         if kind == "markdown":
             assert all(row.startswith("#") for row in rows), f"{name}, line {line}: not a comment"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_rendered_is_what_stands_here(name):
+    """The .ipynb is of these very cells, ran without errors, and shows every figure."""
+    rendered = json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
+    written = cells(name)
+    assert [cell["cell_type"] for cell in rendered] == [kind for kind, _, _ in written]
+    for (kind, line, text), cell in zip(written, rendered, strict=True):
+        if kind == "code":
+            assert "".join(cell["source"]) == text.strip(), f"{name}, line {line}: {AGAIN}"
+        else:
+            words = re.findall(r"\w+", text.replace('"""', ""))
+            assert re.findall(r"\w+", "".join(cell["source"])) == words, f"line {line}: {AGAIN}"
+    outputs = [output for cell in rendered for output in cell.get("outputs", [])]
+    assert {output["output_type"] for output in outputs} <= {"stream", "display_data"}
+    shown = sum("image/png" in output.get("data", {}) for output in outputs)
+    assert shown == (FOLDER / f"{name}.py").read_text().count("plt.show()")
+
+
+def test_rendered_notebooks_are_small():
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.ipynb")) < 1e6
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ from scipy import ndimage, stats
 from support import assert_same
 
 from regjax.corruptions import blurs
+from regjax.corruptions.severities import Levels
 
 CLEAN = pictures() / 255.0  # float64
 
@@ -31,10 +32,58 @@ def test_defocus_blur_is_a_smoothed_disk(severity: int) -> None:
     np.testing.assert_allclose(corrupted("defocus_blur", severity), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("levels", "severity", "radius", "around", "sigma"),
+    [
+        ("tiny_imagenet", 4, 2.5, 1, 0.01),
+        ("imagenet", 2, 4, 1, 0.5),
+        ("imagenet", 4, 8, 1, 0.5),
+        ("imagenet", 5, 10, 2, 0.5),
+    ],
+)
+def test_defocus_blur_of_larger_images(
+    levels: Levels, severity: int, radius: float, around: int, sigma: float
+) -> None:
+    """What is smoothed is a picture of the disk, whose border mirrors it."""
+    side = max(8, int(radius))
+    place = np.arange(-side, side + 1)
+    disk = (np.hypot(place[:, None], place) <= radius).astype(float)
+    bell = np.exp(-(np.arange(-around, around + 1) ** 2) / (2 * sigma**2))
+    bell /= bell.sum()
+    kernel = ndimage.convolve(disk / disk.sum(), np.outer(bell, bell), mode="mirror")
+    image = np.random.default_rng(0).uniform(size=(30, 26, 3))
+    expected = ndimage.convolve(image, kernel[..., None], mode="mirror")
+    pixels = jnp.asarray(image, jnp.float32)
+    result = blurs.defocus_blur(pixels, jnp.array(severity), jax.random.key(0), levels)
+    np.testing.assert_allclose(result, expected, atol=2e-6)
+
+
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_zoom_blur_is_the_mean_of_scipys_zooms(severity: int) -> None:
     factors = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01)
-    image = CLEAN[1]
+    expected = zoom_blurred(CLEAN[1], factors)
+    np.testing.assert_allclose(corrupted("zoom_blur", severity)[1], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("levels", "severity", "factors"),
+    [
+        ("cifar", 5, np.arange(1, 1.26, 0.01)),  # the last, 1.2500000000000002, rounds up
+        ("imagenet", 3, np.arange(1, 1.21, 0.02)),
+        ("imagenet", 5, np.arange(1, 1.31, 0.03)),
+    ],
+)
+def test_zoom_blur_has_the_rounding_errors_of_the_factors(
+    levels: Levels, severity: int, factors: np.ndarray
+) -> None:
+    image = np.random.default_rng(0).uniform(size=(32, 32, 3))
+    pixels = jnp.asarray(image, jnp.float32)
+    result = blurs.zoom_blur(pixels, jnp.array(severity), jax.random.key(0), levels)
+    np.testing.assert_allclose(result, zoom_blurred(image, factors), atol=2e-6)
+
+
+def zoom_blurred(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """The mean of the image, once more than the factors say, and SciPy's zooms."""
 
     def middle(length: int, inner: int) -> slice:
         return slice((length - inner) // 2, (length - inner) // 2 + inner)
@@ -45,8 +94,7 @@ def test_zoom_blur_is_the_mean_of_scipys_zooms(severity: int) -> None:
         places = zip(large.shape, image.shape, strict=True)
         return large[tuple(middle(outer, n) for outer, n in places)]
 
-    expected = (image + sum(map(zoomed, factors))) / (len(factors) + 1)
-    np.testing.assert_allclose(corrupted("zoom_blur", severity)[1], expected, atol=2e-6)
+    return (image + sum(map(zoomed, factors))) / (len(factors) + 1)
 
 
 @pytest.mark.parametrize(("angle", "radius"), [(0.0, 3), (37.0, 4), (-45.0, 2), (-100.0, 4)])
@@ -86,9 +134,17 @@ def numbered(height: int, width: int) -> jax.Array:
     return jnp.arange(height * width, dtype=jnp.float32).reshape(height, width, 1)
 
 
+def shaken(height: int, width: int, most: int) -> np.ndarray:
+    """The number of the pixel that each came from."""
+    key, distance = jax.random.key(0), jnp.float32(most)
+    return np.asarray(blurs._shaken(numbered(height, width), key, distance, most))[..., 0].astype(
+        int
+    )
+
+
 def test_glass_moves_pixels_by_one_up_and_left() -> None:
     height, width = 60, 50
-    came = np.asarray(blurs._shaken(numbered(height, width), jax.random.key(0)))[..., 0].astype(int)
+    came = shaken(height, width, 1)
     up, left = (np.indices((height, width)) - np.stack(np.divmod(came, width))).astype(int)
     inner = np.zeros((height, width), bool)
     inner[2:, 2:] = True
@@ -105,14 +161,28 @@ def test_glass_moves_pixels_by_one_up_and_left() -> None:
     assert_same(x[..., 0].astype(int), came)
 
 
+@pytest.mark.parametrize("most", [2, 4])
+def test_glass_moves_pixels_that_have_been_moved(most: int) -> None:
+    """As one loop from the last pixel to the first does on NumPy's views, from the same draws."""
+    height, width = 30, 20
+    u = np.asarray(jax.random.uniform(jax.random.key(0), (2, height, width), jnp.float32))
+    down, right = np.floor(2 * most * u).astype(int) - most
+    expected = np.arange(height * width).reshape(height, width)
+    for h in range(height - most, most, -1):
+        for w in range(width - most, most, -1):
+            expected[h, w] = expected[h + down[h, w], w + right[h, w]]
+    assert_same(shaken(height, width, most), expected)
+    assert {-most, most - 1} == {down.min(), down.max()}
+
+
 def test_glass_blur_smooths_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     """With something in place of the exchanges that shows how often they happen."""
-    monkeypatch.setattr(blurs, "_shaken", lambda image, key: image + 0.125)
+    monkeypatch.setattr(blurs, "_shaken", lambda image, *_: image + 0.125)
     glass = jax.jit(blurs.glass_blur)
     table = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))
     for severity, (sigma, times) in zip(SEVERITIES, table, strict=True):
         first = ndimage.gaussian_filter(CLEAN[0], (sigma, sigma, 0), mode="nearest")
-        truncated = np.floor(first * 255 + 1e-3) / 255
+        truncated = np.floor(first * 255 + 5e-5) / 255
         expected = ndimage.gaussian_filter(truncated, (sigma, sigma, 0), mode="nearest")
         result = glass(jnp.asarray(CLEAN[0], jnp.float32), severity, jax.random.key(0))
         off = np.abs(result - expected - 0.125 * times)

@@ -1,5 +1,6 @@
 """What all nineteen corruptions keep to; each one's own test is beside its file."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from pictures import SEVERITIES, compiled, corrupted, keys, pictures, pixels
 from support import assert_same
 
+from regjax import corruptions
 from regjax.corruptions import EXTRA, NAMES, corrupt
 
 ALL = (*NAMES, *EXTRA)
@@ -79,6 +81,40 @@ def test_severities_side_by_side() -> None:
         np.testing.assert_allclose(result, corrupted("spatter", severity), atol=2e-6)
 
 
+def test_levels_go_by_the_shorter_side() -> None:
+    """Their brightness 1 adds 0.05, the larger ones' 0.1 of 255."""
+    sizes = ((8, 8), (47, 300), (48, 48), (127, 128), (128, 160), (500, 224))
+    by_size = [corruptions._by_size(*size) for size in sizes]
+    assert by_size == ["cifar"] * 2 + ["tiny_imagenet"] * 2 + ["imagenet"] * 2
+    image, key = jnp.full((1, 48, 48, 3), 100 / 255), keys()[:1]
+    for levels, value in (("auto", 125), ("tiny_imagenet", 125), ("cifar", 112)):
+        brighter = np.asarray(corrupt("brightness", image, 1, key, levels)) * 255  # type: ignore[arg-type]
+        assert_same(np.rint(brighter), np.full(image.shape, value, np.float32))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_larger_images_can_be_traced(name: str) -> None:
+    for side in (64, 224):
+        image = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+        result = jax.eval_shape(functools.partial(corrupt, name), image, 1, keys()[:2])
+        assert (result.shape, result.dtype) == (image.shape, jnp.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("levels", ["tiny_imagenet", "imagenet"])
+def test_the_levels_of_larger_images_corrupt_more(name: str, levels: Any) -> None:
+    """Each at its strongest severity, on the same small pictures; none is worse than ImageNet's."""
+    run = jax.jit(functools.partial(corrupt, name, levels=levels))
+    results = [np.asarray(run(pixels(), s, keys())) for s in SEVERITIES]
+    distances = [np.abs(result - np.asarray(pixels())).mean() for result in results]
+    assert all(((r >= 0) & (r <= 1)).all() for r in results)
+    assert min(distances) > 0
+    if name in NOT_MILDER:
+        theirs = np.abs(corrupted(name, 5) - np.asarray(pixels())).mean()
+        assert distances[4] > 0.95 * theirs, (distances, theirs)
+
+
 @pytest.mark.parametrize("name", ["saturate", "pixelate", "glass_blur"])
 def test_where_float64_is_on_it_is_the_same(name: str, x64: None) -> None:
     image, key = jnp.asarray(pictures() / 255, jnp.float32), keys()
@@ -110,6 +146,7 @@ def test_results_are_truncated_to_255ths() -> None:
         ({"image": jnp.ones((2, 8, 8, 1))}, ValueError, r"\[B, H, W, 3\].*\[2, 8, 8, 1\]"),
         ({"image": jnp.ones((2, 8, 8, 3), jnp.uint8)}, TypeError, "floating.*uint8"),
         ({"keys": jax.random.split(jax.random.key(0), 3)}, ValueError, r"\[2\].*\[3\]"),
+        ({"levels": "imagenet64"}, ValueError, "'auto', 'cifar'.*, not 'imagenet64'"),
         ({"severity": 0}, ValueError, "from 1 to 5, not 0"),
         ({"severity": jnp.array(6)}, ValueError, "from 1 to 5, not 6"),
         ({"severity": 2.5}, TypeError, "integer, not 2.5"),

@@ -30,3 +30,10 @@ def test_whole_levels_stay_and_others_go_down_or_to_the_nearest() -> None:
         between = np.asarray(function(pixel + 0.6 / 255)) * 255
         assert_same(np.rint(between), np.minimum(whole + up, 255).astype(np.float32))
         assert_same(function(pixel - 1), np.zeros(256, np.float32))
+
+
+def test_what_is_below_a_level_by_more_than_float32s_rounding_goes_down() -> None:
+    """Such as the neighbours' share of a narrow filter, three ten-thousandths of a level."""
+    pixel = np.arange(1, 256)
+    below = levels.truncated(jnp.asarray((pixel - 3e-4) / 255, jnp.float32))
+    assert_same(np.rint(np.asarray(below) * 255), np.float32(pixel - 1))

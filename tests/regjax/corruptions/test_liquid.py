@@ -81,3 +81,17 @@ def test_mud_covers(severity: int) -> None:
     np.testing.assert_allclose(mud * 63, mud[..., :1] * [63, 42, 20], atol=1e-4)
     left = 1 - cover[..., None]
     np.testing.assert_allclose(on_shade(1, severity), left + mud, atol=1e-6)
+
+
+def test_the_waters_height_starts_again_beyond_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    heights: list[np.ndarray] = []
+
+    def keep(height: jax.Array) -> jax.Array:
+        heights.append(np.asarray(height))
+        return height
+
+    monkeypatch.setattr(liquid, "resample", lambda image, *_: jnp.full_like(image, 257.5 / 255))
+    monkeypatch.setattr(liquid, "shading", keep)
+    with jax.disable_jit():
+        liquid.spatter(jnp.zeros((4, 4, 3)), jnp.array(3), jax.random.key(0))
+    assert_same(heights[0], np.full((4, 4), 1, np.float32))

@@ -7,7 +7,7 @@ import pytest
 from pictures import SEVERITIES
 from scipy import integrate, stats
 
-from regjax.corruptions import weather
+from regjax.corruptions import severities, weather
 
 COUNT = 64
 
@@ -37,7 +37,9 @@ SNOW = (  # mean, deviation, size and least value of the flakes, smear, colour k
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_snow_is_whitening_and_flakes(severity: int) -> None:
     mean, deviation, size, least, _, _, kept = SNOW[severity - 1]
-    assert weather._SNOW[severity - 1] == SNOW[severity - 1]  # means do not show sizes and smears
+    assert (
+        severities.SNOW["cifar"][severity - 1] == SNOW[severity - 1]
+    )  # means do not show sizes and smears
     colour = np.array([0.2, 0.5, 0.3])
     grey = 0.299 * 0.2 + 0.587 * 0.5 + 0.114 * 0.3
     whitened = kept * colour + (1 - kept) * np.maximum(colour, 1.5 * grey + 0.5)
@@ -138,3 +140,13 @@ def test_frost_lays_ice_over_the_image() -> None:
     ):
         result = frost(shade(0.4), severity, keys(2))
         np.testing.assert_allclose(result, kept * 0.4 + added * ice, atol=1e-6)
+
+
+def test_ice_is_as_much_larger_as_images_are() -> None:
+    """Neighbours differ less by the levels for large images, where photographs are not shrunk."""
+    drawn = [
+        np.asarray(weather.frost(shade(0), jnp.array(1), jax.random.key(0), levels))
+        for levels in ("cifar", "tiny_imagenet", "imagenet")
+    ]
+    rough = [np.abs(np.diff(each, axis=0)).mean() / each.mean() for each in drawn]
+    assert rough[0] > rough[1] > 2 * rough[2]
