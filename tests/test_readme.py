@@ -85,7 +85,8 @@ def test_experiments():
 def test_the_library():
     names = run("regjax/README.md")
     assert names["large_state"] is not None
-    (gradient, _) = jax.grad(names["objective"], has_aux=True)(
+    assert names["accuracy"] > 0.85
+    gradient, _ = jax.grad(names["objective"], has_aux=True)(
         names["params"], names["start"], names["batch"], jax.random.key(0)
     )
     for name, moved in names["moved"].items():

@@ -107,7 +107,7 @@ class PreActResNet(nnx.Module):
             channels = width
         self.stages = nnx.List(stages)
         self.norm = None if as_in_program else residual_norm(channels, rngs)
-        own = {}
+        own: dict[str, Any] = {}
         if as_in_program:
             edge = channels**-0.5
             own = {"kernel_init": layers.TORCH, "bias_init": _between(-edge, edge)}
