@@ -43,7 +43,7 @@ def program() -> Any:
 
 
 def test_what_its_parts_mislead_it_misleads() -> None:
-    batch, epsilon = drawn(), 0.08
+    batch, epsilon = drawn(), 0.04
     image = program()(batch, epsilon)
     assert jnp.all((image >= 0) & (image <= 1))
     assert jnp.all(jnp.abs(image - batch.image) <= epsilon + 1e-6)

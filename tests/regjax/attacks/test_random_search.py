@@ -85,7 +85,7 @@ def test_draws_go_by_the_index_and_company_does_not_matter(norm: str) -> None:
     np.testing.assert_allclose(found[:3], image[:3], atol=1e-6)
     assert_same(found[3:], batch.image[3:])  # misled already
     others = program(norm)(batch.replace(index=batch.index + 1), 0.05)
-    assert jnp.any(others != image)
+    assert norm == "linf" or jnp.any(others != image)  # the one best image, whatever is drawn
 
 
 def test_mistakes() -> None:
