@@ -62,7 +62,7 @@ def open_huggingface(name: str, path: str, options: Options, label: str = "label
         for split in used
     )
     if rest:
-        return Opened(name, train, rest[0], class_names, *scored)
+        return Opened(name, train, rest[0], class_names, scored[0])
     parts = splitting.divided(name, train, class_names, options)
     return Opened(name, *parts, class_names, "test", (splitting.said(options),))
 
