@@ -70,7 +70,7 @@ def test_known_values_are_those_of_the_modules_that_use_them():
 
 
 def test_what_a_finished_run_depends_on():
-    free = "data_dir workers train_sizes seeds selection metrics columns evaluate_epochs"
+    free = "imports data_dir workers train_sizes seeds selection metrics columns evaluate_epochs"
     free += " checkpoint_steps keep_checkpoints runs_at_once strategy parallelism fsdp distributed"
     free += " losses strengths perturbations published published_robustness published_source"
     free += " published_seeds published_for"
