@@ -21,7 +21,8 @@ from experiments.evaluation.perturbed import Perturbation
 from experiments.report import files, page
 from experiments.runs import about, commands, config_flag, groups, imports, step_checks, testing
 from experiments.runs.about import About
-from experiments.runs.entries import OWN, runs_at_once
+from experiments.runs.entries import OWN
+from experiments.runs.entry_values import runs_at_once
 from experiments.runs.experiment import Experiment, check_entries, check_metrics
 from experiments.runs.journal import Journal, alone
 from experiments.runs.plan import Run, plan

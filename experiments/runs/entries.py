@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.runs.entry_kinds import KINDS, Entry
-
-LINEAR = "linear"
-STREAMED_SIZE = 224
+from experiments.runs.entry_values import growing, image_size
 
 ENTRIES = (
     Entry(
@@ -282,41 +280,3 @@ def changed(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """The names of entries in which a work folder's config is of other runs than this one."""
     before, now = shared(stored), shared(config)
     return [name for name in SHARED if before[name] != now[name]]
-
-
-def image_size(config: Mapping[str, Any]) -> int:
-    """The height and width that images are brought to; 0 leaves them as they are stored."""
-    size: int = config["image_size"]
-    return size or (STREAMED_SIZE if config["data"] == "stream" else 0)
-
-
-def runs_at_once(config: Mapping[str, Any]) -> int:
-    """The number of runs that are trained together; a stream trains one."""
-    several: int = config["runs_at_once"]
-    return 1 if config["data"] == "stream" else several
-
-
-def own_validation(config: Mapping[str, Any]) -> bool:
-    """Whether strengths are chosen by the data set's own validation split, if it has one."""
-    return config["selection"] == "validation" and not config["validation_per_class"]
-
-
-def growing(given: Mapping[str, Any] | tuple[str, ...] | list[str]) -> dict[str, Any]:
-    """The curves of growing numbers by name.
-
-    Args:
-      given: curves in a section of each stage or by dotted names; or names alone, of numbers that
-        grow linearly.
-
-    Example:
-      `growing({"isda": {"strength": "linear"}})` is `{"isda.strength": "linear"}`.
-    """
-    if isinstance(given, tuple | list):
-        return {str(name): LINEAR for name in given}
-    curves: dict[str, Any] = {}
-    for name, curve in given.items():
-        if hasattr(curve, "items"):  # a ConfigDict is no Mapping
-            curves |= {f"{name}.{each}": inner for each, inner in growing(curve).items()}
-        else:
-            curves[str(name)] = curve
-    return curves

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import LARGEST, ConfigError, is_number
-from experiments.runs.entries import ENTRIES, growing, runs_at_once
+from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_kinds import KINDS, MOST, Entry
+from experiments.runs.entry_values import growing, runs_at_once
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 

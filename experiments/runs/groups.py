@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from experiments import ConfigError
-from experiments.runs import entries, lines, networks
+from experiments.runs import entries, entry_values, lines, networks
 from experiments.runs.plan import FIELDS, Run
 from experiments.runs.problem import Problem
 from experiments.runs.records import is_report
@@ -40,7 +40,7 @@ def groups(
     left = set(pending).difference(*begun.values())
     alike = itertools.groupby(runs, lambda run: (run.method, run.train_size))
     for _, some in alike:
-        for together in _evenly(list(some), entries.runs_at_once(problem.config)):
+        for together in _evenly(list(some), entry_values.runs_at_once(problem.config)):
             part = [run for run in together if run in left]
             if part:
                 yield _name(part), group(problem, part)
@@ -109,7 +109,7 @@ def group(problem: Problem, runs: Sequence[Run]) -> Group:
         | {
             "runs": [dataclasses.asdict(run) for run in runs],
             "devices": program.runs_multiple,
-            "runs_at_once": "1" if entries.runs_at_once(config) == 1 else "several",
+            "runs_at_once": "1" if entry_values.runs_at_once(config) == 1 else "several",
         },
     )
 

@@ -21,7 +21,7 @@ from experiments.data.preprocessing import normalise
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
-from experiments.runs import entries
+from experiments.runs import entry_values
 from experiments.training import growth, optimizers
 from experiments.training.descent import Descent
 
@@ -34,8 +34,8 @@ MODES = {"train": True, "training": True, "deterministic": False, "use_running_a
 def open_data(config: Config) -> Dataset | Streams:
     """The data set of a config, with what is mixed in; whole, or to be read as streams."""
     name, folder = config["dataset"], config["data_dir"] or None
-    size, label = entries.image_size(config) or None, config["label_key"]
-    own = entries.own_validation(config)
+    size, label = entry_values.image_size(config) or None, config["label_key"]
+    own = entry_values.own_validation(config)
     options = Options(
         image=config["image_key"],
         resize=config["resize"],
@@ -134,6 +134,6 @@ def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
         dtype=jnp.dtype(config["dtype"]),
         accumulate=config["accumulate"],
         decay=config["average"],
-        growing=growth.read_curves(entries.growing(config["growing"]), steps_per_epoch),
+        growing=growth.read_curves(entry_values.growing(config["growing"]), steps_per_epoch),
         steps=round(config["epochs"] * steps_per_epoch),
     )

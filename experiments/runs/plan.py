@@ -9,8 +9,8 @@ from typing import Any
 import regjax as rj
 from experiments import LARGEST, ConfigError, is_number
 from experiments.evaluation import perturbation_entries
-from experiments.runs.entries import growing
 from experiments.runs.entry_checks import check, check_distinct
+from experiments.runs.entry_values import growing
 
 Parse = Callable[[str], Any]
 PLACEHOLDER = "{strength}"

@@ -12,7 +12,7 @@ from experiments.data import spec
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
-from experiments.runs import class_weights, entries
+from experiments.runs import class_weights, entry_values
 from experiments.runs.experiment import Config, Experiment
 from experiments.training.memory import Memory
 from experiments.training.parallel import Parallel
@@ -65,7 +65,7 @@ class Problem:
     def _new_program(self, steps_per_epoch: float) -> tuple[Task, Any]:
         config, source = self.config, self.source
         task = self.experiment.task(config, self.spec, steps_per_epoch)
-        if entries.runs_at_once(config) > 1 and source.stored is not None:
+        if entry_values.runs_at_once(config) > 1 and source.stored is not None:
             program: Any = Sweep(task, source.stored, config["strategy"] or None)
         else:
             # What the compiler makes of CPU convolutions sends their activations under "jit".

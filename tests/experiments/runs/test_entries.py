@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from experiments import is_number
-from experiments.runs import entries
+from experiments.runs import entries, entry_values
 from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_kinds import KINDS, Entry
 from experiments.runs.selection import SELECTIONS
@@ -73,7 +73,7 @@ def test_known_values_are_those_of_the_modules_that_use_them():
 
 
 def test_what_a_finished_run_depends_on():
-    free = "data_dir workers train_sizes seeds selection metrics columns evaluate_epochs"
+    free = "imports data_dir workers train_sizes seeds selection metrics columns evaluate_epochs"
     free += " checkpoint_steps keep_checkpoints runs_at_once strategy parallelism fsdp distributed"
     free += " losses strengths perturbations published published_robustness published_source"
     free += " published_seeds published_for"
@@ -161,14 +161,14 @@ def test_streams_of_an_older_version_were_resized():
     ],
 )
 def test_growing_may_be_written_in_several_ways(written):
-    assert entries.growing(written) == {"isda.strength": "linear"}
+    assert entry_values.growing(written) == {"isda.strength": "linear"}
     given = written.to_dict() if isinstance(written, ConfigDict) else written
     assert entries.changed(old(growing=["isda.strength"]), now(growing=given)) == []
 
 
 def test_another_curve_is_another_run():
     curve = {"isda": {"strength": "sigmoid(epochs=80)"}}
-    assert entries.growing(curve) == {"isda.strength": "sigmoid(epochs=80)"}
+    assert entry_values.growing(curve) == {"isda.strength": "sigmoid(epochs=80)"}
     assert entries.changed(old(growing=["isda.strength"]), now(growing=curve)) == ["growing"]
 
 
@@ -186,10 +186,10 @@ def test_a_stored_config_is_completed_once_and_for_all():
 
 
 def test_the_size_of_images():
-    assert entries.image_size(now()) == 0
-    assert entries.image_size(now(image_size=32)) == 32
-    assert entries.image_size(now(data="stream")) == 224
-    assert entries.image_size(now(data="stream", image_size=32)) == 32
+    assert entry_values.image_size(now()) == 0
+    assert entry_values.image_size(now(image_size=32)) == 32
+    assert entry_values.image_size(now(data="stream")) == 224
+    assert entry_values.image_size(now(data="stream", image_size=32)) == 32
 
 
 def test_a_config_can_be_read_without_jax():
