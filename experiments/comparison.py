@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def compare(
                 step_checks.check_profile(problem, pending)
             work = _Work(problem, journal, interruption)
             work.describe()
-            work.leave(pending, begun)
+            work.leave(groups.divided(runs, pending, plain["runs_at_once"], begun))
             for _ in work.train(runs, pending, begun, profile):
                 work.test(runs, against)
             work.test(runs, against)
@@ -118,12 +118,12 @@ class _Work:
             kind = self.problem.experiment
             about.write(self.journal.folder, About(kind.name, kind.score, self.problem.spec))
 
-    def leave(self, pending: Sequence[Run], begun: Begun) -> None:
-        """Says which groups were begun and are not gone on with: the config names other runs."""
+    def leave(self, named: Collection[str]) -> None:
+        """Says which groups were begun and are neither finished nor among those that are named."""
         finished = {record.get("group") for record in self.journal.runs.records}
         folder = self.journal.folder / "training"
         for name in groups.with_checkpoints(folder):
-            if pending and devices.is_first() and name not in {*begun, *finished}:
+            if named and devices.is_first() and name not in {*named, *finished}:
                 print(
                     f"{folder / name} was begun with other runs than the config now names, or with "
                     "more at once: it is left as it is, and its runs are trained anew.",

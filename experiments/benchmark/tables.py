@@ -282,8 +282,9 @@ def _heading(name: str, result: dict[str, Any]) -> tuple[str, dict[str, str]]:
     if name == "sweeps":
         formats = {"strategy": "s", "runs": "d", "throughput": ".0f", "one_at_a_time": ".0f"}
         return (
-            f"Sweeps of the small network, {_describe(setting)}, in\n"
-            f"models x steps / s, with the loss {result['loss']}; '{result['default']}' is this platform's default"
+            f"Sweeps of the small network, {_describe(setting)}, with\n"
+            f"{result['loss']}, in models x steps / s; '{result['default']}' is this platform's "
+            "default"
         ), formats | {"gain": ".2f"}
     formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
     return (

@@ -30,20 +30,28 @@ def groups(
     pending: Collection[Run],
     begun: Mapping[str, Sequence[Run]] = MappingProxyType({}),
 ) -> Iterator[tuple[str, Group]]:
-    """The pending runs that are trained together, with a name for each such group's folder.
-
-    What has begun is trained first and as it was. All runs are divided, so that an interruption
-    does not divide them in another way.
-    """
-    for name, part in begun.items():
+    """The pending runs that are trained together, with a name for each such group's folder."""
+    most = entry_values.runs_at_once(problem.config)
+    for name, part in divided(runs, pending, most, begun).items():
         yield name, group(problem, part)
+
+
+def divided(
+    runs: Sequence[Run], pending: Collection[Run], most: int, begun: Mapping[str, Sequence[Run]]
+) -> dict[str, Sequence[Run]]:
+    """The pending runs in groups of at most so many, by the names of their folders.
+
+    What has begun comes first and is as it was. All runs are divided, so that an interruption does
+    not divide them in another way.
+    """
     left = set(pending).difference(*begun.values())
     alike = itertools.groupby(runs, lambda run: (run.method, run.train_size))
-    for _, some in alike:
-        for together in _evenly(list(some), entry_values.runs_at_once(problem.config)):
-            part = [run for run in together if run in left]
-            if part:
-                yield _name(part), group(problem, part)
+    parts = [
+        [run for run in together if run in left]
+        for _, some in alike
+        for together in _evenly(list(some), most)
+    ]
+    return {**begun, **{_name(part): part for part in parts if part}}
 
 
 def _name(part: Sequence[Run]) -> str:

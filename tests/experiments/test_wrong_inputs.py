@@ -375,6 +375,11 @@ TABLE = [
     # Flags.
     Row("unknown flag", ["--confg=x"], ["Unknown command line flag 'confg'"]),
     Row("flag without a value", ["--workdir"], ["Missing value for flag --workdir"]),
+    Row(
+        "profile of a short run",
+        ["--profile"],
+        ["the first 20, which are compiled in that time", "set config.epochs to 11 or more."],
+    ),
     Row("stray argument", ["more"], ["unexpected arguments ['more']"]),
     Row("no config", [], ["--config is missing: name a file"], bare=True),
     Row("config twisted", ["--config.seeds=1", "--config=x"], ["in argv before"], bare=True),

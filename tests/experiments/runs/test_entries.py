@@ -76,9 +76,9 @@ def test_what_a_finished_run_depends_on():
     free = "imports data_dir workers train_sizes seeds selection metrics columns evaluate_epochs"
     free += " checkpoint_steps keep_checkpoints runs_at_once strategy parallelism fsdp distributed"
     free += " losses strengths perturbations published published_robustness published_source"
-    free += " published_seeds published_for"
+    free += " published_seeds published_for distributed_timeout"
     assert set(BY_NAME) - set(entries.SHARED) == set(free.split())
-    assert set(entries.OWN) == {"distributed", "data_dir", "workers"}
+    assert set(entries.OWN) == {"distributed", "distributed_timeout", "data_dir", "workers"}
 
 
 def test_what_a_report_shows_and_needs():

@@ -213,11 +213,11 @@ def test_what_is_left_behind_is_said(tmp_path, capsys):
         (tmp_path / "training" / name / "checkpoints" / "40").mkdir(parents=True)
     records = [{"group": "finished"}]
     journal: Any = SimpleNamespace(folder=tmp_path, runs=SimpleNamespace(records=records))
-    work = comparison._Work(None, journal, None)  # type: ignore[arg-type]
-    some: Any = ["a run"]
-    work.leave([], {})
+    nothing: Any = None
+    work = comparison._Work(nothing, journal, nothing)
+    work.leave([])
     assert capsys.readouterr().err == ""
-    work.leave(some, {"begun": some})
+    work.leave(["begun"])
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith(f"{tmp_path}/training/left was begun with other runs than the con")
 
