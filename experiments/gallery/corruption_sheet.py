@@ -118,7 +118,7 @@ def sheet(image: np.ndarray, seed: int = 0, cell: int = CELL) -> Figure:
         rows.append(np.concatenate([_cell(each, cell) for each in (image, *cells)], 1))
     whole = np.concatenate(rows)
     height, width = rows[0].shape[0], rows[0].shape[1] // 6
-    size = (2.2 + whole.shape[1] / DPI, 1 + whole.shape[0] / DPI)
+    size = (3.4 + whole.shape[1] / DPI, 1 + whole.shape[0] / DPI)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(whole, interpolation="nearest")

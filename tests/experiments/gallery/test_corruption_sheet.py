@@ -104,6 +104,6 @@ def test_a_sheet_of_large_images_is_no_larger(monkeypatch: pytest.MonkeyPatch) -
     for side, cell in ((32, 64), (256, 64), (256, 24)):
         figure = corruption_sheet.sheet(np.zeros((3, side, side, 3), np.uint8), cell=cell)
         width, height = figure.get_size_inches() * figure.dpi
-        assert (width, height) == pytest.approx((330 + 6 * (3 * cell + 4), 150 + 24 * (cell + 4)))
+        assert (width, height) == pytest.approx((510 + 6 * (3 * cell + 4), 150 + 24 * (cell + 4)))
         points = figure.axes[0].get_yticklabels()[0].get_fontsize()
         assert 5 < 2.4 * points < 72 * (cell + 4) / 150
