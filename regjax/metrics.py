@@ -18,6 +18,7 @@ from regjax.core.batch import weighted_mean
 from regjax.core.checks import check_count
 from regjax.core.precision import wide
 from regjax.gradient.norms import jacobian_frobenius_norm, jacobian_spectral_norm
+from regjax.losses.cross_entropy import counted
 
 __all__ = [
     "accuracy",
@@ -84,9 +85,7 @@ def negative_log_likelihood(
     """
     logits, label, weight = _check(logits, label, weight)
     log_p = jax.nn.log_softmax(logits)
-    # Zero times -inf would be NaN.
-    log_p = jnp.where((label == 0) & jnp.isneginf(log_p), 0.0, log_p)
-    return weighted_mean(-jnp.sum(label * log_p, axis=-1), weight)
+    return weighted_mean(-jnp.sum(counted(label, log_p), axis=-1), weight)
 
 
 def expected_calibration_error(

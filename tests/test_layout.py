@@ -23,7 +23,7 @@ FAMILIES = {
     "noise": set[str](),
     "parameters": set[str](),
     "flax": set[str](),
-    "metrics": {"gradient"},
+    "metrics": {"gradient", "losses"},
     "gradient": {"losses"},
     "semantic": {"losses"},
     "mixing": {"augment", "losses"},

@@ -83,8 +83,8 @@ def kinds(annotation: Any) -> Iterator[Any]:
     """The types of a union, each without what it is annotated with.
 
     Example:
-      >>> list(kinds(Share | None))
-      [<class 'float'>, <class 'jaxlib._jax.Array'>, <class 'NoneType'>]
+      >>> list(kinds(Count | None))
+      [<class 'int'>, <class 'NoneType'>]
     """
     origin = typing.get_origin(annotation)
     if origin is Annotated:

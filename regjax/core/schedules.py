@@ -29,16 +29,22 @@ class Schedule:
     """
 
     function: Callable[[Any], Any]
+    # Taken once: optax's cosine writes into its own closure when it is first called.
+    _same_as: Any = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Reads what tells the schedule from others."""
+        object.__setattr__(self, "_same_as", _key(self.function))
 
     def __call__(self, step: Any) -> Any:
         """The number at a step."""
         return self.function(step)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Schedule) and _key(self.function) == _key(other.function)
+        return isinstance(other, Schedule) and self._same_as == other._same_as
 
     def __hash__(self) -> int:
-        return hash(_key(self.function))
+        return hash(self._same_as)
 
     def __repr__(self) -> str:
         return _show(self.function)

@@ -14,7 +14,7 @@ from regjax.core.checks import check_one_label
 from regjax.core.forward import Forward
 from regjax.core.precision import wide
 from regjax.core.stages import AtLeastZero, Count, Number, Range, wrapper
-from regjax.losses.cross_entropy import log_probabilities
+from regjax.losses.cross_entropy import counted, log_probabilities
 from regjax.mixing.block_transport import transport_blocks
 from regjax.mixing.mask_labels import label_mask, mask_terms, split_blocks
 from regjax.mixing.pairing import draw_lambda, pair
@@ -146,7 +146,7 @@ def input_saliency(forward: Forward, batch: Batch) -> jax.Array:
     forward = forward.replace(params=lax.stop_gradient(forward.params))
 
     def summed(image: jax.Array) -> jax.Array:
-        return -jnp.sum(batch.label * log_probabilities(forward(image).logits))
+        return -jnp.sum(counted(batch.label, log_probabilities(forward(image).logits)))
 
     gradient = wide(lax.stop_gradient(jax.grad(summed)(lax.stop_gradient(batch.image))))
     peak = jnp.max(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)

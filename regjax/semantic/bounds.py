@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from regjax.core.axes import by_class, columns, everywhere, is_mapped, is_split, varying_as
 from regjax.core.control import recomputed, when
 from regjax.core.precision import wide
-from regjax.losses.cross_entropy import log_probabilities
+from regjax.losses.cross_entropy import counted, log_probabilities
 from regjax.semantic.statistics import ClassStatistics, is_shared, places
 
 
@@ -163,7 +163,7 @@ def upper_bound(logits: jax.Array, label: jax.Array, spread: jax.Array) -> jax.A
 def _strongest(z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array:
     """What the largest entry of each label has in the bound."""
     moved = log_probabilities(z + spread[jnp.argmax(label, -1)])
-    return -jnp.sum(jnp.where(_is_largest(label), label, 0) * moved, -1)
+    return -jnp.sum(counted(jnp.where(_is_largest(label), label, 0), moved), -1)
 
 
 def _without_largest(label: jax.Array) -> jax.Array:
@@ -183,7 +183,7 @@ def _expectation(z: jax.Array, label: jax.Array, spread: jax.Array) -> jax.Array
     def one(total: jax.Array, of_class: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         c, weight, moved = of_class
         log_probability = log_probabilities(z + moved[None])[:, c]
-        return total - weight * log_probability, None
+        return total - counted(weight, log_probability), None
 
     start = jnp.zeros_like(z[:, 0]) * jnp.zeros_like(label[:, 0]) * jnp.zeros_like(spread[0, 0])
     total, _ = jax.lax.scan(one, start, (jnp.arange(len(spread)), label.T, spread))
@@ -265,7 +265,7 @@ def _consistency(
         def bound(z: jax.Array, kernel: jax.Array, scale: jax.Array, extra: jax.Array) -> jax.Array:
             spread = scale * _from_gram(covariance.gram(kernel, row)) + extra
             moved = jnp.diagonal(log_probabilities(z[None] + spread))
-            return -jnp.sum(jax.lax.stop_gradient(jax.nn.softmax(z)) * moved)
+            return -jnp.sum(counted(jax.lax.stop_gradient(jax.nn.softmax(z)), moved))
 
         return when((row >= 0) & (row < kept), bound, z, kernel, scale, extra)
 

@@ -319,7 +319,10 @@ TABLE = [
         more=['--config.strengths={"x": (1.0,)}'],
     ),
     loss("cross_entropy | l1(weight=1, exclude=('b',))", "exclude names ['b']"),
-    loss("cross_entropy | jacobian(weight=1, probes=0)", "jacobian's probes must be at least 1, but it is 0"),
+    loss(
+        "cross_entropy | jacobian(weight=1, probes=0)",
+        "jacobian's probes must be at least 1, but it is 0",
+    ),
     loss("cross_entropy | manifold_mixup(alpha=1, layers=('x',))", "unknown layers ['x']"),
     loss("cross_entropy | puzzlemix(alpha=1, blocks=3)", "3 x 3 equal parts, but they are 8 x 8"),
     loss("cross_entropy | cutout(size=-3)", "cutout's size must be at least 0, but it is -3"),

@@ -31,7 +31,8 @@ def test_equal_schedules_share_a_program_and_others_do_not(name: str) -> None:
         return jnp.asarray(loss.stages[0].keywords(jnp.array(5))["strength"])
 
     first, second, other = (rj.isda(strength=BUILT[name](end)) for end in (0.5, 0.5, 0.25))
-    assert first == second and first != other
+    assert first == second
+    assert first != other
     values = [program(loss) for loss in (first, second, other)]
     assert len(traces) == 2
     assert values[0] == values[1] != values[2]

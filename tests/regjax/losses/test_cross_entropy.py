@@ -1,5 +1,6 @@
 """Cross entropy and label smoothing against NumPy float64."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import regjax as rj
 from regjax.losses.cross_entropy import log_probabilities
+from regjax.semantic.bounds import upper_bound
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 B, C, D = 6, 4, 5
@@ -120,3 +122,19 @@ def test_penalties_on_the_jacobian_are_for_one_label_an_image() -> None:
     batch = rj.Batch(jnp.ones((1, 2, C)), jnp.ones((1, 2, C)))
     with pytest.raises(ValueError, match=r"one label an image.*float32\[1, 2, 4\]"):
         losses(rj.frobenius(rj.cross_entropy(), weight=0.1), identity, (), batch)
+
+
+@pytest.mark.parametrize("logits", [[2.0, 2.0, -np.inf], [2e38, 2e38, -2e38]])
+@pytest.mark.parametrize("label", [[1.0, 0.0, 0.0], [0.25, 0.75, 0.0]])
+def test_a_masked_class_of_label_0_adds_nothing(logits: list[float], label: list[float]) -> None:
+    """Of the two others each has probability 1/2: log 2 nats, and p - y for a gradient."""
+    z, y = jnp.array([logits], jnp.float32), jnp.array([label], jnp.float32)
+    bound = functools.partial(upper_bound, label=y, spread=jnp.zeros((3, 3)))
+    for loss in (
+        lambda z: losses(rj.cross_entropy(), identity, None, rj.Batch(z, y)).sum(),
+        lambda z: bound(z).sum(),
+        lambda z: rj.metrics.negative_log_likelihood(z, y),
+    ):
+        value, gradient = jax.value_and_grad(loss)(z)
+        np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
+        np.testing.assert_allclose(gradient[0], np.array([0.5, 0.5, 0]) - label, atol=1e-6)
