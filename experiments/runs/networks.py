@@ -43,7 +43,8 @@ def open_data(config: Config) -> Dataset | Streams:
         reading = {"workers": config["workers"], "label": label, "options": options}
         return Streams(name, folder, image_size=size, **reading)
     first, *others = (
-        sources.load(each, folder, size, label, options) for each in (name, *config["mixture"])
+        sources.load(each, folder, image_size=size, label=label, options=options)
+        for each in (name, *config["mixture"])
     )
     return mixture.join(first, others)
 
