@@ -89,7 +89,7 @@ def compare(
                 step_checks.check_profile(problem, pending)
             work = _Work(problem, journal, interruption)
             work.describe()
-            work.leave(groups.divided(runs, pending, plain["runs_at_once"], begun))
+            work.leave(groups.divided(runs, pending, runs_at_once(plain), begun))
             for _ in work.train(runs, pending, begun, profile):
                 work.test(runs, against)
             work.test(runs, against)

@@ -143,7 +143,7 @@ def random_data(monkeypatch):
         classes, examples, scored = 1000, 1_281_167, "validation"
         class_names = tuple(map(str, range(1000)))
 
-        def __init__(self, name, data_dir, *, image_size, workers):
+        def __init__(self, name, data_dir, *, image_size, **options):
             self.shape = (image_size, image_size, 3)
 
     monkeypatch.setattr(sources, "load", load)

@@ -52,8 +52,15 @@ def open_data(config: Config) -> Dataset | Streams:
             "validation": own,
         }
         return Streams(name, folder, image_size=size, **reading)
+<<<<<<< HEAD
     first = sources.load(name, folder, size, label, options, validation=own)
     others = [sources.load(each, folder, size, label, options) for each in config["mixture"]]
+=======
+    first, *others = (
+        sources.load(each, folder, image_size=size, label=label, options=options)
+        for each in (name, *config["mixture"])
+    )
+>>>>>>> h_data
     return mixture.join(first, others)
 
 
