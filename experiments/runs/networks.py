@@ -43,24 +43,11 @@ def open_data(config: Config) -> Dataset | Streams:
         test_share=config["test_share"],
         split_seed=config["split_seed"],
     )
+    how = {"image_size": size, "label": label, "options": options}
     if config["data"] == "stream":
-        assert size is not None
-        reading = {
-            "workers": config["workers"],
-            "label": label,
-            "options": options,
-            "validation": own,
-        }
-        return Streams(name, folder, image_size=size, **reading)
-<<<<<<< HEAD
-    first = sources.load(name, folder, size, label, options, validation=own)
-    others = [sources.load(each, folder, size, label, options) for each in config["mixture"]]
-=======
-    first, *others = (
-        sources.load(each, folder, image_size=size, label=label, options=options)
-        for each in (name, *config["mixture"])
-    )
->>>>>>> h_data
+        return Streams(name, folder, **how, workers=config["workers"], validation=own)
+    first = sources.load(name, folder, **how, validation=own)
+    others = [sources.load(each, folder, **how) for each in config["mixture"]]
     return mixture.join(first, others)
 
 
