@@ -14,11 +14,12 @@ import math
 import jax
 import jax.numpy as jnp
 
-from regjax.core.batch import weighted_mean
 from regjax.core.checks import check_count
 from regjax.core.precision import wide
 from regjax.gradient.norms import jacobian_frobenius_norm, jacobian_spectral_norm
 from regjax.losses.cross_entropy import counted
+
+_BLOCK = 256
 
 __all__ = [
     "accuracy",
@@ -39,7 +40,8 @@ def accuracy(logits: jax.Array, label: jax.Array, *, weight: jax.Array | None = 
 
     Args:
       logits: `[B, C]`.
-      label: Probabilities `[B, C]`; the true class is the most probable one.
+      label: Probabilities `[B, C]`; the true class is the most probable one. Examples whose label
+        is all 0 do not count.
       weight: `[B]`, 0 on padding, whose values are ignored, NaN too. None weighs all alike.
 
     Returns:
@@ -55,7 +57,7 @@ def accuracy(logits: jax.Array, label: jax.Array, *, weight: jax.Array | None = 
     0.5
     """
     logits, label, weight = _check(logits, label, weight)
-    return weighted_mean(_correct(logits, label).astype(logits.dtype), weight)
+    return _mean(_correct(logits, label).astype(logits.dtype), weight)
 
 
 def negative_log_likelihood(
@@ -68,7 +70,7 @@ def negative_log_likelihood(
 
     Args:
       logits: `[B, C]`.
-      label: Probabilities `[B, C]`.
+      label: Probabilities `[B, C]`; examples whose label is all 0 do not count.
       weight: `[B]`, 0 on padding, whose values are ignored, NaN too. None weighs all alike.
 
     Returns:
@@ -85,7 +87,7 @@ def negative_log_likelihood(
     """
     logits, label, weight = _check(logits, label, weight)
     log_p = jax.nn.log_softmax(logits)
-    return weighted_mean(-jnp.sum(counted(label, log_p), axis=-1), weight)
+    return _mean(-jnp.sum(counted(label, log_p), axis=-1), weight)
 
 
 def expected_calibration_error(
@@ -124,7 +126,8 @@ def expected_calibration_error(
     index = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
     share = jnp.where(weight == 0, 0.0, gap * weight) / _total(weight)
     # Within a bin W_m (accuracy_m - confidence_m) is a sum, so that an empty bin divides nothing.
-    return jnp.sum(jnp.abs(jax.ops.segment_sum(share, index, num_segments=bins)))
+    in_bin = index[None] == jnp.arange(bins)[:, None]
+    return jnp.sum(jnp.abs(_sum(jnp.where(in_bin, share[None], 0.0))))
 
 
 def score(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -138,7 +141,7 @@ def score(logits: jax.Array, label: jax.Array) -> jax.Array:
       label: Probabilities `[B, C]`; the true class y is the most probable one, the first of ties.
 
     Returns:
-      `[B]`, in [-sqrt(2), sqrt(2)], not averaged.
+      `[B]`, in [-sqrt(2), sqrt(2)], not averaged; NaN where the label is all 0.
 
     Raises:
       TypeError: For integer labels or logits.
@@ -149,13 +152,14 @@ def score(logits: jax.Array, label: jax.Array) -> jax.Array:
     >>> round(metrics.score(logits, jnp.array([[1.0, 0.0, 0.0]])).item(), 4)  # sqrt(2) * 0.2
     0.2828
     """
-    logits, label, _ = _check(logits, label, None)
+    logits, label, weight = _check(logits, label, None)
     if logits.shape[-1] < 2:
         raise ValueError(f"score compares at least two classes, got logits {logits.shape}.")
     p = jax.nn.softmax(logits)
     true = jax.nn.one_hot(jnp.argmax(label, axis=-1), p.shape[-1], dtype=jnp.bool_)
     other = jnp.max(jnp.where(true, -jnp.inf, p), axis=-1)
-    return math.sqrt(2) * (jnp.sum(jnp.where(true, p, 0.0), axis=-1) - other)
+    found = math.sqrt(2) * (jnp.sum(jnp.where(true, p, 0.0), axis=-1) - other)
+    return jnp.where(weight > 0, found, jnp.nan)
 
 
 def margin_lower_bound(score: jax.Array, norm: jax.Array) -> jax.Array:
@@ -197,9 +201,20 @@ def _correct(logits: jax.Array, label: jax.Array) -> jax.Array:
     return right & ~jnp.any(jnp.isnan(logits), axis=-1)
 
 
+def _mean(values: jax.Array, weight: jax.Array) -> jax.Array:
+    return _sum(jnp.where(weight == 0, 0.0, values * weight)) / _total(weight)
+
+
 def _total(weight: jax.Array) -> jax.Array:
-    total = jnp.sum(weight)
+    total = _sum(weight)
     return jnp.where(total == 0, 1.0, total)
+
+
+def _sum(values: jax.Array) -> jax.Array:
+    """The sum over the last axis, of blocks first: one by one, float32 drifts over many."""
+    missing = -values.shape[-1] % _BLOCK
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)])
+    return padded.reshape(*values.shape[:-1], -1, _BLOCK).sum(-1).sum(-1)
 
 
 def _check(
@@ -220,4 +235,6 @@ def _check(
     weight = jnp.ones(logits.shape[:1]) if weight is None else jnp.asarray(weight)
     if weight.shape != logits.shape[:1]:
         raise ValueError(f"weight must be [B] with B = {logits.shape[0]}, got {weight.shape}.")
+    # Whose label is all 0 has none, and does not count.
+    weight = jnp.where(jnp.any(label > 0, axis=-1), weight, 0)
     return logits, label, weight.astype(logits.dtype)

@@ -12,16 +12,19 @@ import numpy as np
 from jax import lax
 
 from regjax.core.batch import Batch
-from regjax.core.checks import check_batch, check_logits, check_one_label, check_scalar
+from regjax.core.checks import (
+    check_batch,
+    check_bounds,
+    check_logits,
+    check_one_label,
+    check_scalar,
+)
 from regjax.core.forward import Forward
 from regjax.core.precision import wide
 from regjax.core.stages import Number
 
 # From logits and labels, both `[B, C]`, to `[B]`.
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
-
-# In steps of the images' floating numbers: what normalising and back makes of a pixel at a bound.
-_ROUNDING = 4
 
 
 def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -196,7 +199,15 @@ def aim(name: str, forward: Forward, batch: Batch, low: float, high: float) -> T
     low, high = float(low), float(high)
     if not low < high:
         raise ValueError(f"{name} needs low < high, got low={low} and high={high}.")
-    _check_bounds(name, batch, low, high)
+    check_bounds(
+        batch.image,
+        low,
+        high,
+        expects=f"{name} keeps images within [{low}, {high}]",
+        remedy="give low= and high=, or pixels and the network behind its normalisation, "
+        "forward.after(normalise)",
+        weight=batch.weight,
+    )
     image = wide(batch.image)
     clipped = batch.replace(image=jnp.clip(image, low, high), label=wide(batch.label))
     return Target(forward.frozen(), clipped, low, high)
@@ -222,23 +233,3 @@ def _of(true: jax.Array, logits: jax.Array) -> jax.Array:
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
     return a / jnp.where(b == 0, 1, b)
-
-
-def _check_bounds(name: str, batch: Batch, low: float, high: float) -> None:
-    """Refuses images that leave the bounds, where there are numbers to look at."""
-    image, weight = batch.image, batch.weight
-    if isinstance(image, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
-        return
-    if not getattr(image, "is_fully_addressable", True):
-        return
-    seen = np.asarray(image)  # of NumPy, since the caller may be traced though the batch is not
-    if weight is not None:
-        seen = seen[np.asarray(weight) != 0]
-    steps = max(float(jnp.finfo(image.dtype).eps), float(jnp.finfo(jnp.float32).eps))
-    slack = _ROUNDING * steps * max(abs(low), abs(high))
-    if not np.all((seen >= low - slack) & (seen <= high + slack)):
-        raise ValueError(
-            f"{name} keeps images within [{low}, {high}], but these reach from {seen.min():.8g} "
-            f"to {seen.max():.8g}: give low= and high=, or pixels and the network behind its "
-            "normalisation, forward.after(normalise)."
-        )

@@ -10,6 +10,8 @@ import numpy as np
 
 from regjax.core.batch import Batch
 
+_ROUNDING = 4  # units in the last place, as normalising and back may cost
+
 
 def check_batch(batch: Batch) -> None:
     """Refuses, at trace time, what is no batch of images and label probabilities."""
@@ -99,6 +101,43 @@ def check_count(name: str, count: int) -> None:
         raise TypeError(f"{name} must be a Python integer, got {count!r}.")
     if count < 1:
         raise ValueError(f"{name} must be at least 1, got {count}.")
+
+
+def check_bounds(
+    image: jax.Array,
+    low: float,
+    high: float,
+    *,
+    expects: str,
+    remedy: str,
+    weight: jax.Array | None = None,
+) -> None:
+    """Refuses images that leave the bounds by more than rounding, where there are numbers to see.
+
+    Args:
+      image: `[B, ...]`; not looked at where it is traced or on other processes' devices.
+      low: the least value.
+      high: the largest value.
+      expects: the beginning of the error, such as "pgd keeps images within [0, 1]".
+      remedy: its end.
+      weight: `[B]`; images of weight 0 do not count.
+
+    Raises:
+      ValueError: an image is beyond the bounds, or holds NaN.
+    """
+    if isinstance(image, jax.core.Tracer) or isinstance(weight, jax.core.Tracer):
+        return
+    if not getattr(image, "is_fully_addressable", True):
+        return
+    seen = np.asarray(image)  # of NumPy, since the caller may be traced though the batch is not
+    if weight is not None:
+        seen = seen[np.asarray(weight) != 0]
+    steps = max(float(jnp.finfo(image.dtype).eps), float(jnp.finfo(jnp.float32).eps))
+    slack = _ROUNDING * steps * max(abs(low), abs(high))
+    if not np.all((seen >= low - slack) & (seen <= high + slack)):
+        raise ValueError(
+            f"{expects}, but these reach from {seen.min():.8g} to {seen.max():.8g}: {remedy}."
+        )
 
 
 def _describe(array: Any) -> str:

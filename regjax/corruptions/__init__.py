@@ -22,6 +22,7 @@ from regjax.corruptions.levels import SEVERITIES, truncated
 from regjax.corruptions.liquid import spatter
 from regjax.corruptions.pixel_noise import (
     check_images,
+    check_pixels,
     salt_and_pepper,
     switched_off_pixels,
     white_noise,
@@ -109,7 +110,7 @@ def corrupt(
     Raises:
       TypeError: the images are not floating, or the severity is no integer.
       ValueError: an unknown name or `levels`, images or keys of another shape, or a severity that
-        is not one number from 1 to 5.
+        is not one number from 1 to 5; outside of a trace, images beyond [0, 1].
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -122,6 +123,7 @@ def corrupt(
     check_images(image, keys)
     if image.shape[-1] != 3:
         raise ValueError(f"images must be [B, H, W, 3], but these are {list(image.shape)}.")
+    check_pixels(name, image)
     used = _by_size(*image.shape[1:3]) if levels == "auto" else levels
     if used not in get_args(Levels):
         names = ", ".join(map(repr, ("auto", *get_args(Levels))))

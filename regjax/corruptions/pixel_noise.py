@@ -6,10 +6,12 @@ One compiled program serves all levels; every example draws by a key of its own,
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
-from regjax.core.checks import check_scalar
+from regjax.core.checks import check_bounds, check_scalar
 from regjax.core.draws import normal
 from regjax.core.stages import Number
 
@@ -35,7 +37,8 @@ def white_noise(image: jax.Array, sigma: Number, keys: jax.Array, *, protocol: s
 
     Raises:
       TypeError: the images are not floating.
-      ValueError: images or keys of another shape, several levels, or an unknown protocol.
+      ValueError: images or keys of another shape, several levels, an unknown protocol, or for
+        "pixel", outside of a trace, images beyond [0, 1].
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -45,8 +48,9 @@ def white_noise(image: jax.Array, sigma: Number, keys: jax.Array, *, protocol: s
     """
     check_images(image, keys)
     check_scalar("sigma", sigma)
+    pixels = _is_pixel(protocol, image)
     noisy = image + (sigma * normal(keys, image.shape[1:])).astype(image.dtype)
-    return jnp.clip(noisy, 0, 1) if _is_pixel(protocol) else noisy
+    return jnp.clip(noisy, 0, 1) if pixels else noisy
 
 
 def salt_and_pepper(
@@ -58,7 +62,7 @@ def salt_and_pepper(
     authors' program does: of the first channel (red) alone, `n = ceil(amount H W / 2)` pixels are
     set to that channel's minimum in this image, then n drawn anew to the maximum of what that
     leaves. Each n are distinct, but the second may hit the first, so that slightly fewer than 2n
-    change. `"pixel"`
+    change. (An amount that is an array has the n of float32, which may be one off.) `"pixel"`
     replaces each pixel with probability `amount`, all its channels together, by 0 or 1 with equal
     chances.
 
@@ -73,7 +77,8 @@ def salt_and_pepper(
 
     Raises:
       TypeError: the images are not floating.
-      ValueError: images or keys of another shape, several levels, or an unknown protocol.
+      ValueError: images or keys of another shape, several levels, an unknown protocol, or for
+        "pixel", outside of a trace, images beyond [0, 1].
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -83,7 +88,7 @@ def salt_and_pepper(
     """
     check_images(image, keys)
     check_scalar("amount", amount)
-    change = _by_chance if _is_pixel(protocol) else _in_red
+    change = _by_chance if _is_pixel(protocol, image) else _in_red
     return jax.vmap(change, (0, None, 0))(image, amount, keys)
 
 
@@ -139,9 +144,17 @@ def check_images(image: jax.Array, keys: jax.Array) -> None:
         )
 
 
-def _is_pixel(protocol: str) -> bool:
+def check_pixels(name: str, image: jax.Array) -> None:
+    """Refuses images of 0 to 255 and normalised ones, where there are numbers to look at."""
+    remedy = "divide by 255, or corrupt the images before they are normalised"
+    check_bounds(image, 0, 1, expects=f"{name} is of pixels in [0, 1]", remedy=remedy)
+
+
+def _is_pixel(protocol: str, image: jax.Array) -> bool:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, not {protocol!r}.")
+    if protocol == "pixel":
+        check_pixels("protocol='pixel'", image)
     return protocol == "pixel"
 
 
@@ -150,10 +163,16 @@ def _by_chance(image: jax.Array, amount: Number, key: jax.Array) -> jax.Array:
     return jnp.where(u < amount / 2, 0, jnp.where(u < amount, 1, image))
 
 
+def _half(amount: Number, size: int) -> int | jax.Array:
+    """`ceil(amount size / 2)`, as the program has it where the amount is a number of Python's."""
+    exact = isinstance(amount, int | float)
+    return math.ceil(amount * size / 2) if exact else jnp.ceil(amount * size / 2)
+
+
 def _in_red(image: jax.Array, amount: Number, key: jax.Array) -> jax.Array:
     to_lowest, to_highest = jax.random.split(key)
     red = image[..., 0]
-    count = jnp.ceil(amount * red.size / 2)
+    count = _half(amount, red.size)
     low, high = (_distinct(part, image, count) for part in (to_lowest, to_highest))
     red = jnp.where(low, jnp.min(red), red)
     red = jnp.where(high, jnp.max(red), red)

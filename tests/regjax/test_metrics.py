@@ -119,6 +119,30 @@ def test_calibration_by_hand(x64):
     )
 
 
+def test_many_examples_are_summed_without_drift():
+    # All are right and sure by softmax((0.7, 0))_0: one bin, whose sum float32 would lose.
+    count = 200_000
+    logits = np.tile(np.array([0.7, 0.0], np.float32), (count, 1))
+    label = np.tile(np.array([1.0, 0.0], np.float32), (count, 1))
+    confidence = 1 / (1 + math.exp(-float(logits[0, 0])))
+    error = metrics.expected_calibration_error(logits, label)
+    np.testing.assert_allclose(error, 1 - confidence, rtol=1e-6)
+    nll = metrics.negative_log_likelihood(logits, label)
+    np.testing.assert_allclose(nll, -math.log(confidence), rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", SUMMARIES)
+@pytest.mark.parametrize("number", [-1, 255])
+def test_an_example_without_a_label_does_not_count(function: Callable, number: int):
+    logits, label, weight = data()
+    label[2] = jax.nn.one_hot(number, C)
+    left = np.delete(np.arange(len(logits)), 2)
+    for given in (np.ones_like(weight), weight):
+        kept = function(logits[left], label[left], weight=given[left])
+        np.testing.assert_allclose(function(logits, label, weight=given), kept, rtol=1e-6)
+    assert np.isnan(metrics.score(logits, label)).tolist() == [i == 2 for i in range(len(logits))]
+
+
 def test_a_bin_holds_its_upper_edge(x64):
     # Confidence 0.5 (wrong) lies in (0, 0.5], 0.75 (right) in (0.5, 1]: (0.5 + 0.25) / 2.
     logits = np.array([[0.0, 0.0], [math.log(3), 0.0]])

@@ -145,6 +145,12 @@ def test_results_are_truncated_to_255ths() -> None:
         ({"image": jnp.ones((8, 8, 3))}, ValueError, r"\[B, H, W, K\].*\[8, 8, 3\]"),
         ({"image": jnp.ones((2, 8, 8, 1))}, ValueError, r"\[B, H, W, 3\].*\[2, 8, 8, 1\]"),
         ({"image": jnp.ones((2, 8, 8, 3), jnp.uint8)}, TypeError, "floating.*uint8"),
+        (
+            {"image": jnp.full((2, 8, 8, 3), 255.0)},
+            ValueError,
+            r"fog is of pixels in \[0, 1\].*255",
+        ),
+        ({"image": jnp.full((2, 8, 8, 3), -1.0)}, ValueError, "from -1 to -1: divide by 255, or"),
         ({"keys": jax.random.split(jax.random.key(0), 3)}, ValueError, r"\[2\].*\[3\]"),
         ({"levels": "imagenet64"}, ValueError, "'auto', 'cifar'.*, not 'imagenet64'"),
         ({"severity": 0}, ValueError, "from 1 to 5, not 0"),

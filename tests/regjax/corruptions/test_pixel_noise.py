@@ -144,6 +144,26 @@ def test_wrong_input_is_one_sentence(
             noise(**given, **{level: 0.1})
 
 
+@pytest.mark.parametrize("value", [255.0, -0.5])
+def test_noise_on_pixels_is_of_images_from_0_to_1(value: float) -> None:
+    image = jnp.full((2, 8, 8, 3), value)
+    for noise, level in ((white_noise, "sigma"), (salt_and_pepper, "amount")):
+        with pytest.raises(ValueError, match=r"protocol='pixel' is of pixels in \[0, 1\]"):
+            noise(image, **{level: 0.1}, keys=keys()[:2], protocol="pixel")
+        noise(image, **{level: 0.1}, keys=keys()[:2], protocol="paper")
+
+
+@pytest.mark.parametrize("amount", [0.035, 0.07, 0.1])
+def test_as_many_pixels_are_salted_as_float64_says(amount: float) -> None:
+    """Of 0.035 and 0.07, times 200, float64 makes a little more than a whole number."""
+    image = jnp.zeros((64, 20, 20, 1)).at[:, 3, 4].set(1.0)
+    found = salt_and_pepper(
+        image, amount, jax.random.split(jax.random.key(0), 64), protocol="paper"
+    )
+    # The pixel that was 1 before is one more, where it is not drawn itself.
+    assert np.asarray(found).sum((1, 2, 3)).max() == math.ceil(amount * 400 / 2) + 1
+
+
 @pytest.mark.parametrize("name", NOISES)
 def test_several_levels_are_refused(name: str) -> None:
     """Three would pass for one a channel."""
