@@ -197,6 +197,8 @@ def _call(text: str, kind: str, **more: Any) -> optax.GradientTransformation:
     name, given = read_named(text, kind, EXAMPLE)
     own = imported(name) if ":" in name else OPTIMIZERS.get(name)
     function = own or getattr(optax, name, None)
+    if callable(function):
+        _check_names(name, function, {**more, **given})
     try:
         made = function(**more, **_masked(given)) if callable(function) else None
     except (TypeError, ValueError) as error:
@@ -210,6 +212,24 @@ def _call(text: str, kind: str, **more: Any) -> optax.GradientTransformation:
             f"unknown {kind} {text.strip()!r}: name a function of optax, such as {EXAMPLE}{others}."
         )
     return made
+
+
+def _check_names(name: str, function: Callable[..., Any], given: dict[str, Any]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    takes = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = [each for each in given if each not in takes and not any_name]
+    needed = [p.name for p in parameters if p.default is p.empty and p.name in takes]
+    if "learning_rate" in unknown:
+        raise ValueError(
+            f"{name} takes no learning rate: end with an optimizer, such as {EXAMPLE}."
+        )
+    if unknown:
+        raise ValueError(f"{name} has no {unknown[0]!r}; it takes: {', '.join(takes)}.")
+    if "learning_rate" in needed and "learning_rate" not in given:
+        raise ValueError(f"{name} is an optimizer: it must be the last, such as in {EXAMPLE}.")
+    if missing := [each for each in needed if each not in given]:
+        raise ValueError(f"{name} needs {missing[0]}=, as in {name}({missing[0]}=...).")
 
 
 def _masked(given: dict[str, Any]) -> dict[str, Any]:

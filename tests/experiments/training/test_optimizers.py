@@ -125,9 +125,13 @@ def test_rates_of_parts_are_factors_of_what_any_optimizer_does(text):
         ("sgdd", f"unknown optimizer 'sgdd': name a function of optax, such as {EXAMPLE}."),
         ("__name__", f"unknown optimizer '__name__': name a function of optax, such as {EXAMPLE}."),
         ("nope | sgd", "unknown gradient transformation 'nope': name a function of optax, such as"),
-        ("sgd | adam", "optax cannot make the gradient transformation 'sgd': "),
-        ("sgd(speed=1)", "optax cannot make the optimizer 'sgd(speed=1)': "),
-        ("cosine_decay_schedule", "optax cannot make the optimizer 'cosine_decay_schedule': "),
+        ("sgd | adam", "sgd is an optimizer: it must be the last, such as in"),
+        ("sgd(speed=1)", "sgd has no 'speed'; it takes: learning_rate, momentum"),
+        (
+            "cosine_decay_schedule",
+            "cosine_decay_schedule takes no learning rate: end with an optim",
+        ),
+        ("trace | sgd", "trace needs decay=, as in trace(decay=...)."),
         ("by_part(parts={'a': 1.0})", "unknown optimizer \"by_part(parts={'a': 1.0})\": name"),
         ("sgd | by_part", "by_part needs parts=, a dict of factors by part of the network that"),
         ("sgd | by_part(parts={'a': 1}, x=2)", "by_part has no 'x'; it takes: parts."),
@@ -218,7 +222,10 @@ def test_an_optimizer_of_ones_own_is_called_by_its_name_or_its_modules(monkeypat
     for text, message in (
         ("sgdd", "name a function of optax, such as .* or one of: sign_descent"),
         ("mine:sgd", "the module mine has no 'sgd'; .*sign_descent"),
-        ("mine:sign_descent(scal=1)", "mine:sign_descent cannot make the optimizer .*'scal'"),
+        (
+            "mine:sign_descent(scal=1)",
+            "mine:sign_descent has no 'scal'; it takes: learning_rate, scale",
+        ),
         ("adamw(mask='biases')", "mask must be one of: kernels, not 'biases'"),
     ):
         with pytest.raises(ValueError, match=message):
