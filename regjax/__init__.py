@@ -1,6 +1,6 @@
 """Regularizers for image classifiers in JAX: every one a function from loss to loss."""
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata as _metadata
 
 from regjax import (
     attacks,
@@ -43,8 +43,8 @@ from regjax.semantic.explicit import (
 from regjax.semantic.isda import isda
 
 try:
-    __version__ = version("regjax")  # of pyproject.toml
-except PackageNotFoundError:  # a copy of the source that is not installed
+    __version__ = _metadata.version("regjax")  # of pyproject.toml
+except _metadata.PackageNotFoundError:  # a copy of the source that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
