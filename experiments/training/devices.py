@@ -126,7 +126,7 @@ def check() -> None:
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:
-        asked = jax.config.read("jax_platforms")
+        asked = jax.config.values["jax_platforms"]
         reason = f" ({str(error).splitlines()[0].rstrip('.')})" if str(error) else ""
         raise ConfigError(
             f"JAX finds no device of JAX_PLATFORMS={asked!r}{reason}: install its build for that "

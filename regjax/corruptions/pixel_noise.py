@@ -179,7 +179,7 @@ def _in_red(image: jax.Array, amount: Number, key: jax.Array) -> jax.Array:
     return image.at[..., 0].set(red)
 
 
-def _distinct(key: jax.Array, image: jax.Array, count: jax.Array) -> jax.Array:
+def _distinct(key: jax.Array, image: jax.Array, count: int | jax.Array) -> jax.Array:
     """`count` of the pixels of an image, `[H, W]` bool: those that a permutation puts first."""
     height, width = image.shape[:2]
     return (jax.random.permutation(key, height * width) < count).reshape(height, width)

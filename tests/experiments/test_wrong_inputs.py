@@ -269,7 +269,7 @@ TABLE = [
     entry("train_sizes", "(-1,)", "config.train_sizes must be whole numbers"),
     entry("train_sizes", "(1.5,)", "config.train_sizes must be whole numbers"),
     entry("train_sizes", '("a",)', "config.train_sizes must be whole numbers"),
-    entry("train_sizes", "(1000,)", "Class 0 has 127 examples, but 1001 of each class"),
+    entry("train_sizes", "(1000,)", "Class '0' has 127 examples, but 1001 of each class"),
     entry("validation_per_class", "200", "but 202 of each class were asked for"),
     entry("mean", "(0.5, 0.5)", "mean has 2 numbers, but the image 1 channels"),
     entry("mean", '("a",)', "config.mean must be finite numbers"),

@@ -383,7 +383,12 @@ def test_mistakes() -> None:
         (lambda: bind(model, training={}), TypeError, r"NNX module holds its variables and mode"),
         (lambda: bind(LinenNet()), TypeError, r"needs its variables: bind\(model, model\.init"),
         (
-            lambda: bind(LinenNet(), variables["params"]),
+            lambda: bind(
+                LinenNet(),
+                variables["params"],
+                training={"train": True},
+                frozen={"train": False},
+            ),
             TypeError,
             r"all that model\.init.*'params'.*'blocks_0'",
         ),

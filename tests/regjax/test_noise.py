@@ -155,12 +155,14 @@ def gains(fn: Any, params: Any, batch: rj.Batch, sigma: float) -> tuple[np.ndarr
     """Noisy minus plain loss under draws e and under their opposites -e: each [KEYS, B]."""
     plain = apply(rj.cross_entropy(), fn, params, batch, jax.random.key(0)).losses
 
-    def one(key: jax.Array, sign: float) -> jax.Array:
-        loss = rj.noise_injection(rj.cross_entropy(), sigma=sign * sigma)
+    def one(key: jax.Array, signed: jax.Array) -> jax.Array:
+        loss = rj.noise_injection(rj.cross_entropy(), sigma=signed)
         return apply(loss, fn, params, batch, key).losses - plain
 
     keys = jax.random.split(jax.random.key(1), KEYS)
-    up, down = jax.jit(jax.vmap(lambda k: (one(k, 1.0), one(k, -1.0))))(keys)
+    # Traced, since a number that can be looked at must not be negative.
+    both = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None), 1))
+    up, down = both(keys, jnp.array([sigma, -sigma]))
     return np.asarray(up), np.asarray(down)
 
 

@@ -81,7 +81,7 @@ def test_a_class_that_is_absent():
 
 def test_a_class_with_too_few_is_named():
     label = np.array([0, 0, 1])
-    with pytest.raises(ValueError, match="Class dog has 1 examples, but 2 of each class"):
+    with pytest.raises(ValueError, match="Class 'dog' has 1 examples, but 2 of each class"):
         split_indices(label, 1, 1, 0, ("cat", "dog"))
 
 

@@ -85,7 +85,7 @@ def convolved(h, conv, stride):
 @pytest.mark.parametrize(("filters", "stride"), [(3, 1), (5, 2)])
 def test_a_block_is_what_numpy_computes(filters, stride, activated):
     block = preact_resnet.PreActBlock(
-        3, filters, stride, dropout=0.0, activated_skip=activated, rngs=nnx.Rngs(0)
+        3, filters, stride, dropout=0.0, as_in_program=activated, rngs=nnx.Rngs(0)
     )
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
     h = normed(x)

@@ -64,5 +64,5 @@ def test_without_a_split_to_choose_by_the_way_out_is_said(few, tmp_path, monkeyp
 
 
 def test_a_class_with_too_few_images_is_named(few, tmp_path):
-    with pytest.raises(ValueError, match="Class right has 2 examples, but 4 of each class"):
+    with pytest.raises(ValueError, match="Class 'right' has 2 examples, but 4 of each class"):
         classify.compare(config(train_sizes=(3,), validation_per_class=1), tmp_path)

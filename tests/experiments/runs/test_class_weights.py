@@ -36,10 +36,6 @@ def test_they_are_of_what_is_trained_on():
     np.testing.assert_allclose(found("balanced", label, size=2), 1, rtol=1e-12)
 
 
-def test_a_class_that_does_not_occur_counts_nothing():
-    assert found("balanced", LABEL[:9]) == pytest.approx((0.75, 1.5, 0))
-
-
 def test_numbers_are_taken_as_they_are_and_must_be_one_a_class():
     assert found("") == ()
     assert found([1, 2, 0.5]) == (1.0, 2.0, 0.5)

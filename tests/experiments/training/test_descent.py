@@ -226,7 +226,7 @@ def test_equal_seeds_give_equal_networks_and_other_seeds_others():
 
 
 def test_a_loss_that_does_not_fit_is_refused_before_a_step():
-    with pytest.raises(ValueError, match="probes must be None or a whole number of at least 1"):
+    with pytest.raises(ValueError, match="frobenius's probes must be at least 1, but it is 0"):
         check(task(), EXAMPLE, rj.parse("cross_entropy | frobenius(weight=1, probes=0)"), 2)
     check(task(), EXAMPLE, rj.parse("isda(strength=0.5)"), 2)
 

@@ -658,7 +658,7 @@ def test_without_batchnorm_both_statistics_agree(name: str) -> None:
         ("frobenius", {"probes": 0}, "at least 1, but it is 0"),
         ("jacobian", {"probes": 1.5}, "at least 1, but it is 1.5"),
         ("hessian_frobenius", {"probes": 1, "power": 2}, "at least 2, but it is 1"),
-        ("hessian_frobenius", {"power": 3}, "must be 1 or 2, but it is 3"),
+        ("hessian_frobenius", {"power": 3}, "must be between 1 and 2, but it is 3"),
     ],
 )
 def test_wrong_arguments_are_named(name: str, arguments: Arrays, message: str) -> None:
