@@ -287,9 +287,9 @@ TABLE = [
     # Optimizer and schedule.
     entry("optimizer", "adm", "unknown optimizer 'adm'"),
     entry("optimizer", "sgd(0.1)", "the optimizer 'sgd(0.1)' cannot be read"),
-    entry("optimizer", "sgd(momentum=0.9, x=3)", "unexpected keyword argument 'x'"),
+    entry("optimizer", "sgd(momentum=0.9, x=3)", "sgd has no 'x'; it takes: learning_rate"),
     entry("optimizer", "sgd(momentum=1e999)", "finite numbers"),
-    entry("optimizer", "sgd | sgd", "cannot make the gradient transformation 'sgd'"),
+    entry("optimizer", "sgd | sgd", "sgd is an optimizer: it must be the last"),
     entry("optimizer", "adamw(weight_decay=(1, 2))", "cannot take a step with the optimizer"),
     entry(
         "optimizer",
