@@ -140,7 +140,8 @@ def random_data(monkeypatch):
     class Opened:
         """As ImageNet is, of which no image is looked at."""
 
-        classes, examples, scored = 1000, 1_281_167, "validation"
+        classes, examples, scored, about = 1000, 1_281_167, "validation", ""
+        test_examples, validation_examples = 50_000, 0
         class_names = tuple(map(str, range(1000)))
 
         def __init__(self, name, data_dir, *, image_size, **options):

@@ -86,9 +86,9 @@ def test_the_library():
     names = run("regjax/README.md")
     assert names["large_state"] is not None
     assert names["accuracy"] > 0.85
-    gradient, _ = jax.grad(names["objective"], has_aux=True)(
-        names["params"], names["start"], names["batch"], jax.random.key(0)
-    )
+    given = (names["params"], names["start"], names["batch"], jax.random.key(0))
+    with jax.numpy_rank_promotion("allow"):
+        gradient, _ = jax.grad(names["objective"], has_aux=True)(*given)
     for name, moved in names["moved"].items():
         expected = names["params"][name] - 0.1 * gradient[name]
         np.testing.assert_allclose(moved, expected, atol=1e-6)
