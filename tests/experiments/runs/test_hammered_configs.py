@@ -70,29 +70,35 @@ def test_a_config_is_planned_or_refused_in_one_sentence(config):
 
 @given(st.one_of(st.text(), calls(OPTIMIZERS), st.lists(calls(OPTIMIZERS)).map(" | ".join)))
 def test_an_optimizer_is_made_or_refused_in_one_sentence(text):
-    refused(optimizers.optimizer, text, 0.1)
+    made = made_or_refused(optimizers.optimizer, text, 0.1)
+    assert made is None or callable(made.update)
 
 
 @given(st.one_of(st.text(), calls(tuple(optimizers.SCHEDULES))))
 def test_a_schedule_is_made_or_refused_in_one_sentence(text):
-    refused(optimizers.schedule, text, 0.1, 10, 5)
+    rate = made_or_refused(optimizers.schedule, text, 0.1, 10, 5)
+    assert rate is None or 0 <= rate(0) <= 0.1 * (1 + 1e-6)
 
 
 @given(st.one_of(values, calls(tuple(KINDS))))
 def test_a_perturbation_is_read_or_refused_in_one_sentence(text):
-    refused(perturbation_entries.read, text)
+    found = made_or_refused(perturbation_entries.read, text)
+    assert found is None or (found.text == text and found.levels)
 
 
 @given(st.dictionaries(names, st.one_of(values, calls(("linear", "sigmoid", "cosine")))))
 def test_a_curve_is_read_or_refused_in_one_sentence(curves):
-    refused(growth.read_curves, curves, 10)
+    found = made_or_refused(growth.read_curves, curves, 10)
+    assert found is None or len(found) == len(curves)
 
 
-def refused(read, *arguments):
+def made_or_refused(read, *arguments):
+    """What is read, or None where it is refused in one sentence."""
     try:
-        read(*arguments)
+        return read(*arguments)
     except ValueError as error:
         assert_one_sentence(error)
+        return None
 
 
 def test_what_is_hammered_is_right_before():

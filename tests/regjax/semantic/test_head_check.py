@@ -71,7 +71,9 @@ def test_a_head_that_is_not_all_of_the_map_is_refused_even_while_tracing(kind: s
 
 @pytest.mark.parametrize("kind", ["plain", "bfloat16", "flat"])
 def test_a_head_that_is_all_of_it_is_taken(kind: str) -> None:
-    jax.eval_shape(rj.isda(strength=0.5).init, forward(kind), BATCH)
+    state = jax.eval_shape(rj.isda(strength=0.5).init, forward(kind), BATCH)
+    kernel, _ = forward(kind).head
+    assert state.stages["isda"].mean.shape == kernel.shape[::-1]
 
 
 def test_logits_that_see_more_than_the_features_are_looked_at_where_there_are_numbers() -> None:
