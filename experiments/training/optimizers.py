@@ -120,7 +120,7 @@ def _try(made: optax.GradientTransformation, text: str) -> None:
         jax.eval_shape(step, params)
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"optax cannot take a step with the optimizer {text!r}: {_reason(error)}."
+            f"optax cannot take a step with the optimizer {text!r}: {_reason(error, text)}."
         ) from None
 
 
@@ -204,7 +204,7 @@ def _call(text: str, kind: str, **more: Any) -> optax.GradientTransformation:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{'optax' if own is None else name} cannot make the {kind} {text.strip()!r}: "
-            f"{_reason(error)}."
+            f"{_reason(error, text)}."
         ) from None
     if not isinstance(made, optax.GradientTransformation):
         others = f" or one of: {', '.join(OPTIMIZERS)}" if OPTIMIZERS else ""
@@ -241,5 +241,9 @@ def _masked(given: dict[str, Any]) -> dict[str, Any]:
     return given | {name: MASKS[value] for name, value in named.items()}
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, text: str) -> str:
+    # Python's own words name neither the argument nor what it may be, but help who wrote the code.
+    somebodys_own = any(name in text for name in (":", *OPTIMIZERS))
+    if isinstance(error, TypeError | AttributeError) and not somebodys_own:
+        return "an argument is of a type that it does not take"
     return (str(error).splitlines() or [repr(error)])[0].rstrip(".")

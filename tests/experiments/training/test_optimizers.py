@@ -11,7 +11,7 @@ import pytest
 
 import regjax as rj
 from experiments.training import optimizers
-from experiments.training.optimizers import EXAMPLE, optimizer, schedule
+from experiments.training.optimizers import EXAMPLE, OPTIMIZERS, optimizer, schedule
 
 PER_EPOCH, EPOCHS, RATE = 7.5, 8, 0.4
 
@@ -140,6 +140,10 @@ def test_rates_of_parts_are_factors_of_what_any_optimizer_does(text):
         ("sgd(", "the optimizer 'sgd(' cannot be read: write a name with keyword arguments"),
         ("", "the optimizer '' cannot be read: write a name with keyword arguments"),
         ("sgd(momentum=open('x'))", "the optimizer \"sgd(momentum=open('x'))\" cannot be read"),
+        (
+            "sgd(momentum=[])",
+            "cannot take a step with the optimizer 'sgd(momentum=[])': an argument is of a type",
+        ),
         ("sgd(**{})", "the optimizer 'sgd(**{})' cannot be read"),
         ("os.system(command='ls')", "cannot be read: write a name with keyword arguments"),
     ],
@@ -150,6 +154,15 @@ def test_optimizers_that_do_not_work_are_refused_in_a_sentence(text, message):
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert str(error.value).endswith(".")
+
+
+def test_what_somebodys_own_optimizer_raises_is_said_as_it_is(monkeypatch):
+    def halved(learning_rate, by):
+        return optax.sgd(learning_rate / by)
+
+    monkeypatch.setitem(OPTIMIZERS, "halved", halved)
+    with pytest.raises(ValueError, match="halved cannot make the optimizer .*unsupported operand"):
+        optimizer("halved(by='two')", 0.1)
 
 
 @pytest.mark.parametrize(
