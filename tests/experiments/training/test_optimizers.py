@@ -161,7 +161,7 @@ def test_what_somebodys_own_optimizer_raises_is_said_as_it_is(monkeypatch):
         return optax.sgd(learning_rate / by)
 
     monkeypatch.setitem(OPTIMIZERS, "halved", halved)
-    with pytest.raises(ValueError, match="halved cannot make the optimizer .*unsupported operand"):
+    with pytest.raises(ValueError, match=r"halved cannot make the optimizer .*unsupported operand"):
         optimizer("halved(by='two')", 0.1)
 
 
