@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import regjax as rj
-from experiments import ConfigError
+from experiments import ConfigError, is_number
 from experiments.runs import about, lines
 from experiments.runs.about import About
 from experiments.runs.entries import NEEDED
@@ -125,16 +126,26 @@ def _plan(config: Mapping[str, Any], records: Sequence[Record], path: Path) -> l
     recorded = {(r["method"], r["strength"]): r["loss"] for r in records}
     runs = []
     for method, template in config["losses"].items():
-        try:
-            numbers = map(float, config["strengths"].get(method, ()))
-            strengths: list[float | None] = [*numbers] or [None]
-            losses = [_loss(template, s, recorded.get((method, s))) for s in strengths]
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path}: losses.{method}: {error}") from None
+        strengths = _strengths(config, method, path)
+        losses = [_loss(template, s, recorded.get((method, s))) for s in strengths]
         for size in config["train_sizes"]:
             for strength, loss in zip(strengths, losses, strict=True):
                 runs += [Run(method, loss, size, strength, s) for s in range(config["seeds"])]
     return runs
+
+
+def _strengths(config: Mapping[str, Any], method: str, path: Path) -> list[float | None]:
+    """Of a method, None alone where it has none, once its entries are what they should be."""
+    template, numbers = config["losses"][method], config["strengths"].get(method, ())
+    if not isinstance(template, str):
+        raise ConfigError(
+            f"{path}: losses.{method} must be an expression, not {reprlib.repr(template)}."
+        )
+    if not isinstance(numbers, list | tuple) or not all(map(is_number, numbers)):
+        raise ConfigError(
+            f"{path}: strengths.{method} must be a list of numbers, not {reprlib.repr(numbers)}."
+        )
+    return [*map(float, numbers)] or [None]
 
 
 def _loss(template: str, strength: float | None, recorded: str | None) -> str:

@@ -28,7 +28,17 @@ def test_only_runs_of_the_config_count(tmp_path):
         ("config.json", "{", "damaged or no comparison's"),
         ("config.json", json.dumps(make_config(seeds="2")), r"\(see seeds\)"),
         ("config.json", json.dumps(make_config(train_sizes=["x"])), r"\(see train_sizes\)"),
-        ("config.json", json.dumps(make_config(losses={"x": 3})), r"losses\.x"),
+        (
+            "config.json",
+            json.dumps(make_config(losses={"x": 3})),
+            r"losses\.x must be an exp.*, not 3",
+        ),
+        ("config.json", json.dumps(make_config(losses={"": None})), r"losses\. must .*, not None"),
+        (
+            "config.json",
+            json.dumps(make_config(losses={"x": "a"}, strengths={"x": [[]]})),
+            r"strengths\.x must be a list of numbers, not \[\[\]\]",
+        ),
         ("config.json", json.dumps(make_config(selection="luck")), r"\(see selection\)"),
         ("runs.jsonl", "{}\n", r"line 1 of .*runs\.jsonl is damaged"),
         ("runs.jsonl", "\x00\x00\n", r"line 1 of .*runs\.jsonl is damaged"),
