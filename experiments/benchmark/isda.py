@@ -45,24 +45,47 @@ def costs(cases: tuple[Case, ...], rounds: int) -> list[dict[str, Any]]:
     return [_costs(case, rounds) for case in tqdm(cases, desc="isda")]
 
 
-def _costs(case: Case, rounds: int) -> dict[str, Any]:
-    loss = rj.isda(strength=0.5, covariance=case.covariance, rank=case.rank)
-    forward, batch = problem(case)
-    step = functools.partial(_step, loss)
-    state = loss.init(forward, batch)
-    passes = most_pieces(case.batch, case.classes)
-    count = flops(step, state, forward, batch, passes=passes)
-    compiled = jax.jit(step, donate_argnums=0).lower(state, forward, batch).compile()
-    times = []
-    for _ in range(rounds + 2):
+class Program:
+    """The compiled step of a case, on random features.
+
+    Attributes:
+      given: the network and the batch.
+      gflop: at most, if all classes occur.
+      megabytes: of arguments, results and temporaries.
+    """
+
+    def __init__(self, case: Case) -> None:
+        """Counts and compiles."""
+        loss = rj.isda(strength=0.5, covariance=case.covariance, rank=case.rank)
+        self.given = problem(case)
+        self._state = loss.init(*self.given)
+        step = functools.partial(_step, loss)
+        passes = most_pieces(case.batch, case.classes)
+        self.gflop = flops(step, self._state, *self.given, passes=passes) / 1e9
+        lowered = jax.jit(step, donate_argnums=0).lower(self._state, *self.given)
+        self._compiled = lowered.compile()
+        self.megabytes = peak_bytes(self._compiled) / 1e6
+
+    def step(self) -> Any:
+        """The loss, and its gradients of features, kernel and bias."""
+        self._state, found = jax.block_until_ready(self._compiled(self._state, *self.given))
+        return found
+
+    def seconds(self) -> float:
+        """Time of one step."""
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, forward, batch))
-        times.append(time.perf_counter() - start)
+        self.step()
+        return time.perf_counter() - start
+
+
+def _costs(case: Case, rounds: int) -> dict[str, Any]:
+    program = Program(case)
+    times = [program.seconds() for _ in range(rounds + 2)]
     return {
         **case._asdict(),
         "ms": 1e3 * statistics.median(times[2:]),
-        "megabytes": peak_bytes(compiled) / 1e6,
-        "gflop": count / 1e9,
+        "megabytes": program.megabytes,
+        "gflop": program.gflop,
     }
 
 

@@ -42,8 +42,14 @@ def random_data(count: int, shape: tuple[int, int, int], classes: int = 10) -> d
     return {"image": jnp.asarray(image), "label": jnp.asarray(label)}
 
 
+def in_turn(*timings: Callable[[], float], rounds: int) -> list[list[float]]:
+    """So many rounds of all timings, one after the other, once each has been warmed up."""
+    for timing in timings:
+        timing()
+    return [[timing() for timing in timings] for _ in range(rounds)]
+
+
 def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple[float, float]:
     """Two timings in turn: the median of the first, and that of the ratio of second to first."""
-    a(), b()
-    pairs = [(a(), b()) for _ in range(rounds)]
+    pairs = in_turn(a, b, rounds=rounds)
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] / p[0] for p in pairs)

@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 import regjax as rj
-from experiments.benchmark import isda, tables, timing
+from experiments.benchmark import isda, tables, timing, transforms
 from experiments.training.task import Rows, gather
 
 
@@ -30,9 +30,14 @@ class Network(nnx.Module):
         return self.head(nnx.tanh(self.hidden(x.reshape(len(x), -1))))
 
 
+NOISE = "cross_entropy | noise_injection(sigma=1)"
+
+
 @pytest.mark.slow
 def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch):
-    monkeypatch.setattr(tables, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"})
+    monkeypatch.setattr(
+        transforms, "IN_STAGES", {"noise": "cross_entropy | noise_injection(sigma=1)"}
+    )
     monkeypatch.setattr(timing.networks.models, "create", Network)
     result = {}
     for part in tables.of_losses(quick=True):
@@ -61,12 +66,15 @@ def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch)
 @pytest.mark.parametrize(
     ("expression", "model"),
     [
-        *((expression, "small_cnn") for expression in tables.TRANSFORMS.values()),
-        *((expression, tables.resnet(True).model) for expression in tables.IN_STAGES.values()),
+        *((expression, "small_cnn") for expression in transforms.TRANSFORMS.values()),
+        *(
+            (expression, transforms.resnet(True).model)
+            for expression in transforms.IN_STAGES.values()
+        ),
     ],
 )
 def test_all_transforms_can_be_traced(expression, model):
-    task, data = tables.random_problem(tables.Setting((32, 32, 3), 4, 1, 1, model=model))
+    task, data = transforms.random_problem(transforms.Setting((32, 32, 3), 4, 1, 1, model=model))
     loss = rj.parse(expression)
 
     def step(index):
@@ -90,7 +98,7 @@ def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
 
         return take
 
-    assert tables.paired(timing("a", first), timing("b", second), 3) == (2.0, 3.0)
+    assert timing.paired(timing("a", first), timing("b", second), 3) == (2.0, 3.0)
     assert order == ["a", "b"] * 4
 
 
@@ -108,6 +116,7 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tables.devices, "environment", lambda: {"device": "a kettle"})
     monkeypatch.setattr(tables, "OUTPUT", SimpleNamespace(value=str(output)))
     monkeypatch.setattr(tables, "QUICK", SimpleNamespace(value=True))
+    monkeypatch.setattr(tables, "AGAINST", SimpleNamespace(value=None))
     with pytest.raises(KeyboardInterrupt):
         tables.main()
     assert json.loads(output.read_text()) == {"environment": {"device": "a kettle"}, "isda": rows}
@@ -118,7 +127,7 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["transforms", "resnet", "sweeps", *tables.TRAINING_TABLES])
 def test_each_table_has_its_heading(name):
-    setting = tables.Setting((8, 8, 1), 8, 2, 3)._asdict()
+    setting = transforms.Setting((8, 8, 1), 8, 2, 3)._asdict()
     result = {"setting": setting, "default": "map", "loss": "x", "rows": []}
     heading, columns = tables.text(name, result).rsplit(":\n\n", 1)
     assert heading
