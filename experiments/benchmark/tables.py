@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import regjax as rj
 from experiments.benchmark import against, communication, isda, streams, training, transforms
-from experiments.benchmark.timing import paired
+from experiments.benchmark.timing import paired, processor
 from experiments.benchmark.transforms import PLAIN, Setting
 from experiments.report import files
 from experiments.runs import commands
@@ -175,7 +175,7 @@ def main() -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         measured: dict[str, Any] = {}
-        environment = {"environment": devices.environment()}
+        environment = {"environment": {"processor": processor(), **devices.environment()}}
         quick = QUICK.value
         for part in itertools.chain([environment], _measured(quick)):
             measured |= part

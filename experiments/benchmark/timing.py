@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+import re
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +17,15 @@ from experiments.data.preprocessing import normalise
 from experiments.runs import networks
 from experiments.training import optimizers
 from experiments.training.descent import Descent
+
+
+def processor() -> str:
+    """The processor's name and its widest instructions, where Linux tells them."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    widest = next((each for each in ("avx512f", "avx2", "asimd") if f" {each} " in text), "")
+    return " ".join(filter(None, [name[1].strip() if name else platform.processor(), widest]))
 
 
 def random_task(

@@ -102,6 +102,16 @@ def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
     assert order == ["a", "b"] * 4
 
 
+def test_the_processor_is_named(monkeypatch):
+    lines = "processor\t: 0\nmodel name\t: A Chip @ 3 GHz\nflags\t\t: fpu avx avx2 bmi2\n"
+    monkeypatch.setattr(timing.Path, "exists", lambda path: True)
+    monkeypatch.setattr(timing.Path, "read_text", lambda path: lines)
+    assert timing.processor() == "A Chip @ 3 GHz avx2"
+    monkeypatch.setattr(timing.Path, "exists", lambda path: False)
+    monkeypatch.setattr(timing.platform, "processor", lambda: "arm")
+    assert timing.processor() == "arm"
+
+
 def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
     row = {"batch": 1, "classes": 2, "features": 3, "covariance": "full"}
     rows = {"rows": [row | {"ms": 1.5, "megabytes": 2.0, "gflop": 3.0}]}
@@ -114,14 +124,18 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
     output = tmp_path / "new" / "benchmark.json"
     monkeypatch.setattr(tables, "of_losses", parts)
     monkeypatch.setattr(tables.devices, "environment", lambda: {"device": "a kettle"})
+    monkeypatch.setattr(tables, "processor", lambda: "a spoon")
     monkeypatch.setattr(tables, "OUTPUT", SimpleNamespace(value=str(output)))
     monkeypatch.setattr(tables, "QUICK", SimpleNamespace(value=True))
     monkeypatch.setattr(tables, "AGAINST", SimpleNamespace(value=None))
     with pytest.raises(KeyboardInterrupt):
         tables.main()
-    assert json.loads(output.read_text()) == {"environment": {"device": "a kettle"}, "isda": rows}
+    assert json.loads(output.read_text()) == {
+        "environment": {"processor": "a spoon", "device": "a kettle"},
+        "isda": rows,
+    }
     said = capsys.readouterr().out
-    assert "device: a kettle" in said
+    assert "processor: a spoon; device: a kettle" in said
     assert "| 1 | 2 | 3 | full | 1.5 | 2 | 3.00 |" in said
 
 
