@@ -91,14 +91,14 @@ def test_timings_are_taken_in_turn_and_the_ratio_is_the_median_of_pairs():
     first = itertools.chain([9.0], [1.0, 2.0, 4.0])
     second = itertools.chain([9.0], [2.0, 8.0, 12.0])
 
-    def timing(name, times):
+    def taking(name, times):
         def take():
             order.append(name)
             return next(times)
 
         return take
 
-    assert timing.paired(timing("a", first), timing("b", second), 3) == (2.0, 3.0)
+    assert timing.paired(taking("a", first), taking("b", second), 3) == (2.0, 3.0)
     assert order == ["a", "b"] * 4
 
 
