@@ -49,14 +49,18 @@ def caption(compared: Compared, config: Config, scoring: Scoring) -> str:
     text = f"{scoring.heading.partition(' (')[0]} minus that of {compared.baseline}{points}: "
     kinds = {each.bootstrap for each in compared.differences.values() if each.low is not None}
     if not kinds:
-        return f"{text}mean of the differences at the same seeds, too few for an interval."
+        return (
+            f"{text}mean of the differences at the same seeds (an interval takes two that differ)."
+        )
     names = {False: "Student's t", True: "bootstrap"}
     by = " or ".join(names[kind] for kind in sorted(kinds))
     many = len(config["losses"]) > 2
     holm = ", with Holm's correction for the methods of a column" if many else ""
+    seen = config["selection"] == "test" and any(len(s) > 1 for s in config["strengths"].values())
+    optimistic = " Strengths were chosen on these images, which no interval knows." if seen else ""
     return (
         f"{text}mean of the differences at the same seeds, and its 95 % interval ({by}). "
-        f"*: not 0 at 5 %{holm}."
+        f"*: not 0 at 5 %{holm}.{optimistic}"
     )
 
 
