@@ -37,7 +37,8 @@ class Difference:
       paired: whether it is the mean of the differences at the same seeds.
       mean: as the score is shown: in percentage points where that is a percentage.
       low: the lower end of the 95 % interval, for this method alone; None where n is 1, or where
-        the differences of all seeds are equal, which says nothing of their spread.
+        the differences (or the scores of one of two samples) are all equal, which says
+        nothing of their spread.
       high: the upper end.
       p: of Student's t-test (where not paired, Welch's) that it is 0; None likewise.
       holm: p with Holm's correction for all methods at that training size that have one.
@@ -174,5 +175,5 @@ def _vary(x: np.ndarray, y: np.ndarray, paired: bool) -> bool:
     """Whether there are enough values that differ by more than their rounding."""
     if min(len(x), len(y)) < 2:
         return False
-    spread = np.ptp(x - y) if paired else max(np.ptp(x), np.ptp(y))
+    spread = np.ptp(x - y) if paired else min(np.ptp(x), np.ptp(y))
     return bool(spread > 1e-6 * max(np.abs(x).max(), np.abs(y).max()))

@@ -75,6 +75,7 @@ def test_methods_without_seeds_in_common_are_two_samples():
         ({0: 3.0, 1: 4.0}, {0: 1.0}),
         ({0: 3.0, 1: 5.0}, {0: 1.0, 1: 3.0}),
         ({0: 3.0}, {1: 1.0, 2: 1.0}),
+        ({0: 3.0, 1: 3.0}, {2: 0.5, 3: 1.5}),
     ],
 )
 def test_one_seed_or_equal_differences_have_no_interval(a, b):
