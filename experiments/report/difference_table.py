@@ -55,7 +55,7 @@ def caption(compared: Compared, config: Config, scoring: Scoring) -> str:
     names = {False: "Student's t", True: "bootstrap"}
     by = " or ".join(names[kind] for kind in sorted(kinds))
     many = len(config["losses"]) > 2
-    holm = ", with Holm's correction for the methods of a column" if many else ""
+    holm = ", with Holm's correction for the methods of a training size" if many else ""
     seen = config["selection"] == "test" and any(len(s) > 1 for s in config["strengths"].values())
     optimistic = " Strengths were chosen on these images, which no interval knows." if seen else ""
     return (

@@ -32,7 +32,7 @@ def test_differences_with_their_intervals_and_stars():
     assert part(text, 2) == (
         "Test accuracy minus that of baseline, in percentage points: mean of the differences at "
         "the same seeds, and its 95 % interval (Student's t). *: not 0 at 5 %, with Holm's "
-        "correction for the methods of a column."
+        "correction for the methods of a training size."
     )
     assert part(text, 3).splitlines()[2:] == [
         f"| a | +2.00 [{2 - half:+.2f}, {2 + half:+.2f}] |",
