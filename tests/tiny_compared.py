@@ -2,6 +2,11 @@
 
 from ml_collections import ConfigDict
 
+from experiments.report import main_table
+from experiments.report.differences import gather
+from experiments.report.scoring import Scoring
+from experiments.runs.selection import select, summarize
+
 ENVIRONMENT = {"platform": "cpu", "jax": "0.10.2"}
 
 
@@ -66,3 +71,12 @@ def comparison():
             for r in runs([0.89, 0.90], method="baseline", size=size, strength=None)
         ),
     ]
+
+
+def table_of(records, config, show=None, selection=None):
+    """All of table.md."""
+    show = show or Scoring()
+    chosen = select(records, selection or config.selection, show.score)
+    compared = gather(config, chosen, records, show)
+    rows = summarize(records, show.score)
+    return main_table.markdown(rows, chosen, config, ENVIRONMENT, show, compared)

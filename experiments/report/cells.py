@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 
 def cell(
@@ -11,22 +10,22 @@ def cell(
     std: float | None = None,
     *,
     decimals: int = 2,
-    best: float | None = None,
+    bold: bool = False,
     n: int | None = None,
 ) -> str:
-    """Returns a mean ± its standard deviation as text, in bold where it is the best.
+    """Returns a mean ± its standard deviation as text.
 
     Args:
       mean: "-" where there is none.
       std: left out where there is none.
       decimals: how many of both.
-      best: of the means that it stands among.
+      bold: whether both are in bold.
       n: over how many runs; left out where that is said elsewhere.
     """
     if mean is None:
         return "-"
     text = f"{mean:.{decimals}f}" + ("" if std is None else f" ± {std:.{decimals}f}")
-    text = f"**{text}**" if mean == best else text
+    text = f"**{text}**" if bold else text
     return text if n is None else f"{text} (n={n})"
 
 
@@ -39,18 +38,26 @@ def beside(
 ) -> str:
     """Returns `cell` with a signed difference behind it; left out where there is none."""
     text = cell(mean, std, decimals=decimals)
-    return text if mean is None or difference is None else f"{text} ({difference:+.{decimals}f})"
+    return (
+        text if mean is None or difference is None else f"{text} ({signed(difference, decimals)})"
+    )
+
+
+def signed(difference: float, decimals: int = 2) -> str:
+    """Returns a difference with its sign; what rounds to 0 is +0, whatever it was."""
+    return f"{round(difference, decimals) + 0.0:+.{decimals}f}"
+
+
+def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
+    """Returns the signed ends of an interval of differences; "-" where there is none."""
+    if low is None or high is None:
+        return "-"
+    return f"[{signed(low, decimals)}, {signed(high, decimals)}]"
 
 
 def minus(ours: float | None, theirs: float | None) -> float | None:
     """Returns the difference; None where a number is missing."""
     return None if ours is None or theirs is None else ours - theirs
-
-
-def best_of(means: Iterable[float | None], larger_is_better: bool = True) -> float | None:
-    """Returns the best of the means that there are."""
-    known = [mean for mean in means if mean is not None]
-    return (max if larger_is_better else min)(known, default=None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.report import (
+    difference_plot,
+    differences,
     main_plots,
     main_table,
     perturbation_plots,
@@ -21,6 +23,7 @@ from experiments.report import (
     plots,
     scoring,
 )
+from experiments.report.differences import Compared
 from experiments.report.perturbation_scores import Robustness, gather
 from experiments.report.published import published
 from experiments.report.scoring import Scoring
@@ -50,7 +53,8 @@ def write(
 
     Returns:
       The files' paths: "results", "table", "accuracy_by_size"; where a method has strengths,
-      "accuracy_by_strength"; where networks were tested, "robustness" and "corruptions".
+      "accuracy_by_strength"; where there is a baseline beside others, "differences"; where
+      networks were tested, "robustness" and "corruptions".
 
     Raises:
       ValueError: if there are no records, or as `selection.select` does.
@@ -64,18 +68,24 @@ def write(
     chosen = select(records, config["selection"], show.score)
     environment = with_versions(environment, records)
     found = gather(config, chosen, robustness, published(config))
+    compared = differences.gather(config, chosen, records, show)
     # The numbers come first, so that no trouble with a figure can lose them.
-    results = _results(rows, chosen, config, environment, show)
-    results["rows"] = [row | {"lists": _lists(row, records)} for row in results["rows"]]
+    results = _results(rows, chosen, config, environment, show) | _differences(compared)
+    results["rows"] = [
+        row
+        | {"lists": _lists(row, records)}
+        | {"bold": row["method"] in compared.best[show.score, row["train_size"]]}
+        for row in results["rows"]
+    ]
     results["robustness"] = [dataclasses.asdict(tested) for tested in found.tested.values()]
     text = json.dumps(results, indent=2, allow_nan=False).encode()
     tested = perturbation_tables.robust(found, chosen, records, config, show.scored)
-    table = main_table.markdown(rows, chosen, config, environment, show, tested).encode()
+    table = main_table.markdown(rows, chosen, config, environment, show, compared, tested)
     paths = {
         "results": replace(folder / "results.json", text),
-        "table": replace(folder / "table.md", table),
+        "table": replace(folder / "table.md", table.encode()),
     }
-    for name, figure in _figures(rows, chosen, found, config, show).items():
+    for name, figure in _figures(rows, chosen, found, config, show, compared).items():
         paths[name] = replace(folder / f"{name}.png", plots.render(figure, "png"))
     return paths
 
@@ -92,7 +102,12 @@ def replace(path: Path, data: bytes) -> Path:
 
 
 def _figures(
-    rows: Sequence[Row], chosen: Sequence[Row], found: Robustness, config: Config, show: Scoring
+    rows: Sequence[Row],
+    chosen: Sequence[Row],
+    found: Robustness,
+    config: Config,
+    show: Scoring,
+    compared: Compared,
 ) -> dict[str, Figure]:
     methods = list(config["losses"])
     figures = {
@@ -102,6 +117,8 @@ def _figures(
         figures["accuracy_by_strength"] = main_plots.accuracy_by_strength(
             rows, chosen, methods, show
         )
+    if compared.differences:
+        figures["differences"] = difference_plot.draw(compared, chosen, config, show)
     for size, figure in perturbation_plots.figures(found, chosen, methods, show.scored):
         several = len(config["train_sizes"]) > 1
         figures |= {f"{name}_{size}" if several else name: each for name, each in figure.items()}
@@ -129,6 +146,16 @@ def _results(
         "published_source": config["published_source"] if paper else "",
         "published_seeds": config["published_seeds"] if paper else 0,
         "environment": dict(environment),
+    }
+
+
+def _differences(compared: Compared) -> dict[str, Any]:
+    return {
+        "baseline": compared.baseline,
+        "differences": [
+            {"method": method, "train_size": size, **dataclasses.asdict(each)}
+            for (method, size), each in compared.differences.items()
+        ],
     }
 
 

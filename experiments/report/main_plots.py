@@ -20,9 +20,6 @@ def accuracy_by_size(
 ) -> Figure:
     """Draws the main score against training size; error bars are standard deviations.
 
-    Where a method has no strength (the baseline), a second panel shows the gain over its mean,
-    ours over ours and the paper's over the paper's, with the same error bars.
-
     Args:
       rows: the chosen row of each method and training size.
       methods: the methods' names, in the order of the legend.
@@ -32,22 +29,12 @@ def accuracy_by_size(
     """
     ours = {(row.method, row.train_size): _mean_std(row) for row in rows}
     theirs = {c: (paper[c][0], paper[c][1] or 0.0) for c in ours if c in paper}
-    baseline = next((row.method for row in rows if row.strength is None), None)
-    panels = 1 if baseline is None else 2
-    figure = Figure(figsize=(1.4 + 4.6 * panels, 4.2), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    # Lines that rise would seem to lie one above the other if they were shifted far.
-    _sizes(axes[0], ours, theirs, styles(methods, rows), spread=0.08)
-    axes[0].set_ylabel(scoring.title)
-    if baseline is not None:
-        gains = (_gain(ours, baseline), _gain(theirs, baseline))
-        _sizes(axes[1], *gains, styles(methods, rows, linestyle="none"), spread=0.28)
-        axes[1].axhline(0.0, color="black", linestyle="--", linewidth=1, zorder=0)
-        points = " (percentage points)" if scoring.main.percent else ""
-        gain = "gain over" if scoring.main.larger_is_better else "difference from"
-        axes[1].set_ylabel(f"{gain} {label(baseline)}{points}")
+    figure = Figure(figsize=(6.0, 4.2), layout="constrained")
+    axes = figure.subplots()
+    _sizes(axes, ours, theirs, styles(methods, rows))
+    axes.set_ylabel(scoring.title)
     if theirs:
-        axes[0].errorbar([], [], [], fmt="o", color="grey", mfc="white", label="published")
+        axes.errorbar([], [], [], fmt="o", color="grey", mfc="white", label="published")
     legend(figure)
     return figure
 
@@ -79,12 +66,10 @@ def accuracy_by_strength(
     return figure
 
 
-def _sizes(
-    axes: Axes, ours: Paper, theirs: Paper, look: Mapping[str, Style], spread: float
-) -> None:
+def _sizes(axes: Axes, ours: Paper, theirs: Paper, look: Mapping[str, Style]) -> None:
     places = _places({size for _, size in ours})
     for (method, style), shifts in zip(
-        look.items(), _shifts(sorted(places.values()), len(look), spread), strict=True
+        look.items(), _shifts(sorted(places.values()), len(look)), strict=True
     ):
         bars = style | {"elinewidth": 1, "capsize": 2}
         named = bars | {"label": label(method)}
@@ -152,15 +137,8 @@ def _mean_std(row: Row) -> tuple[float, float]:
     return (math.nan if row.mean is None else row.mean, row.std or 0.0)
 
 
-def _gain(cells: Paper, baseline: str) -> Paper:
-    return {
-        (method, size): (mean - cells[baseline, size][0], std)
-        for (method, size), (mean, std) in cells.items()
-        if (baseline, size) in cells
-    }
-
-
-def _shifts(sizes: Sequence[float], methods: int, spread: float) -> np.ndarray:
+def _shifts(sizes: Sequence[float], methods: int) -> np.ndarray:
     """Factors on the training size, `[methods, 2]`: where ours and the paper's numbers stand."""
     ratio = min((b / a for a, b in itertools.pairwise(sizes)), default=2.0)
-    return ratio ** np.linspace(-spread, spread, 2 * methods).reshape(methods, 2)
+    # Lines that rise would seem to lie one above the other if they were shifted far.
+    return ratio ** np.linspace(-0.08, 0.08, 2 * methods).reshape(methods, 2)

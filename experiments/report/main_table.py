@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.report.cells import Table, beside, best_of, cell, minus
+from experiments.report import difference_table
+from experiments.report.cells import Table, beside, cell, minus
+from experiments.report.differences import Compared
 from experiments.report.published import published
 from experiments.report.scoring import Scoring
 from experiments.runs.selection import Row, amount, rule
@@ -21,6 +23,7 @@ def markdown(
     config: Config,
     environment: Mapping[str, str],
     scoring: Scoring,
+    compared: Compared,
     tested: tuple[Sequence[Table], Sequence[str]] = ((), ()),
 ) -> str:
     """Returns all of table.md.
@@ -31,22 +34,24 @@ def markdown(
       config: the comparison's config.
       environment: hardware and versions by name, for the footer.
       scoring: which scores are shown.
+      compared: the methods against each other.
       tested: tables and sentences about perturbations, which follow.
     """
     facts = (f"{name}: {value}" for name, value in environment.items() if name != "command")
-    parts = [_table(chosen, config, scoring).markdown(), _unfinished(rows, config)]
-    parts += [scoring.majority]
+    parts = [_table(chosen, config, scoring, compared).markdown()]
+    parts += [difference_table.markdown(compared, config, scoring)]
+    parts += [_unfinished(rows, config), scoring.majority]
     parts += [*(table.markdown() for table in tested[0]), *tested[1], "; ".join(facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def result(row: Row | None, score: str, best: float | None = None, whole: bool = True) -> str:
+def result(row: Row | None, score: str, bold: bool = False, whole: bool = True) -> str:
     """Returns a row's score as a cell, or what became of its runs.
 
     Args:
       row: None where no run has finished.
       score: the name of the score.
-      best: of the means that it stands among.
+      bold: whether the mean is in bold.
       whole: whether the cell says n, the strength, and that runs diverged.
     """
     if row is None:
@@ -55,22 +60,16 @@ def result(row: Row | None, score: str, best: float | None = None, whole: bool =
         return f"diverged ({row.diverged} of {row.n})"
     mean, std = row.scores.get(score, (None, None))
     n, decimals = row.n if whole else None, shown(score).decimals
-    text = cell(mean, std, decimals=decimals, best=best, n=n)
+    text = cell(mean, std, decimals=decimals, bold=bold, n=n)
     return text + (f", at {row.strength:g}" if whole and row.strength is not None else "")
 
 
-def best(rows: Sequence[Row | None], score: str) -> float | None:
-    """Returns the best mean of a score."""
-    means = (row.scores.get(score, (None, None))[0] for row in rows if row)
-    return best_of(means, shown(score).larger_is_better)
-
-
-def _table(chosen: Sequence[Row], config: Config, scoring: Scoring) -> Table:
+def _table(chosen: Sequence[Row], config: Config, scoring: Scoring, compared: Compared) -> Table:
     cells = {(row.method, row.train_size): row for row in chosen}
     columns: list[Column] = []
     for size in config["train_sizes"]:
         rows = [cells.get((method, size)) for method in config["losses"]]
-        columns += _columns(size, rows, config, scoring)
+        columns += _columns(size, rows, config, scoring, compared)
     names = ["method", *(name for name, _ in columns)]
     lines = [
         (method, [column[i] for _, column in columns]) for i, method in enumerate(config["losses"])
@@ -79,13 +78,18 @@ def _table(chosen: Sequence[Row], config: Config, scoring: Scoring) -> Table:
 
 
 def _columns(
-    size: int, rows: Sequence[Row | None], config: Config, scoring: Scoring
+    size: int,
+    rows: Sequence[Row | None],
+    config: Config,
+    scoring: Scoring,
+    compared: Compared,
 ) -> Iterator[Column]:
     """Of a training size the columns of its scores, the paper's after the main one."""
     for i, score in enumerate(scoring.columns):
         several = f": {shown(score).words}" if len(scoring.columns) > 1 else ""
-        leading = best(rows, score)
-        yield amount(size) + several, [result(row, score, leading, whole=i == 0) for row in rows]
+        best = compared.best.get((score, size), frozenset())
+        cells = [result(row, score, bool(row and row.method in best), i == 0) for row in rows]
+        yield amount(size) + several, cells
         paper = published(config) if score == scoring.score else {}
         theirs = [paper.get((method, size)) for method in config["losses"]]
         if any(theirs):
@@ -104,8 +108,8 @@ def _beside(value: tuple[float, float | None] | None, row: Row | None, decimals:
 def _caption(config: Config, scoring: Scoring) -> str:
     text = (
         f"{_listed(scoring)} on {config['dataset']} with {config['model']}: mean ± sample standard "
-        f"deviation over n seeds, the best in bold. {config['epochs']} epochs, batches of "
-        f"{config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}."
+        f"deviation over n seeds, {difference_table.bold(config)}. {config['epochs']} epochs, "
+        f"batches of {config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}."
     )
     most = max(
         (len(config["strengths"].get(method) or ()) for method in config["losses"]), default=0

@@ -29,6 +29,7 @@ class Tested:
       std: its sample standard deviation at each level; None if n is 1.
       ece: the mean expected calibration error at each level, in percent; None where a network's
         answers are not finite.
+      by_seed: the accuracy of each network at each level, in percent.
     """
 
     method: str
@@ -38,6 +39,11 @@ class Tested:
     mean: tuple[float, ...]
     std: tuple[float, ...] | None
     ece: tuple[float | None, ...]
+    by_seed: Mapping[int, tuple[float, ...]]
+
+    def at(self, level: int) -> dict[int, float]:
+        """Returns the accuracy of each network at a level."""
+        return {seed: values[level] for seed, values in self.by_seed.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +131,29 @@ def corruption_means(
     return rows | {MEAN: means}
 
 
+def corruptions_by_seed(
+    found: Robustness, methods: Sequence[str], size: int
+) -> dict[str, dict[str, dict[int, float]]]:
+    """Returns by corruption, method and seed the mean over severities, last the mean of all."""
+    rows: dict[str, dict[str, dict[int, float]]] = {}
+    for name in found.named(corruptions=True):
+        tested = {m: t for m in methods if (t := found.tested.get((size, m, name)))}
+        rows[name] = {
+            method: {seed: statistics.fmean(values) for seed, values in each.by_seed.items()}
+            for method, each in tested.items()
+        }
+    rows[MEAN] = {
+        method: _over_all([row.get(method, {}) for row in rows.values()]) for method in methods
+    }
+    return rows
+
+
+def _over_all(rows: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The means of the seeds that all rows have."""
+    seeds = [seed for seed in rows[0] if all(seed in row for row in rows)] if rows else []
+    return {seed: statistics.fmean(row[seed] for row in rows) for seed in seeds}
+
+
 def _tested(row: Row, name: str, runs: Sequence[Record]) -> Tested:
     levels = range(len(runs[0]["levels"]))
     accuracy = [[100 * run["accuracy"][i] for run in runs] for i in levels]
@@ -137,6 +166,7 @@ def _tested(row: Row, name: str, runs: Sequence[Record]) -> Tested:
         mean=tuple(map(statistics.fmean, accuracy)),
         std=tuple(map(statistics.stdev, accuracy)) if several else None,
         ece=tuple(_mean([run["ece"][i] for run in runs]) for i in levels),
+        by_seed={run["seed"]: tuple(100 * a for a in run["accuracy"]) for run in runs},
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.evaluation.perturbed import Perturbation
-from experiments.report import masked_gradients
-from experiments.report.cells import Table, beside, best_of, cell, minus
-from experiments.report.perturbation_scores import Robustness, Tested, corruption_means
+from experiments.report import differences, masked_gradients
+from experiments.report.cells import Table, beside, cell, minus
+from experiments.report.perturbation_scores import (
+    Robustness,
+    Tested,
+    corruption_means,
+    corruptions_by_seed,
+)
 from experiments.runs.records import class_accuracy
 from experiments.runs.selection import Record, Row, amount
 from experiments.runs.shown import shown
@@ -97,8 +102,8 @@ def _levels(
     paper = [found.published.get((size, method, name)) for method in methods]
     columns: list[tuple[str, list[str]]] = []
     for i in range(len(perturbation.levels)):
-        leading = best_of(row.mean[i] for row in rows if row)
-        columns.append((perturbation.headings[i], [_cell(row, i, leading) for row in rows]))
+        best = differences.best({row.method: row.at(i) for row in rows if row})
+        columns.append((perturbation.headings[i], [_cell(row, i, best) for row in rows]))
         theirs = [values[i] if values else None for values in paper]
         if any(value is not None for value in theirs):
             pairs = zip(theirs, rows, strict=True)
@@ -107,12 +112,12 @@ def _levels(
     return Table(title, ["method", *(column for column, _ in columns)], lines)
 
 
-def _cell(row: Tested | None, i: int, best: float | None) -> str:
+def _cell(row: Tested | None, i: int, best: Collection[str]) -> str:
     if row is None:
         return "-"
     # It would be the same at every level.
     n = row.n if i == 0 else None
-    return cell(row.mean[i], row.std[i] if row.std else None, best=best, n=n)
+    return cell(row.mean[i], row.std[i] if row.std else None, bold=row.method in best, n=n)
 
 
 def _beside(value: float | None, row: Tested | None, i: int) -> str:
@@ -125,7 +130,12 @@ def _corruptions(
 ) -> Table:
     """The mean over the severities of each corruption, and the mean of all."""
     rows = corruption_means(found, methods, size)
-    lines = [(name, [cell(m, best=best_of(means)) for m in means]) for name, means in rows.items()]
+    each = corruptions_by_seed(found, methods, size)
+    best = {name: differences.best({m: v for m, v in each[name].items() if v}) for name in rows}
+    lines = [
+        (name, [cell(x, bold=m in best[name]) for m, x in zip(methods, means, strict=True)])
+        for name, means in rows.items()
+    ]
     images = {p.examples for p in found.named(corruptions=True).values()} - {0}
     few = _few(min(images, default=0), scored)
     n = {t.n for (at, _, name), t in found.tested.items() if at == size and name in rows}

@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.differences import baseline
 from experiments.runs.selection import Row, amount
 
 Style = dict[str, Any]
@@ -26,12 +27,13 @@ MARKERS = "osD^v<>hP"  # one more than colours, so that no two of 72 methods loo
 def styles(methods: Sequence[str], rows: Sequence[Row], **overrides: Any) -> dict[str, Style]:
     """Returns matplotlib's arguments for each method's line.
 
-    Methods without a strength are dashed; the first, against which the others are read, is black.
+    Methods without a strength are dashed; the baseline among them is black.
     """
-    plain = list(dict.fromkeys(row.method for row in rows if row.strength is None))
+    plain = {row.method: row.loss for row in rows if row.strength is None}
+    first = baseline(plain)
     return {
         method: {
-            "color": "black" if method in plain[:1] else COLOURS[i % len(COLOURS)],
+            "color": "black" if method == first else COLOURS[i % len(COLOURS)],
             "linestyle": "--" if method in plain else "-",
             "marker": MARKERS[i % len(MARKERS)],
             "markersize": 4.5,

@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from experiments.report import (
     by_class,
     curves,
+    difference_plot,
+    difference_table,
+    differences,
     main_plots,
     main_table,
     perturbation_plots,
@@ -19,7 +22,8 @@ from experiments.report import (
     plots,
     scoring,
 )
-from experiments.report.cells import cell, minus
+from experiments.report.cells import cell, interval, minus, signed
+from experiments.report.differences import Compared, Difference
 from experiments.report.perturbation_scores import gather
 from experiments.report.published import Paper, published
 from experiments.report.scoring import Scoring
@@ -33,6 +37,7 @@ from experiments.runs.shown import shown
 def of(folder: RunFolder) -> dict[str, Any]:
     """Returns what page.html.jinja shows of a folder."""
     config, show = folder.config, scoring.of(folder.config, folder.about, folder.records)
+    compared = differences.gather(config, folder.chosen, folder.records, show)
     setup = {name: config[name] for name in entries.SHOWN if name in config}
     setup |= folder.environment
     return {
@@ -49,12 +54,15 @@ def of(folder: RunFolder) -> dict[str, Any]:
         "published": bool(published(config)),
         "published_source": config.get("published_source"),
         "published_seeds": config.get("published_seeds"),
-        "results": list(_results(folder, show)),
+        "baseline": compared.baseline if compared.differences else None,
+        "minus": _minus(compared, config, show),
+        "bold": difference_table.bold(config),
+        "results": list(_results(folder, show, compared)),
         "finished": len(folder.records),
         "planned": len(folder.planned),
         "unfinished": _named(folder.unfinished),
         "diverged": _named(folder.diverged),
-        "figures": list(_figures(folder, show)),
+        "figures": list(_figures(folder, show, compared)),
         **_robustness(folder, show),
         "curves": list(_curves(folder, show)),
         "classes": list(by_class.tables(folder, show.class_names)),
@@ -65,17 +73,23 @@ def of(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _results(folder: RunFolder, show: Scoring) -> Iterator[dict[str, Any]]:
+def _minus(compared: Compared, config: Mapping[str, Any], show: Scoring) -> str:
+    """What the columns of the differences are, or why there are none."""
+    if not compared.differences:
+        return difference_table.missing(compared, config)
+    return difference_table.caption(compared, config, show)
+
+
+def _results(folder: RunFolder, show: Scoring, compared: Compared) -> Iterator[dict[str, Any]]:
     """For each training size a line per method: our row beside the published number."""
     rows = {(row.method, row.train_size): row for row in folder.chosen}
     paper, methods = published(folder.config), list(folder.config["losses"])
     for size in folder.config["train_sizes"]:
         cells = [rows.get((method, size)) for method in methods]
-        best = {name: main_table.best(cells, name) for name in (show.score, *show.others)}
         lines = [
             {
                 "method": method,
-                "cells": _cells(row, paper, (method, size), best, show),
+                "cells": _cells(row, paper, (method, size), compared, show, folder.config),
                 "remark": _remark(row),
             }
             for method, row in zip(methods, cells, strict=True)
@@ -87,21 +101,34 @@ def _cells(
     row: Row | None,
     paper: Paper,
     place: tuple[str, int],
-    best: Mapping[str, float | None],
+    compared: Compared,
     show: Scoring,
+    config: Mapping[str, Any],
 ) -> list[str]:
-    """Strength, n, mean and deviation of the main score, the paper's, and the other scores."""
+    """Strength, n, the main score, its difference, the paper's, and the other scores."""
+    method, size = place
+    bold = {name for (name, at), best in compared.best.items() if at == size and method in best}
     strength = "" if row is None or row.strength is None else f"{row.strength:g}"
     mean, std = (row.mean, row.std) if row else (None, None)
     decimals = show.main.decimals
     cells = [strength, str(row.n if row else 0)]
-    cells += [cell(mean, decimals=decimals, best=best[show.score]), cell(std, decimals=decimals)]
+    cells += [cell(mean, decimals=decimals, bold=show.score in bold), cell(std, decimals=decimals)]
+    if compared.differences:
+        cells += _difference(compared.differences.get(place), config["seeds"], decimals)
     if paper:
         theirs = paper.get(place, (None, None))
         difference = minus(mean, theirs[0])
         cells.append(cell(*theirs, decimals=decimals))
-        cells.append("-" if difference is None else f"{difference:+.{decimals}f}")
-    return cells + [main_table.result(row, name, best[name], whole=False) for name in show.others]
+        cells.append("-" if difference is None else signed(difference, decimals))
+    return cells + [main_table.result(row, name, name in bold, whole=False) for name in show.others]
+
+
+def _difference(found: Difference | None, seeds: int, decimals: int) -> list[str]:
+    """The difference to the baseline, and its interval with what is to be said of it."""
+    if found is None:
+        return ["-", "-"]
+    ends = interval(found.low, found.high, decimals) + difference_table.remarks(found, seeds)
+    return [signed(found.mean, decimals), ends]
 
 
 def _remark(row: Row | None) -> str:
@@ -142,16 +169,24 @@ def _named(runs: Iterable[Run]) -> list[str]:
     ]
 
 
-def _figures(folder: RunFolder, show: Scoring) -> Iterator[dict[str, str]]:
+def _figures(folder: RunFolder, show: Scoring, compared: Compared) -> Iterator[dict[str, str]]:
     methods, name = list(folder.config["losses"]), show.main.name
+    paper = published(folder.config)
     name = name[:1].upper() + name[1:]
     if folder.chosen:
-        paper = published(folder.config)
         yield _figure(
             f"{name} against training size",
             main_plots.accuracy_by_size(folder.chosen, methods, paper, show),
             "Error bars are standard deviations over the seeds."
             + (" Hollow markers are the published numbers." if paper else ""),
+        )
+    if compared.differences:
+        crosses = " Crosses are differences of published means." if paper else ""
+        yield _figure(
+            f"{name} minus that of {compared.baseline}",
+            difference_plot.draw(compared, folder.chosen, folder.config, show),
+            "Bars are 95 % intervals; a marker is filled where the difference is not 0 at 5 %, "
+            f"corrected for several methods.{crosses}",
         )
     if any(row.strength is not None for row in folder.rows):
         yield _figure(

@@ -56,7 +56,7 @@ def finished(tmp_path_factory, data_folder):
 def test_every_run_is_recorded_and_every_file_written(finished):
     names = {"config.json", "runs.jsonl", "results.json", "table.md", "report.html", "training"}
     names |= {".lock", "about.json"}
-    plots = {"accuracy_by_size.png", "accuracy_by_strength.png"}
+    plots = {"accuracy_by_size.png", "accuracy_by_strength.png", "differences.png"}
     assert {path.name for path in finished.iterdir()} == names | plots
     lines = [json.loads(line) for line in (finished / "runs.jsonl").read_text().splitlines()]
     assert len(lines) == 2 * 2 + 2

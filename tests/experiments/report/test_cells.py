@@ -1,6 +1,6 @@
 """Numbers as the text of tables."""
 
-from experiments.report.cells import Table, beside, best_of, cell, minus
+from experiments.report.cells import Table, beside, cell, interval, minus, signed
 
 
 def test_a_mean_with_its_deviation():
@@ -11,10 +11,9 @@ def test_a_mean_with_its_deviation():
     assert cell(None, n=3) == "-"
 
 
-def test_the_best_is_bold_and_its_n_is_not():
-    assert cell(1.0, 2.0, best=1.0, n=3) == "**1.00 ± 2.00** (n=3)"
-    assert cell(1.0, best=1.001) == "1.00"
-    assert cell(None, best=None) == "-"
+def test_bold_is_the_mean_and_not_its_n():
+    assert cell(1.0, 2.0, bold=True, n=3) == "**1.00 ± 2.00** (n=3)"
+    assert cell(None, bold=True) == "-"
 
 
 def test_a_signed_difference_stands_beside():
@@ -25,10 +24,10 @@ def test_a_signed_difference_stands_beside():
     assert (minus(3.0, 1.0), minus(None, 1.0), minus(3.0, None)) == (2.0, None, None)
 
 
-def test_the_best_of_those_that_there_are():
-    assert best_of([1.0, None, 3.0]) == 3.0
-    assert best_of([1.0, None, 3.0], larger_is_better=False) == 1.0
-    assert best_of([None]) is None
+def test_what_rounds_to_zero_has_no_minus():
+    assert [signed(x) for x in (-0.004, 0.004, -0.006)] == ["+0.00", "+0.00", "-0.01"]
+    assert interval(-0.0004, 1.5, decimals=3) == "[+0.000, +1.500]"
+    assert interval(None, None) == "-"
 
 
 def test_a_bar_does_not_end_a_cell():

@@ -5,24 +5,22 @@ import math
 import statistics
 
 import pytest
-from tiny_compared import ENVIRONMENT, comparison, make_config, runs
+from tiny_compared import ENVIRONMENT, comparison, make_config, runs, table_of
 
 from experiments.data.spec import Spec
-from experiments.report import files, main_plots, main_table
-from experiments.report.scoring import Scoring
+from experiments.report import files, main_plots
 from experiments.runs import about
 from experiments.runs.about import About
-from experiments.runs.selection import select, summarize
 
 
-def test_write_leaves_four_whole_files(tmp_path):
+def test_write_leaves_five_whole_files(tmp_path):
     paths = files.write(tmp_path, comparison(), make_config(), ENVIRONMENT)
-    assert set(paths) == {"results", "table", "accuracy_by_size", "accuracy_by_strength"}
+    figures = {"accuracy_by_size", "accuracy_by_strength", "differences"}
+    assert set(paths) == {"results", "table", *figures}
     assert sorted(tmp_path.iterdir()) == sorted(paths.values())
-    rows, chosen = summarize(comparison()), select(comparison(), "validation")
-    text = main_table.markdown(rows, chosen, make_config(), ENVIRONMENT, Scoring())
+    text = table_of(comparison(), make_config())
     assert paths["table"].read_text(encoding="utf-8") == text
-    for name in ("accuracy_by_size", "accuracy_by_strength"):
+    for name in figures:
         assert paths[name].read_bytes().startswith(b"\x89PNG")
         assert paths[name].stat().st_size > 10_000
 
@@ -45,6 +43,14 @@ def test_results_json(tmp_path):
     assert (db["method"], db["train_size"], db["strength"], db["n"]) == ("db", 50, 1.0, 2)
     assert db["mean"] == pytest.approx(93.5)
     assert len(results["rows"]) == 4
+    assert [row["bold"] for row in results["rows"]] == [True, True, False, False]
+    assert results["baseline"] == "baseline"
+    first, _ = results["differences"]
+    assert first == {
+        **{"method": "db", "train_size": 50, "n": 2, "paired": True, "mean": pytest.approx(4.0)},
+        **dict.fromkeys(("low", "high", "p", "holm")),
+        "bootstrap": False,
+    }
     diverged = [row for row in results["strengths"] if row["diverged"]]
     assert [(row["strength"], row["mean"]) for row in diverged] == [(3.0, None)]
 

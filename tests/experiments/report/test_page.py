@@ -52,16 +52,42 @@ def test_results_stand_beside_the_published_numbers(tmp_path):
     page = page_of(tmp_path, make(tmp_path / "a"))
     header, size, db, baseline = page.tables[0]
     assert header == [
-        *("Method", "Strength", "n", "Mean", "Deviation", "Published", "Difference", "Remarks")
+        *("Method", "Strength", "n", "Mean", "Deviation", "Minus baseline", "95 % interval"),
+        *("Published", "Difference", "Remarks"),
     ]
     assert size == ["5 images per class"]
     std = f"{statistics.stdev([92.0, 93.0]):.2f}"
-    assert db == ["db", "1", "2", "92.50", std, "90.00 ± 0.50", "+2.50", ""]
-    assert baseline == ["baseline", "", "2", "88.50", std, "-", "-", ""]
+    assert db == ["db", "1", "2", "92.50", std, "+4.00", "-", "90.00 ± 0.50", "+2.50", ""]
+    assert baseline == ["baseline", "", "2", "88.50", std, "-", "-", "-", "-", ""]
     assert "Published (n=10): A paper" in page.text
     assert ("strong", {}) in page.tags
     assert "Unfinished" not in page.text
     assert "diverged:" not in page.text
+
+
+def test_differences_have_their_intervals_a_figure_and_words(tmp_path):
+    config = make_config(seeds=3)
+    folder = make(tmp_path / "a", config)
+    lines = [json.loads(text) for text in (folder / "runs.jsonl").read_text().splitlines()]
+    for entry in lines:
+        entry["test_accuracy"] += 0.001 * entry["seed"] * (entry["method"] == "db")
+    (folder / "runs.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    page = page_of(tmp_path, folder)
+    half = 4.302652729911275 * 0.1 / 3**0.5  # of 4.0, 4.1 and 4.2 points
+    assert page.tables[0][2][5:7] == ["+4.10", f"[{4.1 - half:+.2f}, {4.1 + half:+.2f}] *"]
+    assert "Of each training size in bold the best and all that cannot be told from it" in page.text
+    assert "Test accuracy minus that of baseline, in percentage points: mean" in page.text
+    (alt,) = (i["alt"] for i in page.all("img") if "minus that" in i["alt"])
+    assert alt.startswith("Accuracy minus that of baseline. Bars are 95 % intervals")
+    assert {"db", "5 images per class"} <= set(page.images()["Accuracy minus that of baseline"])
+
+
+def test_without_a_baseline_the_page_says_so_and_has_no_such_columns(tmp_path):
+    folder = make(tmp_path / "a", keep=lambda run: run.method == "db")
+    page = page_of(tmp_path, folder)
+    assert "There are no differences to baseline: it and another method must" in page.text
+    assert page.tables[0][0][5] == "Published"
+    assert {"scope": "rowgroup", "colspan": "8"} in page.all("th")
 
 
 def test_nothing_published_no_such_column(tmp_path):
@@ -197,7 +223,7 @@ def test_the_page_has_a_figure_for_each_quantity(tmp_path):
     )
     page = page_of(tmp_path, folder)
     titles = ["validation accuracy", "training loss", "l2", "learning rate"]
-    assert list(page.images())[2:] == titles
+    assert list(page.images())[3:] == titles
     assert page.headings[-5:-1] == titles
     alt = next(i["alt"] for i in page.all("img") if i["alt"].startswith("validation"))
     assert "db, 5 per class: 91.5" in alt
@@ -350,7 +376,7 @@ def test_other_scores_have_columns_and_classes_their_names(tmp_path):
     header, _, db, _ = page.tables[0]
     assert header[-3:] == ["negative log-likelihood (nats)", "gap", "Remarks"]
     assert db[-3:] == ["0.300 ± 0.000", "-", ""]
-    assert {"scope": "rowgroup", "colspan": "10"} in page.all("th")
+    assert {"scope": "rowgroup", "colspan": "12"} in page.all("th")
     classes = next(table for table in page.tables if table[0][0] == "Class")
     assert [line[0] for line in classes[1:]] == ["<b>cat", "dog", "2"]
     assert "Validation accuracy (%): mean and sample standard deviation" in page.text

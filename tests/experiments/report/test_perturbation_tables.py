@@ -5,6 +5,7 @@ import statistics
 
 import pytest
 from tiny_tested import (
+    FOG,
     HALF,
     RUNS,
     SALT,
@@ -79,9 +80,25 @@ def test_every_level_is_a_column_with_the_papers_number_and_the_difference_besid
     deviations = [statistics.stdev(pair) for pair in ((80, 84), (60, 50), (70, 72), (64, 60))]
     a, b, c, d = (f"{std:.2f}" for std in deviations)
     assert white.lines == [
-        ("NFM", [f"**82.00 ± {a}** (n=2)", "83.0 (-1.0)", f"55.00 ± {b}"]),
-        ("plain", [f"71.00 ± {c} (n=2)", "-", f"**62.00 ± {d}**"]),
+        ("NFM", [f"**82.00 ± {a}** (n=2)", "83.0 (-1.0)", f"**55.00 ± {b}**"]),
+        ("plain", [f"**71.00 ± {c}** (n=2)", "-", f"**62.00 ± {d}**"]),
     ]
+
+
+def test_what_is_told_from_the_best_over_the_seeds_is_not_bold():
+    records = [
+        *(scored("NFM", s, WHITE, (80.0 + s, 60.0 + s)) for s in (0, 1, 2)),
+        *(scored("plain", s, WHITE, (70.1 + 1.01 * s, 59.0 + 4 * s)) for s in (0, 1, 2)),
+        *(scored("NFM", s, FOG, (80.0 + s, 60.0)) for s in (0, 1, 2)),
+        *(scored("plain", s, FOG, (70.1 + 1.01 * s, 60.0)) for s in (0, 1, 2)),
+        *(scored("NFM", s, SNOW, (50.0,)) for s in (0, 1, 2)),
+        *(scored("plain", s, SNOW, (53.0 + 3 * s,)) for s in (0, 1, 2)),
+    ]
+    white, _, corruptions = tables_of(make_config(), records)
+    bold = [[cell.startswith("**") for cell in cells] for _, cells in white.lines]
+    assert [[cells[0], cells[-1]] for cells in bold] == [[True, True], [False, True]]
+    bold = {name: [cell.startswith("**") for cell in cells] for name, cells in corruptions.lines}
+    assert bold == {"fog": [True, False], "snow": [True, True], "mean": [True, True]}
 
 
 def test_what_was_tested_on_some_images_only_says_so_and_ties_are_both_bold():
@@ -183,7 +200,7 @@ def test_write_has_the_tables_the_figures_and_the_numbers(tmp_path):
 
 def test_where_nothing_was_tested_nothing_is_said_of_it(tmp_path):
     paths = files.write(tmp_path, RUNS, make_config(), {}, [])
-    assert set(paths) == {"results", "table", "accuracy_by_size"}
+    assert set(paths) == {"results", "table", "accuracy_by_size", "differences"}
     assert "under" not in paths["table"].read_text()
     config = make_config()
     for name in ("perturbations", "published_robustness"):
