@@ -46,8 +46,8 @@ class ItemSplit:
         return image, label if labeled else np.full_like(label, -1)
 
 
-def item_splits(opened: Opened) -> tuple[ItemSplit, ItemSplit]:
-    """The training split and the one to score.
+def item_splits(opened: Opened) -> list[ItemSplit]:
+    """The training split, the one to score, and the validation split where there is one.
 
     Raises:
       DataError: if the images are floats, or have channels that cannot be cropped.
@@ -59,8 +59,7 @@ def item_splits(opened: Opened) -> tuple[ItemSplit, ItemSplit]:
             "stream must be uint8, of one or three channels: set config.data='memory'."
         )
     channels = channels_of(opened)
-    train, test = (
+    return [
         ItemSplit(name, items, opened.class_names, channels)
-        for name, items in (("train", opened.train), (opened.scored, opened.test))
-    )
-    return train, test
+        for name, items in opened.splits.items()
+    ]

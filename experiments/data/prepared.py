@@ -90,10 +90,12 @@ def scored_split(builder: tfds.core.DatasetBuilder, label: str = "label") -> str
     )
 
 
-def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
-    """Whether there is a validation split with examples."""
+def has_own_validation(builder: tfds.core.DatasetBuilder, label: str = "label") -> bool:
+    """Whether there is a validation split with labelled examples, besides the one to score."""
     splits = builder.info.splits
-    return "validation" in splits and bool(splits["validation"].num_examples)
+    if scored_split(builder, label) == "validation" or "validation" not in splits:
+        return False
+    return bool(splits["validation"].num_examples) and _is_labelled(builder, "validation", label)
 
 
 def require(builder: tfds.core.DatasetBuilder, split: str) -> None:

@@ -13,7 +13,7 @@ from experiments.data.dataset import DATASETS, DataError
 from experiments.data.prepared import (
     explained,
     first_line,
-    has_validation,
+    has_own_validation,
     open_builder,
     require,
     scored_split,
@@ -106,8 +106,12 @@ class Split:
 
 
 def open_splits(
-    name: str, folder: Path, image: str = "image", label: str = "label"
-) -> tuple[Split, Split]:
+    name: str,
+    folder: Path,
+    image: str = "image",
+    label: str = "label",
+    validation: bool = False,
+) -> list[Split]:
     """Opens the training split and the one to score: "test", or else "validation".
 
     Args:
@@ -115,6 +119,8 @@ def open_splits(
       folder: of prepared data sets.
       image: the key of the images.
       label: the key of the classes.
+      validation: whether to open the validation split as a third one, where there is one besides
+        the test split.
 
     Raises:
       MissingDataError: if the data set is not there.
@@ -129,20 +135,9 @@ def open_splits(
         builder = open_builder(name, folder)
         require(builder, "train")
         _check_features(builder, image, label)
-        splits = "train", scored_split(builder, label)
-        train, scored = (Split(name, folder, each, builder, image, label) for each in splits)
-        return train, scored
-
-
-def open_validation(
-    name: str, folder: Path, image: str = "image", label: str = "label"
-) -> Split | None:
-    """Opens the validation split of a data set that `open_splits` has opened; None without one."""
-    with explained(name, folder):
-        builder = open_builder(name, folder)
-        if not has_validation(builder):
-            return None
-        return Split(name, folder, "validation", builder, image, label)
+        splits = ["train", scored_split(builder, label)]
+        splits += ["validation"] if validation and has_own_validation(builder, label) else []
+        return [Split(name, folder, each, builder, image, label) for each in splits]
 
 
 def _check_features(builder: tfds.core.DatasetBuilder, image: str, label: str) -> None:

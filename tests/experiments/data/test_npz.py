@@ -31,6 +31,33 @@ def test_splits_that_are_set_apart(archive, scored):
     assert found.train["label"].dtype == np.int32
 
 
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_a_validation_split_beside_the_test_split(archive, validation):
+    splits = {
+        f"{split}_{key}": value[rows]
+        for split, rows in (
+            ("train", slice(None)),
+            ("test", slice(5, 8)),
+            (validation, slice(0, 10, 9)),
+        )
+        for key, value in PAIR.items()
+    }
+    name = archive(**splits, ids=np.arange(3))
+    found = load(name, validation=True)
+    assert found.scored == "test"
+    np.testing.assert_array_equal(found.test["image"], IMAGE[5:8])
+    np.testing.assert_array_equal(found.validation["image"], IMAGE[[0, 9]])
+    assert found.validation["label"].tolist() == [0, 1]
+    assert "10 training, 3 test and 2 validation images" in found.about
+    assert "Left out of the arrays in " in found.about
+    assert ": 'ids'." in found.about
+    streams = Streams(name, image_size=4, options=Options(resize="whole"), validation=True)
+    (image, label, *_), *_ = streams.validation(2)
+    np.testing.assert_array_equal(image, found.validation["image"])
+    np.testing.assert_array_equal(label, [0, 1])
+    assert load(name).validation is None
+
+
 def test_one_pair_is_divided_by_class(archive):
     found = load(archive(**PAIR, class_names=np.array(["cat", "dog"])))
     assert np.bincount(found.test["label"]).tolist() == [1, 1]
@@ -65,6 +92,9 @@ def test_a_stream_has_the_images_of_memory(archive):
     [
         ({"image": IMAGE}, "has the arrays 'image', but no 'label'"),
         ({"train_label": LABEL}, "but no 'train_image'"),
+        ({**PAIR, "test_image": IMAGE}, "has a test split, but 'image' and 'label' of no split: c"),
+        ({"train_image": IMAGE, "train_label": LABEL, "val_label": LABEL}, "but no 'val_image'"),
+        ({"val_label": LABEL, "validation_label": LABEL}, "'val' and 'validation', which both"),
         ({"x": IMAGE}, "has the arrays 'x', but must have the arrays 'train_image'"),
         ({**PAIR, "label": LABEL[:4]}, "has 10 images in 'image', but 4 labels"),
         ({**PAIR, "label": LABEL - 1}, "'label' in .* goes from -1 to 0, but classes"),
