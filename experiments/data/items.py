@@ -20,7 +20,8 @@ class Options(NamedTuple):
       image: the key of the images, in a data set that has keys.
       resize: what is brought to the image size: of each image the "centre", 224/256 of its shorter
         side, or the "whole" of it, whatever becomes of its shape.
-      broken: whether a file that cannot be decoded is an error ("refuse") or left out ("skip").
+      broken: whether a file of a folder or a column that cannot be decoded is an error ("refuse")
+        or left out ("skip").
       test_share: the share of each class that is scored, where no test images are set apart.
       split_seed: the seed that draws them.
     """

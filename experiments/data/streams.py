@@ -1,9 +1,12 @@
 """Data sets larger than memory: images decoded and cropped on the host, read through Grain."""
 
+import functools
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from experiments.data import kinds, reading
 from experiments.data.folders import data_folder
@@ -70,7 +73,7 @@ class Streams:
         self._train: Split
         self._test: Split
         self.about, self._resize = "", options.resize
-        own: list[Split]
+        own: Sequence[Split]
         if kinds.kind_of(name):
             items = kinds.open_items(name, options, label, validation)
             opened, self.about = reading.sound(items, options)
@@ -86,6 +89,15 @@ class Streams:
         self._validation = own[0] if own else None
         self.validation_examples = 0 if self._validation is None else len(self._validation)
         self._workers = workers
+
+    @functools.cached_property
+    def class_counts(self) -> np.ndarray:
+        """The number of training images of each class, int [classes].
+
+        Folders and archives know it; of a TFDS data set all records are read for it, once, and no
+        image decoded. Raises `sources.DataError` if one cannot be read.
+        """
+        return np.bincount(self._train.labels(), minlength=self.classes)
 
     def train(
         self, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1

@@ -33,7 +33,7 @@ def of(
             "config.class_weights and config.sampling are for data sets of one label an image, "
             f"but {config['dataset']!r} has one a pixel."
         )
-    if given == BALANCED and isinstance(source, Memory):
+    if given == BALANCED:
         shares = source.class_shares(size, config["batch_size"])
         occurs = shares > 0
         weights = np.where(occurs, 1 / (occurs.sum() * np.where(occurs, shares, 1)), 0)
