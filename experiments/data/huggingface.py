@@ -9,6 +9,7 @@ import numpy as np
 from experiments.data import splitting
 from experiments.data.dataset import DataError, MissingDataError
 from experiments.data.items import Items, Opened, Options
+from experiments.data.prepared import first_line
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ def _loaded(path: str) -> dict[str, Any]:
     try:
         found = datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(path)
     except Exception as error:  # of the package, of its file systems, of the network
-        why = " ".join(str(error).split()).rstrip(".")
+        why = first_line(error)
         raise MissingDataError(
             f"The package 'datasets' cannot load {path!r} ({why}): name a folder that "
             "save_to_disk has written, or a data set that it can download."

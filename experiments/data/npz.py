@@ -9,6 +9,7 @@ import numpy as np
 from experiments.data import splitting
 from experiments.data.dataset import DataError, MissingDataError
 from experiments.data.items import Items, Opened, Options
+from experiments.data.prepared import first_line
 
 Arrays = dict[str, np.ndarray]
 
@@ -91,17 +92,16 @@ def _loaded(file: Path) -> Arrays:
     try:
         if not is_zipfile(file) and file.exists():
             raise BadZipFile("it is no zip file")
-        with np.load(file, allow_pickle=False) as archive:
+        # NumPy does not close a file that it has opened itself and cannot read.
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise MissingDataError(
             f"There is no file {str(file)!r}: config.dataset='npz:PATH' names one that np.savez "
             "has written."
         ) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy have their own
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    except Exception as error:  # zipfile, zlib and NumPy have their own; a size may be damaged
+        why = first_line(error)
         if "pickle" in why:
             why = "it holds Python objects, which could run any program: save plain arrays"
         raise DataError(

@@ -136,6 +136,27 @@ def test_files_that_are_no_archives(tmp_path, damage):
         load(f"npz:{path}")
 
 
+def test_of_a_long_reason_the_beginning_is_said(tmp_path, monkeypatch):
+    path = tmp_path / "own.npz"
+    np.savez(path, **PAIR)
+    content = path.read_bytes().replace(b"image.npy", b"other.npy", 1)
+    place = content.index(b"other.npy") - 4  # the length of the name
+    path.write_bytes(content[:place] + b"\xff\x01" + content[place + 2 :])
+    with pytest.raises(DataError, match=r"cannot be read as an archive .*File name in") as caught:
+        load(f"npz:{path}")
+    assert len(str(caught.value)) < 600
+
+
+def test_a_size_that_is_damaged_is_no_lack_of_memory(tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, **PAIR)
+    shapes = b"(10, 4, 4, 3), }             ", b"(10, 4, 4, 3000000000000), } "
+    assert path.read_bytes().count(shapes[0]) == 1
+    path.write_bytes(path.read_bytes().replace(*shapes))
+    with pytest.raises(DataError, match=r"own\.npz' cannot be read as an archive"):
+        load(f"npz:{path}")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(MissingDataError, match="There is no file"):
         load(f"npz:{tmp_path}/own.npz")
