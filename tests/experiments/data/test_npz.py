@@ -1,5 +1,8 @@
 """NumPy archives, in memory and as streams, and what is said of them."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -148,11 +151,11 @@ def test_of_a_long_reason_the_beginning_is_said(tmp_path, monkeypatch):
 
 
 def test_a_size_that_is_damaged_is_no_lack_of_memory(tmp_path):
-    path = tmp_path / "own.npz"
-    np.savez(path, **PAIR)
-    shapes = b"(10, 4, 4, 3), }             ", b"(10, 4, 4, 3000000000000), } "
-    assert path.read_bytes().count(shapes[0]) == 1
-    path.write_bytes(path.read_bytes().replace(*shapes))
+    path, array = tmp_path / "own.npz", io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10, 4, 4, 3 * 10**12)}
+    np.lib.format.write_array_header_1_0(array, header)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("image.npy", array.getvalue() + IMAGE.tobytes())
     with pytest.raises(DataError, match=r"own\.npz' cannot be read as an archive"):
         load(f"npz:{path}")
 
