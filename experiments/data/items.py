@@ -149,7 +149,8 @@ class Opened(NamedTuple):
         if self.validation is None:
             return self
         note = (
-            f"Not looked at: {len(self.validation)} validation images (they choose strengths by "
-            "config.selection='validation', where config.validation_per_class is 0)."
+            f"Not looked at: {len(self.validation)} validation images (those of config.dataset "
+            "choose strengths where config.selection='validation' and "
+            "config.validation_per_class=0)."
         )
         return self._replace(validation=None, notes=(*self.notes, note))

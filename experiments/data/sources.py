@@ -191,7 +191,8 @@ def _checked(image_size: int | None) -> int:
 
 def _registered(name: str, data_dir: Folder, image_size: int) -> Dataset:
     found = DATASETS[name](data_folder(data_dir), image_size)
-    for split, part in (("train", found.train), (found.scored, found.test)):
+    own = [] if found.validation is None else [("validation", found.validation)]
+    for split, part in [("train", found.train), (found.scored, found.test), *own]:
         check_split(f"the {split} split of {name!r}", part, found.classes)
     _check_shapes(found)
     return found

@@ -102,7 +102,7 @@ def test_a_validation_split_beside_the_test_split(tmp_path, validation):
     assert (label[:6].tolist(), weight.sum()) == ([0, 0, 1, 1, 1, 1], 6)
     for other in (load(name), Streams(name)):
         assert "15 training and 4 test images" in other.about
-        assert "Not looked at: 6 validation images (they choose strengths" in other.about
+        assert "Not looked at: 6 validation images (those of config.dataset choose" in other.about
     assert load(name).validation is None
     assert Streams(name).validation_examples == 0
 

@@ -84,8 +84,9 @@ def test_a_stream_is_measured_on_its_validation_split(tmp_path, capsys, write):
     text = paths["table"].read_text(encoding="utf-8")
     assert "Test accuracy (%)" in text
     assert "chosen for the best mean accuracy on the validation images." in text
-    if write is in_folders:
-        assert "24 training, 5 test and 5 validation images" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ("24 training, 5 test and 5 validation images" in said) == (write is in_folders)
+    assert ("all 24 training examples of 'tiny_stored' are read once" in said) == (write is in_tfds)
 
 
 @pytest.mark.parametrize("write", [in_folders, in_tfds])
