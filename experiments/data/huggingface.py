@@ -9,6 +9,7 @@ import numpy as np
 from experiments.data import splitting
 from experiments.data.dataset import DataError, MissingDataError
 from experiments.data.items import Items, Opened, Options
+from experiments.data.prepared import first_line
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +33,9 @@ class Column:
 def open_huggingface(name: str, path: str, options: Options, label: str = "label") -> Opened:
     """Opens a data set of the package `datasets`.
 
-    It has a split "train", and "test" or "validation", or else a share is scored; a column of
-    images, and one of classes, of whole numbers or of texts.
+    It has a split "train", and "test" and perhaps "validation", which is scored where there is no
+    "test" or its labels are withheld, or else a share is scored; a column of images, and one of
+    classes, of whole numbers or of texts.
 
     Args:
       name: of the data set.
@@ -48,23 +50,25 @@ def open_huggingface(name: str, path: str, options: Options, label: str = "label
     Example:
       `open_huggingface("huggingface:cifar10", "cifar10", Options(image="img"))`
     """
-    splits = _loaded(path)
-    if "train" not in splits:
-        raise DataError(f"{name!r} has the splits {_listed(splits)}, but no 'train'.")
-    splits = {split: splits[split] for split in ("train", "test", "validation") if split in splits}
-    for split, rows in splits.items():
-        _check(f"the {split} split of {name!r}", rows, options.image, label)
-    scored = [split for split in list(splits)[1:] if not _is_withheld(splits[split], label)][:1]
-    used = ["train", *scored]
-    class_names = _class_names([splits[split] for split in used], label)
-    train, *rest = (
-        _items(f"the {split} split of {name!r}", splits[split], options.image, label, class_names)
-        for split in used
+    rows = _loaded(path)
+    named = splitting.named(repr(name), rows)
+    if "train" not in named:
+        raise DataError(f"{name!r} has the splits {_listed(rows)}, but no 'train'.")
+    splits = {split: rows[given] for split, given in named.items()}
+    for split, each in splits.items():
+        _check(f"the {split} split of {name!r}", each, options.image, label)
+    withheld = [s for s in splits if s != "train" and _is_withheld(splits[s], label)]
+    used = {split: each for split, each in splits.items() if split not in withheld}
+    class_names = _class_names(list(used.values()), label)
+    items = {
+        split: _items(f"the {split} split of {name!r}", each, options.image, label, class_names)
+        for split, each in used.items()
+    }
+    notes = (
+        *splitting.left_out("of its splits", set(rows) - set(named.values())),
+        *splitting.left_out("as their labels are withheld", withheld),
     )
-    if rest:
-        return Opened(name, train, rest[0], class_names, scored[0])
-    parts = splitting.divided(name, train, class_names, options)
-    return Opened(name, *parts, class_names, "test", (splitting.said(options),))
+    return splitting.opened(name, items, class_names, options, notes)
 
 
 def _loaded(path: str) -> dict[str, Any]:
@@ -82,7 +86,7 @@ def _loaded(path: str) -> dict[str, Any]:
     try:
         found = datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(path)
     except Exception as error:  # of the package, of its file systems, of the network
-        why = " ".join(str(error).split()).rstrip(".")
+        why = first_line(error)
         raise MissingDataError(
             f"The package 'datasets' cannot load {path!r} ({why}): name a folder that "
             "save_to_disk has written, or a data set that it can download."

@@ -1,6 +1,7 @@
 """Folders of images, one folder a class: `config.dataset = "folder:PATH"`."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,6 @@ from experiments.data.dataset import DataError, MissingDataError
 from experiments.data.items import Items, Opened, Options
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-# The names of a split's folder, in small letters.
-SPLITS = {
-    "train": ("train", "training"),
-    "test": ("test", "testing"),
-    "validation": ("validation", "val", "valid"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +33,10 @@ class Files:
 def open_folder(name: str, path: str, options: Options) -> Opened:
     """Opens a folder of images.
 
-    It has folders `train` and `test` (or `validation`), and in each of them a folder for every
-    class; or just a folder for every class, of which a share is then scored. Images lie in it at
-    any depth. The classes are numbered in the order of their names.
+    It has folders `train` and `test`, and perhaps `validation` (or `val`), which is scored where
+    `test` is missing; in each of them there is a folder for every class. Or it has just a folder
+    for every class, of which a share is then scored. Images lie in it at any depth. The classes are
+    numbered in the order of their names.
 
     Args:
       name: of the data set.
@@ -73,33 +69,25 @@ def open_folder(name: str, path: str, options: Options) -> Opened:
         )
     classes = _classes([folder])
     items, ignored = _items([folder], classes)[0]
-    train, test = splitting.divided(name, items, classes, options)
-    return Opened(name, train, test, _shown(classes), "test", (splitting.said(options), *ignored))
+    return splitting.opened(name, {"train": items}, _shown(classes), options, ignored)
 
 
 def _splits(folder: Path) -> dict[str, Path]:
     """The folders of the splits that are there."""
-    inner = {each.name.lower(): each for each in _folders(folder)}
-    found = {
-        split: [inner[name] for name in names if name in inner] for split, names in SPLITS.items()
-    }
-    return {split: each[0] for split, each in found.items() if each}
+    names = [each.name for each in _folders(folder)]
+    found = splitting.named(repr(str(folder)), names)
+    return {split: folder / name for split, name in found.items()}
 
 
 def _apart(name: str, folder: Path, splits: dict[str, Path], options: Options) -> Opened:
     """Opens a folder whose training images are set apart."""
-    scored = next((split for split in ("test", "validation") if split in splits), "")
-    folders = [splits["train"], *([splits[scored]] if scored else [])]
+    folders = list(splits.values())
+    others = {each.name for each in _folders(folder)} - {each.name for each in folders}
     classes = _classes(folders)
-    (train, ignored), *rest = _items(folders, classes)
-    if not rest:
-        train, test = splitting.divided(name, train, classes, options)
-        notes = (splitting.said(options), *ignored)
-        return Opened(name, train, test, _shown(classes), "test", notes)
-    (test, also_ignored) = rest[0]
-    if not len(test):
-        raise DataError(f"There are no images in the folders of {str(folders[1])!r}.")
-    return Opened(name, train, test, _shown(classes), scored, (*ignored, *also_ignored))
+    found, ignored = zip(*_items(folders, classes), strict=True)
+    notes = (*itertools.chain(*ignored), *splitting.left_out("beside its splits", others))
+    of = name, dict(zip(splits, found, strict=True)), _shown(classes)
+    return splitting.opened(*of, options, notes)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The splits of folders, archives and columns as those of a stream, as `records.Split`."""
+"""The splits of folders, archives and columns as those of a stream, as `stripes.Split`."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,11 @@ from experiments.data import decoding
 from experiments.data.dataset import DataError
 from experiments.data.items import Items, Opened
 from experiments.data.reading import channels_of
-from experiments.data.records import Decode
+from experiments.data.stripes import Decode, Shape
 
 
 class ItemSplit:
-    """One split, as `records.Split`; it can be sent to another process.
-
-    Attributes:
-      name: the name of the split.
-      classes: the number of classes, labelled from 0.
-      class_names: a name for each class.
-      channels: the number of channels of an image, 1 or 3.
-    """
+    """One split of images of one's own, as `stripes.Split`."""
 
     def __init__(
         self, name: str, items: Items, class_names: tuple[str, ...], channels: int
@@ -30,14 +23,14 @@ class ItemSplit:
     def __len__(self) -> int:
         return len(self._items)
 
+    def labels(self) -> np.ndarray:
+        """The classes of all examples, as in `stripes.Split.labels`."""
+        return self._items.label
+
     def read(
-        self,
-        indices: Sequence[int],
-        shape: tuple[int, int, int],
-        decode: Decode,
-        labeled: bool = True,
+        self, indices: Sequence[int], shape: Shape, decode: Decode, labeled: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Reads some examples; arguments, result and errors as in `records.Split.read`."""
+        """Reads some examples; arguments, result and errors as in `stripes.Split.read`."""
         image = np.empty((len(indices), *shape), np.uint8)
         for i, index in enumerate(indices):
             with self._items.explained(index):
@@ -46,8 +39,8 @@ class ItemSplit:
         return image, label if labeled else np.full_like(label, -1)
 
 
-def item_splits(opened: Opened) -> tuple[ItemSplit, ItemSplit]:
-    """The training split and the one to score.
+def item_splits(opened: Opened) -> list[ItemSplit]:
+    """The training split, the one to score, and the validation split where there is one.
 
     Raises:
       DataError: if the images are floats, or have channels that cannot be cropped.
@@ -59,8 +52,7 @@ def item_splits(opened: Opened) -> tuple[ItemSplit, ItemSplit]:
             "stream must be uint8, of one or three channels: set config.data='memory'."
         )
     channels = channels_of(opened)
-    train, test = (
+    return [
         ItemSplit(name, items, opened.class_names, channels)
-        for name, items in (("train", opened.train), (opened.scored, opened.test))
-    )
-    return train, test
+        for name, items in opened.splits.items()
+    ]

@@ -1,7 +1,7 @@
 """Labelled images one by one, whatever they are kept in: a folder's files, rows, a column."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,8 @@ class Options(NamedTuple):
       image: the key of the images, in a data set that has keys.
       resize: what is brought to the image size: of each image the "centre", 224/256 of its shorter
         side, or the "whole" of it, whatever becomes of its shape.
-      broken: whether a file that cannot be decoded is an error ("refuse") or left out ("skip").
+      broken: whether a file of a folder or a column that cannot be decoded is an error ("refuse")
+        or left out ("skip").
       test_share: the share of each class that is scored, where no test images are set apart.
       split_seed: the seed that draws them.
     """
@@ -121,6 +122,7 @@ class Opened(NamedTuple):
       class_names: a name for each class.
       scored: the name of the split to score, "test" or "validation".
       notes: sentences about what was found.
+      validation: the validation split, where there is one besides the test split.
     """
 
     name: str
@@ -129,3 +131,26 @@ class Opened(NamedTuple):
     class_names: tuple[str, ...]
     scored: str = "test"
     notes: tuple[str, ...] = ()
+    validation: Items | None = None
+
+    @property
+    def splits(self) -> dict[str, Items]:
+        """The splits by name: the training split, the one to score, and the validation split."""
+        own = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train, self.scored: self.test, **own}
+
+    def replaced(self, splits: Mapping[str, Items]) -> "Opened":
+        """The data set with other items in its splits."""
+        train, test, *own = splits.values()
+        return self._replace(train=train, test=test, validation=own[0] if own else None)
+
+    def without_validation(self) -> "Opened":
+        """The data set without its validation split, which a note tells of."""
+        if self.validation is None:
+            return self
+        note = (
+            f"Not looked at: {len(self.validation)} validation images (those of config.dataset "
+            "choose strengths where config.selection='validation' and "
+            "config.validation_per_class=0)."
+        )
+        return self._replace(validation=None, notes=(*self.notes, note))

@@ -18,13 +18,14 @@ def kind_of(name: str) -> str:
     return kind if colon and kind in KINDS else ""
 
 
-def open_items(name: str, options: Options, label: str) -> Opened:
+def open_items(name: str, options: Options, label: str, validation: bool = False) -> Opened:
     """Opens a data set of such a kind.
 
     Args:
       name: with its kind, such as "folder:~/pets".
       options: how it is read.
       label: the key of the classes, where there are keys.
+      validation: whether its validation split is wanted, where there is one besides the test split.
 
     Raises:
       MissingDataError: if it is not there.
@@ -35,6 +36,7 @@ def open_items(name: str, options: Options, label: str) -> Opened:
     """
     kind, _, path = name.partition(":")
     if kind == "folder":
-        return open_folder(name, path, options)
-    opener = open_npz if kind == "npz" else open_huggingface
-    return opener(name, path, options, label)
+        opened = open_folder(name, path, options)
+    else:
+        opened = (open_npz if kind == "npz" else open_huggingface)(name, path, options, label)
+    return opened if validation else opened.without_validation()

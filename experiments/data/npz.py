@@ -9,6 +9,7 @@ import numpy as np
 from experiments.data import splitting
 from experiments.data.dataset import DataError, MissingDataError
 from experiments.data.items import Items, Opened, Options
+from experiments.data.prepared import first_line
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,10 +33,11 @@ class Rows:
 def open_npz(name: str, path: str, options: Options, label: str = "label") -> Opened:
     """Opens an archive that `np.savez` has written.
 
-    It has arrays `train_image`, `train_label`, `test_image` and `test_label` (or `validation_...`
-    in place of `test_...`); or `image` and `label`, of which a share is then scored. `class_names`
-    may be there too. Images are uint8 [N, H, W, K] or [N, H, W], or floats in [0, 1]; labels are
-    whole numbers from 0, one for each image.
+    It has arrays `train_image`, `train_label`, `test_image` and `test_label`, and perhaps
+    `validation_image` and `validation_label` (or `val_...`), which are scored where `test_...` are
+    missing; or `image` and `label`, of which a share is then scored. `class_names` may be there
+    too. Images are uint8 [N, H, W, K] or [N, H, W], or floats in [0, 1]; labels are whole numbers
+    from 0, one for each image.
 
     Args:
       name: of the data set.
@@ -55,43 +57,51 @@ def open_npz(name: str, path: str, options: Options, label: str = "label") -> Op
     where = repr(str(file))
     found = _loaded(file)
     keys = options.image, label
+    arrays = _arrays(where, found, keys)
+    items = {split: _items(where, found, *pair) for split, pair in arrays.items()}
     class_names = tuple(map(str, np.ravel(found.get("class_names", ()))))
-    train = _items(where, found, *(f"train_{key}" for key in keys))
-    if train is None:
-        whole = _items(where, found, *keys)
-        if whole is None:
-            raise DataError(
-                f"{where} has {_listed(found)}, but must have the arrays 'train_{keys[0]}', "
-                f"'train_{label}', 'test_{keys[0]}' and 'test_{label}', or else {keys[0]!r} and "
-                f"{label!r} (config.image_key and config.label_key name others)."
-            )
-        names = _named(where, class_names, whole)
-        parts = splitting.divided(name, whole, names, options)
-        return Opened(name, *parts, names, "test", (splitting.said(options),))
-    for scored in ("test", "validation"):
-        test = _items(where, found, *(f"{scored}_{key}" for key in keys))
-        if test is not None:
-            return Opened(name, train, test, _named(where, class_names, train, test), scored)
-    names = _named(where, class_names, train)
-    parts = splitting.divided(name, train, names, options)
-    return Opened(name, *parts, names, "test", (splitting.said(options),))
+    names = _named(where, class_names, *items.values())
+    used = {key for pair in arrays.values() for key in pair}
+    notes = splitting.left_out(f"of the arrays in {where}", set(found) - used - {"class_names"})
+    return splitting.opened(name, items, names, options, notes)
+
+
+def _arrays(where: str, found: Arrays, keys: tuple[str, str]) -> dict[str, tuple[str, str]]:
+    """The names of the images and of the labels, by split."""
+    ends = tuple(f"_{key}" for key in keys)
+    before = {name.removesuffix(end) for name in found for end in ends if name.endswith(end)}
+    splits = splitting.named(f"The archive {where}", before)
+    if "train" in splits:
+        image, label = ends
+        return {split: (name + image, name + label) for split, name in splits.items()}
+    if not set(keys) & set(found):
+        raise DataError(
+            f"{where} has {_listed(found)}, but must have the arrays 'train{ends[0]}', "
+            f"'train{ends[1]}', 'test{ends[0]}' and 'test{ends[1]}', or else {keys[0]!r} and "
+            f"{keys[1]!r} (config.image_key and config.label_key name others)."
+        )
+    if splits:
+        raise DataError(
+            f"{where} has a {next(iter(splits))} split, but {keys[0]!r} and {keys[1]!r} of no "
+            f"split: call them 'train{ends[0]}' and 'train{ends[1]}'."
+        )
+    return {"train": keys}
 
 
 def _loaded(file: Path) -> Arrays:
     try:
         if not is_zipfile(file) and file.exists():
             raise BadZipFile("it is no zip file")
-        with np.load(file, allow_pickle=False) as archive:
+        # NumPy does not close a file that it has opened itself and cannot read.
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise MissingDataError(
             f"There is no file {str(file)!r}: config.dataset='npz:PATH' names one that np.savez "
             "has written."
         ) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy have their own
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    except Exception as error:  # zipfile, zlib and NumPy have their own; a size may be damaged
+        why = first_line(error)
         if "pickle" in why:
             why = "it holds Python objects, which could run any program: save plain arrays"
         raise DataError(
@@ -103,10 +113,7 @@ def _listed(found: Arrays) -> str:
     return "the arrays " + ", ".join(map(repr, found)) if found else "no arrays"
 
 
-def _items(where: str, found: Arrays, image: str, label: str) -> Items | None:
-    """A split, or None where it has neither images nor labels."""
-    if image not in found and label not in found:
-        return None
+def _items(where: str, found: Arrays, image: str, label: str) -> Items:
     for key in (image, label):
         if key not in found:
             raise DataError(f"{where} has {_listed(found)}, but no {key!r}.")

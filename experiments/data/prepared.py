@@ -19,6 +19,7 @@ from experiments.data import digits
 from experiments.data.dataset import DATASETS, DataError, MissingDataError
 from experiments.data.folders import quiet
 
+_LONGEST = 300  # zipfile's words hold the file's content
 _NAME = re.compile(r"(\w+)(/[\w.-]+)?(:[\d.]+)?")  # name[/config][:version], as TFDS has it
 
 
@@ -45,8 +46,8 @@ def explained(name: str, folder: Path) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line and without a full stop."""
-    return ((str(error).splitlines() or [""])[0] or type(error).__name__).rstrip(".")
+    """The beginning of what an error says, in one line and without a full stop."""
+    return ((str(error).splitlines() or [""])[0][:_LONGEST] or type(error).__name__).rstrip(".")
 
 
 def open_builder(name: str, folder: Path) -> tfds.core.DatasetBuilder:
@@ -90,10 +91,12 @@ def scored_split(builder: tfds.core.DatasetBuilder, label: str = "label") -> str
     )
 
 
-def has_validation(builder: tfds.core.DatasetBuilder) -> bool:
-    """Whether there is a validation split with examples."""
+def has_own_validation(builder: tfds.core.DatasetBuilder, label: str = "label") -> bool:
+    """Whether there is a validation split with labelled examples, besides the one to score."""
     splits = builder.info.splits
-    return "validation" in splits and bool(splits["validation"].num_examples)
+    if scored_split(builder, label) == "validation" or "validation" not in splits:
+        return False
+    return bool(splits["validation"].num_examples) and _is_labelled(builder, "validation", label)
 
 
 def require(builder: tfds.core.DatasetBuilder, split: str) -> None:

@@ -45,20 +45,20 @@ def whole(opened: Opened, size: int, options: Options) -> Dataset:
     Raises:
       DataError: if an image cannot be read, or images or labels do not fit.
     """
-    outlines = [_outlines(items, options) for items in (opened.train, opened.test)]
-    known = [each for found in outlines for each in found if each]
+    outlines = {split: _outlines(items, options) for split, items in opened.splits.items()}
+    known = [each for found in outlines.values() for each in found if each]
     channels = max((each.channels for each in known), default=3)
     if {(each.height, each.width) for each in known} == {(size, size)}:
         size = 0
-    where = [f"the {split} split of {opened.name!r}" for split in ("train", opened.scored)]
-    (train, lost), (test, also_lost) = (
-        _read(where[i], items, outlines[i], size, channels, options)
-        for i, items in enumerate((opened.train, opened.test))
-    )
-    for each, split in zip(where, (train, test), strict=True):
-        if len(split["label"]) or split is test:
-            check_split(each, split, len(opened.class_names))
-    labels = train["label"], test["label"]
+    arrays: dict[str, Split] = {}
+    broken: list[tuple[str, str]] = []
+    for split, items in opened.splits.items():
+        where = f"the {split} split of {opened.name!r}"
+        found, lost = _read(where, items, outlines[split], size, channels, options)
+        if len(found["label"]) or split != "train":
+            check_split(where, found, len(opened.class_names))
+        arrays[split], broken = found, broken + lost
+    train, test, *own = arrays.values()
     return Dataset(
         opened.name,
         train,
@@ -66,7 +66,8 @@ def whole(opened: Opened, size: int, options: Options) -> Dataset:
         len(opened.class_names),
         opened.class_names,
         opened.scored,
-        about=_about(opened, *labels, [*lost, *also_lost]),
+        about=_about(opened, [found["label"] for found in arrays.values()], broken),
+        validation=own[0] if own else None,
     )
 
 
@@ -79,24 +80,25 @@ def sound(opened: Opened, options: Options) -> tuple[Opened, str]:
       The data set, and what is to be said of it.
 
     Raises:
-      DataError: if a class has no training images, or none are left to score.
+      DataError: if a class has no training images, or none are left in another split.
     """
-    found = [_Checked(items, []) for items in (opened.train, opened.test)]
+    found = {split: _Checked(items, []) for split, items in opened.splits.items()}
     if options.broken == "skip":
-        found = [_decodable(items) for items in (opened.train, opened.test)]
-    train, test = (each.items for each in found)
-    check_classes(opened.name, train.label, opened.class_names)
-    if not len(test):
-        raise DataError(f"There are no examples in the {opened.scored} split of {opened.name!r}.")
-    broken = [each for checked in found for each in checked.broken]
-    about = _about(opened, train.label, test.label, broken)
-    return opened._replace(train=train, test=test), about
+        found = {split: _decodable(items) for split, items in opened.splits.items()}
+    kept = {split: each.items for split, each in found.items()}
+    check_classes(opened.name, kept["train"].label, opened.class_names)
+    for split, items in kept.items():
+        if not len(items):
+            raise DataError(f"There are no examples in the {split} split of {opened.name!r}.")
+    broken = [each for checked in found.values() for each in checked.broken]
+    about = _about(opened, [items.label for items in kept.values()], broken)
+    return opened.replaced(kept), about
 
 
 def channels_of(opened: Opened) -> int:
     """The channels of all images: 1 where all are grey; the first of colours ends the search."""
     most = 1
-    for items in (opened.train, opened.test):
+    for items in opened.splits.values():
         for place in range(len(items)):
             most = max(most, items.outline(place).channels)
             if most > 1:
@@ -185,21 +187,21 @@ def _named(items: Items, lost: Sequence[tuple[int, str]]) -> list[tuple[str, str
     return [(name_of(int(numbers[place])), reason) for place, reason in lost]
 
 
-def _about(
-    opened: Opened, train: np.ndarray, test: np.ndarray, broken: Sequence[tuple[str, str]]
-) -> str:
-    """Classes and counts, and what was left out, in lines."""
-    counts = [np.bincount(x, minlength=len(opened.class_names)) for x in (train, test)]
-    kind = opened.scored
-    lines = [
-        f"{opened.name}: {len(train)} training and {len(test)} {kind} images of "
-        f"{len(opened.class_names)} classes."
-    ]
-    listed = list(zip(opened.class_names, *counts, strict=True))
-    if len(listed) > _LISTED:
-        listed = [min(listed, key=lambda each: each[1]), max(listed, key=lambda each: each[1])]
+def _about(opened: Opened, labels: Sequence[np.ndarray], broken: Sequence[tuple[str, str]]) -> str:
+    """Classes and counts of each split, and what was left out, in lines."""
+    words = ["training", *list(opened.splits)[1:]]
+    names = opened.class_names
+    totals = [f"{len(label)} {word}" for label, word in zip(labels, words, strict=True)]
+    listed = ", ".join(totals[:-1])
+    lines = [f"{opened.name}: {listed} and {totals[-1]} images of {len(names)} classes."]
+    counts = np.stack([np.bincount(label, minlength=len(names)) for label in labels], axis=1)
+    shown = np.arange(len(names))
+    if len(names) > _LISTED:
+        shown = np.array([counts[:, 0].argmin(), counts[:, 0].argmax()])
         lines.append("The smallest and the largest class:")
-    lines += [f"  {name}: {a} training, {b} {kind}" for name, a, b in listed]
+    for i in shown:
+        each = ", ".join(f"{n} {word}" for n, word in zip(counts[i], words, strict=True))
+        lines.append(f"  {names[i]}: {each}")
     lines += opened.notes
     if broken:
         noun = "image is" if len(broken) == 1 else "images are"

@@ -1,6 +1,6 @@
 """The splits of a prepared data set as encoded images, decoded only where they are needed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,31 +8,24 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data import crops
 from experiments.data.dataset import DATASETS, DataError
 from experiments.data.prepared import (
     explained,
     first_line,
-    has_validation,
+    has_own_validation,
     open_builder,
     require,
     scored_split,
     undecoded,
     unreadable,
 )
+from experiments.data.stripes import Decode, Shape
 
-Decode = Callable[[int, crops.Picture], np.ndarray]
+_AT_ONCE = 256  # records that are in memory together while labels are read
 
 
-class Split:
-    """One split of a data set; it can be sent to another process.
-
-    Attributes:
-      name: the name of the split.
-      classes: the number of classes, labelled from 0.
-      class_names: a name for each class.
-      channels: the number of channels of an image, 1 or 3.
-    """
+class RecordSplit:
+    """One split of a prepared data set, as `stripes.Split`."""
 
     def __init__(
         self, name: str, folder: Path, split: str, builder: Any, image: str, label: str
@@ -48,28 +41,20 @@ class Split:
     def __len__(self) -> int:
         return len(self._source)
 
+    def labels(self) -> np.ndarray:
+        """The classes of all examples, as in `stripes.Split.labels`."""
+        label = np.empty(len(self), np.int32)
+        for first in range(0, len(self), _AT_ONCE):
+            indices = range(first, min(first + _AT_ONCE, len(self)))
+            for index, record in zip(indices, self._records(indices), strict=True):
+                with self._explained(index):
+                    label[index] = self._checked(record[self._label])
+        return label
+
     def read(
-        self,
-        indices: Sequence[int],
-        shape: tuple[int, int, int],
-        decode: Decode,
-        labeled: bool = True,
+        self, indices: Sequence[int], shape: Shape, decode: Decode, labeled: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Reads some examples.
-
-        Args:
-          indices: their places in the stored split.
-          shape: of the decoded images.
-          decode: from the position in `indices` and the encoded image to pixels of that shape.
-          labeled: whether the labels are wanted, and so checked.
-
-        Returns:
-          image: uint8 [n, H, W, K].
-          label: int32 [n], -1 where they are not wanted.
-
-        Raises:
-          DataError: if one cannot be read or decoded, or its label is not a class.
-        """
+        """Reads some examples; arguments, result and errors as in `stripes.Split.read`."""
         image = np.empty((len(indices), *shape), np.uint8)
         label = np.empty(len(indices), np.int32)
         for i, record in enumerate(self._records(indices)):
@@ -106,8 +91,12 @@ class Split:
 
 
 def open_splits(
-    name: str, folder: Path, image: str = "image", label: str = "label"
-) -> tuple[Split, Split]:
+    name: str,
+    folder: Path,
+    image: str = "image",
+    label: str = "label",
+    validation: bool = False,
+) -> list[RecordSplit]:
     """Opens the training split and the one to score: "test", or else "validation".
 
     Args:
@@ -115,6 +104,8 @@ def open_splits(
       folder: of prepared data sets.
       image: the key of the images.
       label: the key of the classes.
+      validation: whether to open the validation split as a third one, where there is one besides
+        the test split.
 
     Raises:
       MissingDataError: if the data set is not there.
@@ -129,20 +120,9 @@ def open_splits(
         builder = open_builder(name, folder)
         require(builder, "train")
         _check_features(builder, image, label)
-        splits = "train", scored_split(builder, label)
-        train, scored = (Split(name, folder, each, builder, image, label) for each in splits)
-        return train, scored
-
-
-def open_validation(
-    name: str, folder: Path, image: str = "image", label: str = "label"
-) -> Split | None:
-    """Opens the validation split of a data set that `open_splits` has opened; None without one."""
-    with explained(name, folder):
-        builder = open_builder(name, folder)
-        if not has_validation(builder):
-            return None
-        return Split(name, folder, "validation", builder, image, label)
+        splits = ["train", scored_split(builder, label)]
+        splits += ["validation"] if validation and has_own_validation(builder, label) else []
+        return [RecordSplit(name, folder, each, builder, image, label) for each in splits]
 
 
 def _check_features(builder: tfds.core.DatasetBuilder, image: str, label: str) -> None:

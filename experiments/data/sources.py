@@ -17,7 +17,13 @@ from experiments.data.dataset import (
 )
 from experiments.data.folders import data_folder
 from experiments.data.items import Options
-from experiments.data.prepared import explained, has_validation, open_builder, require, scored_split
+from experiments.data.prepared import (
+    explained,
+    has_own_validation,
+    open_builder,
+    require,
+    scored_split,
+)
 
 __all__ = [
     "DATASETS",
@@ -100,22 +106,22 @@ def load(
     if name in DATASETS:
         return _registered(name, data_dir, size)
     if kinds.kind_of(name):
-        found = reading.whole(kinds.open_items(name, options, label), size, options)
-        _check_shapes(name, found.train, found.test)
+        found = reading.whole(kinds.open_items(name, options, label, validation), size, options)
+        _check_shapes(found)
         return found
     with explained(name, folder):
         builder = open_builder(name, folder)
         require(builder, "train")
         arrays.check_features(builder, label, options.image)
         scored = scored_split(builder, label)
-        own = validation and scored == "test" and has_validation(builder)
+        own = validation and has_own_validation(builder, label)
         splits = ("train", scored, *(["validation"] if own else []))
         train, test, *rest = (arrays.read(builder, each, label, size, options) for each in splits)
         feature = builder.info.features[label]
-    for split in (test, *rest):
-        _check_shapes(name, train, split)
     names, held_out = tuple(feature.names), rest[0] if rest else None
-    return Dataset(name, train, test, feature.num_classes, names, scored, validation=held_out)
+    found = Dataset(name, train, test, feature.num_classes, names, scored, validation=held_out)
+    _check_shapes(found)
+    return found
 
 
 def load_test(
@@ -185,17 +191,21 @@ def _checked(image_size: int | None) -> int:
 
 def _registered(name: str, data_dir: Folder, image_size: int) -> Dataset:
     found = DATASETS[name](data_folder(data_dir), image_size)
-    for split, part in (("train", found.train), (found.scored, found.test)):
+    own = [] if found.validation is None else [("validation", found.validation)]
+    for split, part in [("train", found.train), (found.scored, found.test), *own]:
         check_split(f"the {split} split of {name!r}", part, found.classes)
-    _check_shapes(name, found.train, found.test)
+    _check_shapes(found)
     return found
 
 
-def _check_shapes(name: str, train: Split, test: Split) -> None:
-    """Raises DataError unless both splits are of images of one shape."""
-    shapes = [list(split["image"].shape[1:]) for split in (train, test)]
-    if shapes[0] != shapes[1]:
-        raise DataError(
-            f"The images of {name!r} to train on are {shapes[0]}, but those to score {shapes[1]}: "
-            "name one size in config.image_size."
-        )
+def _check_shapes(found: Dataset) -> None:
+    """Raises DataError unless all splits are of images of one shape."""
+    ours = list(found.train["image"].shape[1:])
+    splits = {"those to score": found.test, "those of its validation split": found.validation}
+    for those, split in splits.items():
+        theirs = ours if split is None else list(split["image"].shape[1:])
+        if theirs != ours:
+            raise DataError(
+                f"The images of {found.name!r} to train on are {ours}, but {those} {theirs}: name "
+                "one size in config.image_size."
+            )

@@ -1,15 +1,18 @@
 """Data sets larger than memory: images decoded and cropped on the host, read through Grain."""
 
+import functools
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from experiments.data import kinds, reading
 from experiments.data.folders import data_folder
 from experiments.data.item_splits import item_splits
 from experiments.data.items import Options
-from experiments.data.records import open_splits, open_validation
+from experiments.data.records import open_splits
 from experiments.data.stripes import Split, Test, TestChunks, Train, TrainChunks, make_stripe
 from experiments.data.workers import Chunks
 
@@ -70,23 +73,31 @@ class Streams:
         self._train: Split
         self._test: Split
         self.about, self._resize = "", options.resize
+        own: Sequence[Split]
         if kinds.kind_of(name):
-            opened, self.about = reading.sound(kinds.open_items(name, options, label), options)
-            self._train, self._test = item_splits(opened)
+            items = kinds.open_items(name, options, label, validation)
+            opened, self.about = reading.sound(items, options)
+            self._train, self._test, *own = item_splits(opened)
         else:
-            folder = data_folder(data_dir)
-            self._train, self._test = open_splits(name, folder, options.image, label)
+            of = (name, data_folder(data_dir), options.image, label)
+            self._train, self._test, *own = open_splits(*of, validation)
         self.classes = self._train.classes
         self.class_names, self.scored = self._train.class_names, self._test.name
         size = image_size or IMAGE_SIZE
         self.shape = (size, size, self._train.channels)
         self.examples, self.test_examples = len(self._train), len(self._test)
-        self._validation: Split | None = None
-        if validation and self.scored == "test" and not kinds.kind_of(name):
-            of = (name, data_folder(data_dir), options.image, label)
-            self._validation = open_validation(*of)
+        self._validation = own[0] if own else None
         self.validation_examples = 0 if self._validation is None else len(self._validation)
         self._workers = workers
+
+    @functools.cached_property
+    def class_counts(self) -> np.ndarray:
+        """The number of training images of each class, int [classes].
+
+        Folders and archives know it; of a TFDS data set all records are read for it, once, and no
+        image decoded. Raises `sources.DataError` if one cannot be read.
+        """
+        return np.bincount(self._train.labels(), minlength=self.classes)
 
     def train(
         self, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1

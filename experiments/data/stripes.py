@@ -2,16 +2,15 @@
 
 import functools
 import sys
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from experiments.data import crops, subsets
-from experiments.data.item_splits import ItemSplit
-from experiments.data.records import Split as Records
 
 Shape = tuple[int, int, int]
-Split = Records | ItemSplit
+Decode = Callable[[int, crops.Picture], np.ndarray]
 Train = tuple[np.ndarray, np.ndarray, np.ndarray]
 Test = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -19,6 +18,51 @@ Test = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 # many and little waits in memory.
 _CHUNK = 32
 _CROP, _UNLABELED_CROP = 3, 5  # random streams of crops, apart from those in subsets.py
+
+
+class Split(Protocol):
+    """One split of a data set, read when it is asked for; it can be sent to another process.
+
+    Attributes:
+      name: the name of the split.
+      classes: the number of classes, labelled from 0.
+      class_names: a name for each class.
+      channels: the number of channels of an image, 1 or 3.
+    """
+
+    name: str
+    classes: int
+    class_names: tuple[str, ...]
+    channels: int
+
+    def __len__(self) -> int:
+        """The number of examples."""
+
+    def labels(self) -> np.ndarray:
+        """The classes of all examples, int32 [N]; no image is decoded for them.
+
+        Raises:
+          DataError: if one cannot be read, or is not a class.
+        """
+
+    def read(
+        self, indices: Sequence[int], shape: Shape, decode: Decode, labeled: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reads some examples.
+
+        Args:
+          indices: their places in the stored split.
+          shape: of the decoded images.
+          decode: from the position in `indices` and the encoded image to pixels of that shape.
+          labeled: whether the labels are wanted, and so checked.
+
+        Returns:
+          image: uint8 [n, H, W, K].
+          label: int32 [n], -1 where they are not wanted.
+
+        Raises:
+          DataError: if one cannot be read or decoded, or its label is not a class.
+        """
 
 
 class Stripe(NamedTuple):

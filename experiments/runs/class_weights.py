@@ -9,7 +9,9 @@ import numpy as np
 
 import regjax as rj
 from experiments import ConfigError
+from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
+from experiments.data.streams import Streams
 from experiments.training.memory import Memory
 from experiments.training.streaming import Stream
 
@@ -33,7 +35,7 @@ def of(
             "config.class_weights and config.sampling are for data sets of one label an image, "
             f"but {config['dataset']!r} has one a pixel."
         )
-    if given == BALANCED and isinstance(source, Memory):
+    if given == BALANCED:
         shares = source.class_shares(size, config["batch_size"])
         occurs = shares > 0
         weights = np.where(occurs, 1 / (occurs.sum() * np.where(occurs, shares, 1)), 0)
@@ -44,6 +46,16 @@ def of(
             f"{spec.classes} classes: {', '.join(spec.class_names[:20])}."
         )
     return tuple(map(float, given))
+
+
+def announced(config: Mapping[str, Any], data: Dataset | Streams) -> str:
+    """What is to be said before classes are counted, where that takes long; else ""."""
+    if config["class_weights"] != BALANCED or not isinstance(data, Streams) or data.about:
+        return ""
+    return (
+        f"config.class_weights='balanced': all {data.examples:,} training examples of "
+        f"{config['dataset']!r} are read once for their classes, which takes as long as the disk."
+    )
 
 
 def weighted(objective: Any, weights: tuple[float, ...]) -> Any:

@@ -64,7 +64,8 @@ ENTRIES = (
     Entry(
         "broken",
         "refuse",
-        'What becomes of image files that cannot be decoded: "refuse", or "skip" and count them.',
+        "What becomes of image files of your own that cannot be decoded: "
+        '"refuse", or "skip" and count them.',
         known=("refuse", "skip"),
         shared=True,
     ),

@@ -83,6 +83,7 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config.{name} must be {'positive' if name == 'std' else 'finite'} numbers, one "
                 f"for all channels or one for each, but it is {tuple(config[name])}."
             )
+    _check_broken(config)
     _check_classes(config)
     for name in ("metrics", "columns"):
         if not all(isinstance(each, str) for each in config[name]) or _repeats(config[name]):
@@ -90,6 +91,20 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config.{name} must be names of metrics, each of them once, such as "
                 f"('accuracy', 'nll'), but it is {tuple(config[name])}."
             )
+
+
+def _check_broken(config: Mapping[str, Any]) -> None:
+    names = [config["dataset"], *config["mixture"]]
+    # Rows of an archive cannot be broken.
+    if config["broken"] == "skip" and not any(
+        name.startswith(("folder:", "huggingface:", "npz:")) for name in names
+    ):
+        raise ConfigError(
+            "config.broken='skip' leaves out image files of your own ('folder:PATH' or "
+            f"'huggingface:PATH_OR_NAME'), but {config['dataset']!r} is a prepared or registered "
+            "data set, of which a broken example is named and refused: set "
+            "config.broken='refuse'."
+        )
 
 
 def _check_classes(config: Mapping[str, Any]) -> None:
@@ -175,11 +190,6 @@ def _check_stream(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             "config.data='stream' trains on all images with their labels, one run at a time: it "
             f"needs {'; '.join(wrong)}."
-        )
-    if config["class_weights"] == "balanced":
-        raise ConfigError(
-            "config.data='stream' does not count classes: give config.class_weights as a tuple of "
-            "one number a class."
         )
 
 

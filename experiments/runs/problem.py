@@ -38,7 +38,8 @@ class Problem:
         self.config, self.experiment = config, experiment
         self.parse = experiment.parse
         data = experiment.read(config)
-        self.about = getattr(data, "about", "")  # a door may read data of its own
+        about = getattr(data, "about", "")  # a door may read data of its own
+        self.about = about or class_weights.announced(config, data)
         self.source, self.spec = _opened(data, config)
         self.program = functools.cache(self._new_program)
         self.evaluation = experiment.evaluation(config, self.spec)

@@ -40,6 +40,11 @@ class Stream:
         """Batches in an epoch: not whole, since they run on from epoch to epoch."""
         return self.streams.examples / batch
 
+    def class_shares(self, size: int, batch: int) -> np.ndarray:
+        """The share that each class has of the examples that are trained on, `[C]`."""
+        counts = self.streams.class_counts
+        return counts / counts.sum()
+
     def feed(self, program: Any, members: Sequence[Member], batch: int) -> Feed:
         """The feed of the one run."""
         return _StreamFeed(self, program, members, batch)

@@ -95,6 +95,19 @@ def test_what_cannot_be_trained_on_is_one_sentence(train, message):
         load("odd")
 
 
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (split(label=np.full(4, 2)), "labels in the validation split of 'odd' go from 2 to 2, but"),
+        (split(size=5), r"on are \[6, 6, 1\], but those of its validation split \[5, 5, 1\]"),
+    ],
+)
+def test_what_cannot_choose_strengths_is_one_sentence(own, message):
+    register("odd")(lambda *_: Dataset("odd", split(), split(), 2, validation=own))
+    with pytest.raises(DataError, match=message):
+        load("odd")
+
+
 def test_ignored_pixels_are_no_class_and_255_is_no_class_of_an_image():
     mask = np.full((4, 6, 6), 255, np.uint8)
     mask[:, 0] = 1

@@ -43,6 +43,19 @@ def test_splits_of_a_saved_data_set(datasets, table, tmp_path):
     assert (image.shape, image[0, 0, 0, 0], label) == ((1, 2, 2, 3), 60, [1])
 
 
+def test_a_validation_split_beside_the_test_split(datasets, table, tmp_path):
+    splits = {"train": table, "test": table.select([1]), "valid": table.select([2, 5])}
+    datasets.DatasetDict(**splits, extra=table).save_to_disk(tmp_path)
+    name, how = f"huggingface:{tmp_path}", {"label": "fine", "options": KEYS, "validation": True}
+    found = load(name, **how)
+    assert (found.scored, found.test["label"].tolist()) == ("test", [1])
+    assert found.validation["image"][:, 0, 0, 0].tolist() == [40, 100]
+    assert found.validation["label"].tolist() == [0, 1]
+    assert "6 training, 1 test and 2 validation images" in found.about
+    assert "Left out of its splits: 'extra'." in found.about
+    assert Streams(name, image_size=2, **how).validation_examples == 2
+
+
 def test_withheld_test_labels_and_classes_by_name(datasets, table, tmp_path):
     values = {"img": datasets.Image(), "fine": datasets.Value("int64")}
     plain = table.cast(datasets.Features(values))
@@ -51,6 +64,7 @@ def test_withheld_test_labels_and_classes_by_name(datasets, table, tmp_path):
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "numbers")
     found = load(f"huggingface:{tmp_path}/numbers", label="fine", options=KEYS)
     assert (found.scored, found.class_names) == ("validation", ("0", "1"))
+    assert "Left out as their labels are withheld: 'test'." in found.about
     texts = plain.cast_column("fine", datasets.Value("string"))
     texts.save_to_disk(tmp_path / "texts")
     found = load(f"huggingface:{tmp_path}/texts", label="fine", options=KEYS)

@@ -82,6 +82,51 @@ def test_splits_that_are_set_apart(tmp_path, train, test, scored):
     assert (values(found.test), found.test["label"].tolist()) == ([200], [1])
 
 
+@pytest.mark.parametrize("validation", ["val", "Validation", "valid"])
+def test_a_validation_split_beside_the_test_split(tmp_path, validation):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test", {"cat": 3, "dog": 1})
+    fill(tmp_path / validation, {"cat": 2, "dog": 4})
+    name = f"folder:{tmp_path}"
+    found = load(name, validation=True)
+    assert (found.scored, len(found.train["label"]), len(found.test["label"])) == ("test", 15, 4)
+    assert values(found.validation) == [0, 1, 100, 101, 102, 103]
+    assert found.validation["label"].tolist() == [0, 0, 1, 1, 1, 1]
+    assert "15 training, 4 test and 6 validation images of 2 classes." in found.about
+    assert "  cat: 10 training, 3 test, 2 validation\n  dog: 5 training, 1" in found.about
+    streams = Streams(name, image_size=4, validation=True)
+    assert (streams.scored, streams.validation_examples) == ("test", 6)
+    assert streams.about == found.about
+    (image, label, *_, weight), *_ = streams.validation(8)
+    assert values({"image": image[:6]}) == values(found.validation)
+    assert (label[:6].tolist(), weight.sum()) == ([0, 0, 1, 1, 1, 1], 6)
+    for other in (load(name), Streams(name)):
+        assert "15 training and 4 test images" in other.about
+        assert "Not looked at: 6 validation images (those of config.dataset choose" in other.about
+    assert load(name).validation is None
+    assert Streams(name).validation_examples == 0
+
+
+def test_a_broken_validation_image_is_named_or_left_out(tmp_path):
+    for split in ("train", "test", "val"):
+        fill(tmp_path / split, {"cat": 2, "dog": 2})
+    (tmp_path / "val" / "cat" / "00.png").write_bytes(b"")
+    name = f"folder:{tmp_path}"
+    with pytest.raises(DataError, match=r"val/cat/00\.png cannot be read"):
+        load(name, validation=True)
+    found = load(name, validation=True, options=SKIP)
+    assert values(found.validation) == [1, 100, 101]
+    streams = Streams(name, validation=True, options=SKIP)
+    assert streams.validation_examples == 3
+    assert "1 broken image is left out" in streams.about
+
+
+def test_folders_beside_the_splits_are_said_to_be_left_out(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "dev")
+    assert "Left out beside its splits: 'dev'." in load(f"folder:{tmp_path}").about
+
+
 def test_the_training_images_alone_are_divided(tmp_path):
     fill(tmp_path / "train")
     assert len(load(f"folder:{tmp_path}").test["label"]) == 3
@@ -245,6 +290,23 @@ def other_sizes(folder):
     fill(folder / "test", size=(5, 5))
 
 
+def other_validation_sizes(folder):
+    fill(folder / "train")
+    fill(folder / "test")
+    fill(folder / "val", size=(5, 5))
+
+
+def no_classes_of_validation(folder):
+    fill(folder / "train")
+    fill(folder / "test")
+    save(folder / "val" / "1.png")
+
+
+def two_of_validation(folder):
+    for split in ("train", "val", "validation"):
+        fill(folder / split)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -255,19 +317,26 @@ def other_sizes(folder):
         (no_training, "has a folder 'test', but none of training images"),
         (no_images, "no images in the folders of .*, but files '.heic': images are files .jpg"),
         (other_sizes, r"\[4, 4, 3\], but those to score \[5, 5, 3\]: name one size"),
+        (other_validation_sizes, r"but those of its validation split \[5, 5, 3\]: name one size"),
+        (no_classes_of_validation, "no images in the folders of '.*val': images are files"),
+        (two_of_validation, "has 'val' and 'validation', which both name the validation split"),
     ],
 )
 def test_folders_that_cannot_be_trained_on(tmp_path, make, message):
     make(tmp_path)
     with pytest.raises(DataError, match=message):
-        load(f"folder:{tmp_path}")
+        load(f"folder:{tmp_path}", validation=True)
 
 
-@pytest.mark.parametrize("split", ["", "train"])
+@pytest.mark.parametrize("split", ["", "train", "val"])
 def test_an_empty_class_is_named(tmp_path, split):
     fill(tmp_path / split)
-    (tmp_path / split / "bird").mkdir()
+    if split == "val":
+        save(tmp_path / split / "bird" / "1.png")
+    else:
+        (tmp_path / split / "bird").mkdir()
     if split:
+        fill(tmp_path / "train")
         fill(tmp_path / "test")
     with pytest.raises(DataError, match=r"The class 'bird' of .* has no training images"):
         Streams(f"folder:{tmp_path}")

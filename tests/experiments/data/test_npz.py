@@ -1,5 +1,8 @@
 """NumPy archives, in memory and as streams, and what is said of them."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -29,6 +32,33 @@ def test_splits_that_are_set_apart(archive, scored):
     np.testing.assert_array_equal(found.test["image"], IMAGE[:3])
     assert (found.scored, found.class_names) == (scored, ("0", "1"))
     assert found.train["label"].dtype == np.int32
+
+
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_a_validation_split_beside_the_test_split(archive, validation):
+    splits = {
+        f"{split}_{key}": value[rows]
+        for split, rows in (
+            ("train", slice(None)),
+            ("test", slice(5, 8)),
+            (validation, slice(0, 10, 9)),
+        )
+        for key, value in PAIR.items()
+    }
+    name = archive(**splits, ids=np.arange(3))
+    found = load(name, validation=True)
+    assert found.scored == "test"
+    np.testing.assert_array_equal(found.test["image"], IMAGE[5:8])
+    np.testing.assert_array_equal(found.validation["image"], IMAGE[[0, 9]])
+    assert found.validation["label"].tolist() == [0, 1]
+    assert "10 training, 3 test and 2 validation images" in found.about
+    assert "Left out of the arrays in " in found.about
+    assert ": 'ids'." in found.about
+    streams = Streams(name, image_size=4, options=Options(resize="whole"), validation=True)
+    (image, label, *_), *_ = streams.validation(2)
+    np.testing.assert_array_equal(image, found.validation["image"])
+    np.testing.assert_array_equal(label, [0, 1])
+    assert load(name).validation is None
 
 
 def test_one_pair_is_divided_by_class(archive):
@@ -65,6 +95,9 @@ def test_a_stream_has_the_images_of_memory(archive):
     [
         ({"image": IMAGE}, "has the arrays 'image', but no 'label'"),
         ({"train_label": LABEL}, "but no 'train_image'"),
+        ({**PAIR, "test_image": IMAGE}, "has a test split, but 'image' and 'label' of no split: c"),
+        ({"train_image": IMAGE, "train_label": LABEL, "val_label": LABEL}, "but no 'val_image'"),
+        ({"val_label": LABEL, "validation_label": LABEL}, "'val' and 'validation', which both"),
         ({"x": IMAGE}, "has the arrays 'x', but must have the arrays 'train_image'"),
         ({**PAIR, "label": LABEL[:4]}, "has 10 images in 'image', but 4 labels"),
         ({**PAIR, "label": LABEL - 1}, "'label' in .* goes from -1 to 0, but classes"),
@@ -102,6 +135,27 @@ def test_files_that_are_no_archives(tmp_path, damage):
     if damage == "array":
         with path.open("wb") as file:
             np.save(file, IMAGE)
+    with pytest.raises(DataError, match=r"own\.npz' cannot be read as an archive"):
+        load(f"npz:{path}")
+
+
+def test_of_a_long_reason_the_beginning_is_said(tmp_path, monkeypatch):
+    path = tmp_path / "own.npz"
+    np.savez(path, **PAIR)
+    content = path.read_bytes().replace(b"image.npy", b"other.npy", 1)
+    place = content.index(b"other.npy") - 4  # the length of the name
+    path.write_bytes(content[:place] + b"\xff\x01" + content[place + 2 :])
+    with pytest.raises(DataError, match=r"cannot be read as an archive .*File name in") as caught:
+        load(f"npz:{path}")
+    assert len(str(caught.value)) < 600
+
+
+def test_a_size_that_is_damaged_is_no_lack_of_memory(tmp_path):
+    path, array = tmp_path / "own.npz", io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10, 4, 4, 3 * 10**12)}
+    np.lib.format.write_array_header_1_0(array, header)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("image.npy", array.getvalue() + IMAGE.tobytes())
     with pytest.raises(DataError, match=r"own\.npz' cannot be read as an archive"):
         load(f"npz:{path}")
 

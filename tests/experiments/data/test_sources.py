@@ -233,6 +233,13 @@ def test_the_test_split_or_else_the_validation_split_is_scored(
         assert weight.sum() == own
 
 
+def test_a_validation_split_without_labels_does_not_count(tmp_path):
+    splits = {"train": 4, "validation": 3, "test": 5}
+    tiny_imagenet.prepare(tmp_path, splits=splits, withheld="validation")
+    assert load("tiny_imagenet", tmp_path, 8, validation=True).validation is None
+    assert Streams("tiny_imagenet", tmp_path, validation=True).validation_examples == 0
+
+
 def test_withheld_test_labels_and_no_validation_split(tmp_path):
     tiny_imagenet.prepare(tmp_path, splits={"train": 4, "test": 5}, withheld="test")
     for read in (load, load_test, describe_test):

@@ -71,6 +71,13 @@ def test_what_a_stream_says_of_itself(folder):
     assert "tensorflow" not in sys.modules
 
 
+def test_classes_are_counted_without_decoding_an_image(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_AT_ONCE", 6)
+    assert opened(folder).class_counts.tolist() == [5, 5, 5, 5]
+    tiny_imagenet.prepare(tmp_path, splits={"train": 6, "test": 4}, encode=lambda i: b"broken")
+    assert opened(tmp_path).class_counts.tolist() == [2, 2, 1, 1]
+
+
 def test_batches_have_the_promised_types(reference):
     for image, label, index in reference:
         assert (image.shape, image.dtype) == ((BATCH, SIZE, SIZE, 3), np.uint8)
@@ -108,7 +115,7 @@ def test_processes_side_by_side_are_one_process(folder, reference):
 
 def test_a_process_reads_and_decodes_nothing_but_its_own(folder, reference, monkeypatch):
     read, decoded = [], []
-    records_of, random_crop = records.Split._records, crops.random_crop
+    records_of, random_crop = records.RecordSplit._records, crops.random_crop
 
     def reading(split, indices):
         read.extend(indices)
@@ -118,7 +125,7 @@ def test_a_process_reads_and_decodes_nothing_but_its_own(folder, reference, monk
         decoded.append(encoded)
         return random_crop(encoded, *arguments)
 
-    monkeypatch.setattr(records.Split, "_records", reading)
+    monkeypatch.setattr(records.RecordSplit, "_records", reading)
     split, _ = records.open_splits("tiny_imagenet", folder)
     read.clear()
     monkeypatch.setattr(crops, "random_crop", cropping)

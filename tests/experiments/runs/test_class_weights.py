@@ -10,8 +10,10 @@ import regjax as rj
 from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
+from experiments.data.streams import Streams
 from experiments.runs import class_weights
 from experiments.training.memory import Memory
+from experiments.training.streaming import Stream
 
 LABEL = np.array([0] * 6 + [1] * 3 + [2], np.int32)
 SPEC = Spec({"label": SimpleNamespace(shape=())}, 3, ("cat", "dog", "emu"))
@@ -34,6 +36,15 @@ def test_they_are_of_what_is_trained_on():
     expected = compute_class_weight("balanced", classes=np.arange(3), y=[0] * 11 + [1] * 5 + [2])
     np.testing.assert_allclose(found("balanced", label, held_out=1), expected, rtol=1e-12)
     np.testing.assert_allclose(found("balanced", label, size=2), 1, rtol=1e-12)
+
+
+def test_of_a_stream_they_are_those_of_memory(tmp_path):
+    image = np.zeros((len(LABEL), 2, 2, 1), np.uint8)
+    splits = {"train_image": image, "train_label": LABEL, "test_image": image, "test_label": LABEL}
+    np.savez(tmp_path / "few.npz", **splits)
+    source = Stream(Streams(f"npz:{tmp_path / 'few.npz'}", image_size=2))
+    config = {"class_weights": "balanced", "sampling": "", "batch_size": 4, "dataset": "few"}
+    np.testing.assert_allclose(class_weights.of(config, SPEC, source, 0), found("balanced"))
 
 
 def test_numbers_are_taken_as_they_are_and_must_be_one_a_class():

@@ -173,8 +173,17 @@ def test_class_weights_are_balanced_or_numbers():
     for wrong in ("balance", (0.0, 0.0), (), (1.0, -1.0), (1.0, math.nan), ("a", "b")):
         assert "config.class_weights must be 'balanced'" in said(config(class_weights=wrong))
     assert "choose one" in said(config(class_weights="balanced", sampling="balanced"))
-    assert "one number a class" in said(stream(class_weights="balanced"))
+    check(stream(class_weights="balanced"))
     check(stream(class_weights=(0.5, 2.0)))
+
+
+@pytest.mark.parametrize("of", [config, stream])
+def test_nothing_of_a_prepared_data_set_is_left_out(of):
+    words = "config.broken='skip' leaves out image files of your own"
+    assert words in said(of(dataset="cifar10", broken="skip"))
+    for kind in ("folder", "huggingface", "npz"):
+        check(of(dataset=f"{kind}:pets", broken="skip"))
+    check(config(dataset="cifar10", mixture={"folder:pets": 0.5}, broken="skip"))
 
 
 def test_class_weights_are_set_as_text_or_tuple():
