@@ -527,7 +527,8 @@ def test_transforms_document_their_arguments() -> None:
             assert f"{argument}: " in transform.__doc__, (stage, argument)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("base", marks=pytest.mark.slow), "penalty"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["base", "penalty"])
 def test_a_view_of_a_batch_is_what_the_wrappers_make_of_it(kind: str) -> None:
     """All wrappers at once, with the loss's own key; another key gives another view."""
 
@@ -594,6 +595,7 @@ def test_nnx_jit_equals_eager() -> None:
     assert_close(compiled, conv_evaluate(loss, conv_forward(), conv_batch(), KEY))
 
 
+@pytest.mark.slow
 @pytest.mark.nnx
 def test_nnx_with_every_stage_at_once() -> None:
     text = " | ".join([SIDE_BY_SIDE, *FROZEN, WRAPPERS]).replace("'head'", "'bias'")
