@@ -2,7 +2,7 @@
 
     python -m experiments.classify --config=configs/digits.py --workdir=runs/digits
 
-Takes about two minutes on two CPU cores and needs no download: the 1,797 real images come with
+Takes about four minutes on two CPU cores and needs no download: the 1,797 real images come with
 scikit-learn. `configs/digits.py:smoke` takes the same way on few steps, in a minute or two, nearly
 all of which is compilation. No paper has these numbers; the methods are those of "Study of Noise
 Injection and Gradient Regularization Toward Better Generalization" (Thumwanit, 2020), with its

@@ -12,7 +12,10 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
-    + " --xla_backend_optimization_level=0"  # halves the time to compile, which is most of it
+    # Most of the time is spent in compiling: each of these takes some of it away.
+    + " --xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false"
+    + " --xla_cpu_parallel_codegen_split_count=1"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -53,15 +56,30 @@ def _no_stage_outlives_its_test() -> Iterator[None]:
     REGISTRY.update(before)
 
 
+_compiled: list[str] = []
+
+
+def _note(event: str, _: float, **__: str | int) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_note)
+
+
 @pytest.fixture(autouse=True)
 def _few_programs_at_once() -> Iterator[None]:
     """Forgets compiled programs before their memory maps are more than Linux allows a process.
 
-    XLA crashes at 65,530 maps, which is some hundred programs.
+    XLA crashes at 65,530 maps, which is some thousand programs. To count them takes some 20 ms, so
+    that is done once in a hundred programs.
     """
     yield
     maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 40_000:
+    if len(_compiled) < 100 or not maps.exists():
+        return
+    _compiled.clear()
+    if maps.read_bytes().count(b"\n") > 40_000:
         jax.clear_caches()
 
 

@@ -103,7 +103,9 @@ def test_other_libraries(name):
 
 
 def test_costs():
-    run("experiments/benchmark/README.md")
+    names = run("experiments/benchmark/README.md")
+    counted = names["flops"].flops(lambda x: x @ x.T @ x, names["x"])
+    assert counted == 2 * (32 * 64 * 32 + 32 * 32 * 64)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -527,35 +527,35 @@ def test_transforms_document_their_arguments() -> None:
             assert f"{argument}: " in transform.__doc__, (stage, argument)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("base", marks=pytest.mark.slow), "penalty"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["base", "penalty"])
 def test_a_view_of_a_batch_is_what_the_wrappers_make_of_it(kind: str) -> None:
     """All wrappers at once, with the loss's own key; another key gives another view."""
 
-    def distances(outputs: rj.Outputs, batch: rj.Batch, view: rj.View, seed: int) -> jax.Array:
-        forward, seen = view(batch.unlabeled, jax.random.key(seed))
+    def distances(outputs: rj.Outputs, batch: rj.Batch, view: rj.View, seed: float) -> jax.Array:
+        forward, seen = view(batch.unlabeled, jax.random.key(jnp.int32(seed)))
         again = forward(seen.image, named_key(KEY, "forward()"))
         pairs = (again.logits, outputs.logits), (seen.image, batch.image), (seen.label, batch.label)
         return sum(jnp.abs(a - b).reshape(16, -1).sum(1) for a, b in pairs)
 
     @rj.base
-    def base_of_views(outputs, batch, view, *, seed: int):
+    def base_of_views(outputs, batch, view, *, seed: float):
         return distances(outputs, batch, view, seed)
 
     @rj.penalty
-    def penalty_of_views(point, batch, view, *, seed: int):
+    def penalty_of_views(point, batch, view, *, seed: float):
         return distances(point.outputs, batch, view, seed)
 
     batch = support.random_batch()
     batch = batch.replace(unlabeled=batch)
+    apply = jax.jit(lambda loss, *given: loss.apply(*given, KEY))  # one program for both seeds
     for seed, near in ((3, True), (4, False)):
         text = f"cross_entropy | {WRAPPERS} | penalty_of_views(weight=1, seed={seed})"
         if kind == "base":
             text = f"base_of_views(seed={seed}) | {WRAPPERS}"
         loss, forward = rj.parse(text), tanh_forward()
         state = loss.init(forward, batch)
-        result, _ = jax.jit(lambda s, f, b, loss=loss: loss.apply(s, f, b, KEY))(
-            state, forward, batch
-        )
+        result, _ = apply(loss, state, forward, batch)
         apart = result.losses if kind == "base" else result.penalties["penalty_of_views"]
         assert jnp.all(apart < 1e-3 if near else apart > 1e-2)
 
@@ -595,6 +595,7 @@ def test_nnx_jit_equals_eager() -> None:
     assert_close(compiled, conv_evaluate(loss, conv_forward(), conv_batch(), KEY))
 
 
+@pytest.mark.slow
 @pytest.mark.nnx
 def test_nnx_with_every_stage_at_once() -> None:
     text = " | ".join([SIDE_BY_SIDE, *FROZEN, WRAPPERS]).replace("'head'", "'bias'")

@@ -1,5 +1,6 @@
 """The checks of a config's entries: what is wrong is one sentence."""
 
+import copy
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from configs import common
 from experiments import ConfigError
 from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_checks import check, check_value
+from experiments.runs.entry_values import growing, runs_at_once
 
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -36,9 +38,11 @@ def test_every_default_passes_its_own_check(entry):
     check_value(entry, entry.default)
 
 
-def test_a_right_config_passes():
-    check(config())
-    check(stream(image_size=64))
+@pytest.mark.parametrize("right", [config(), stream(image_size=64)])
+def test_a_right_config_passes_and_stays_as_it_is(right):
+    before = copy.deepcopy(right)
+    check(right)
+    assert right == before
 
 
 @every_entry
@@ -141,9 +145,16 @@ def test_both_batches_are_divided_into_equal_parts():
     )
 
 
-@pytest.mark.parametrize("growing", [{}, (), ("isda.strength",), {"isda": {"strength": "linear"}}])
-def test_numbers_grow_by_curves(growing):
-    check(config(growing=growing))
+@pytest.mark.parametrize("right", [("isda.strength",), {"isda": {"strength": "linear"}}])
+def test_numbers_grow_by_curves(right):
+    check(config(growing=right))
+    assert growing(right) == {"isda.strength": "linear"}
+
+
+@pytest.mark.parametrize("none", [{}, ()])
+def test_no_number_needs_to_grow(none):
+    check(config(growing=none))
+    assert growing(none) == {}
 
 
 def test_a_curve_is_a_text():
@@ -164,7 +175,10 @@ def test_a_stream_is_trained_on_whole_and_all_that_hinders_it_is_said_at_once():
 
 
 def test_a_stream_runs_with_all_else_as_it_is_by_default():
-    check(common.base().to_dict() | {"losses": {"x": "cross_entropy"}, "data": "stream"})
+    given = common.base().to_dict() | {"losses": {"x": "cross_entropy"}, "data": "stream"}
+    check(given)
+    assert given["runs_at_once"] > 1
+    assert runs_at_once(given) == 1
 
 
 def test_class_weights_are_balanced_or_numbers():
