@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from regjax.core.batch import Batch, counted, weighted_mean
+from regjax.core.batch import Batch, counted, labeled, weighted_mean
 from regjax.core.checks import check_batch, check_logits, check_term
 from regjax.core.forward import Forward
 from regjax.core.outputs import Outputs
@@ -101,6 +101,7 @@ class Loss:
             raise TypeError("Loss.apply needs a key, such as jax.random.key(0), but it is None.")
         check_batch(batch)
         self._check_state(state)
+        batch = labeled(batch)
         (base_name, base), *others = self.named()
         number = jnp.asarray(0 if part is None else part, jnp.int32)
         network, view, given = forward, self._view(state.step, forward, number), batch
@@ -136,6 +137,7 @@ class Loss:
         self, state: LossState, forward: Forward, batch: Batch, key: jax.Array, part: jax.Array
     ) -> jax.Array | None:
         """The `Result.weight` of `apply` with the same arguments, without the network's answer."""
+        batch = labeled(batch)
         return _own_weight(self._wrapped(state, forward, batch, key, part)[1], batch)
 
     def _wrapped(

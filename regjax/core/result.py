@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from regjax.core.batch import Batch, weighted_mean
+from regjax.core.batch import Batch, labeled, weighted_mean
 from regjax.core.outputs import Outputs
 
 
@@ -24,7 +24,7 @@ class Result(NamedTuple):
       unlabeled: the weighted terms of `batch.unlabeled` by name, each `[U]` or a scalar.
       weight: what each example counts in the mean of `losses`, `[B]`: of dense labels the weight
         times the number of labelled positions, and what wrappers made of the weight; None where it
-        is `batch.weight`.
+        is `batch.weight`, or 0 for an example without a label.
     """
 
     losses: jax.Array
@@ -41,14 +41,15 @@ def total(
     """The number to minimise: the mean loss plus the mean of every weighted penalty.
 
     `sum_i w_i loss_i / sum_i w_i + sum_penalties mean(penalty)`, the only place where anything is
-    averaged. Dense labels count by position: with `n_i` labelled ones in example i, `w_i n_i` takes
-    the place of `w_i` in the loss's mean, which is that over all labelled positions of the batch.
+    averaged. Examples without a label are left out, as if their weights were 0. Dense labels count
+    by position: with `n_i` labelled ones in example i, `w_i n_i` takes the place of `w_i` in the
+    loss's mean, which is that over all labelled positions of the batch.
 
     Args:
       result: what `Loss.apply` returned.
-      batch: its batch, for `batch.weight`.
+      batch: its batch, for `batch.weight` and what has a label.
       axis_name: under `pmap` and `shard_map`, the axis whose `pmean` follows, where padding or the
-        number of labelled positions may differ by device.
+        number of labels may differ by device.
       by_image: whether dense labels count by image: the mean over an image's labelled positions,
         and then over the images that have any.
 
@@ -64,9 +65,9 @@ def total(
       >>> print(f"{rj.total(result, batch):.4f}")
       0.6931
     """
+    batch = labeled(batch)
     if by_image and result.weight is not None and batch.label.ndim > 2:
-        present = (result.weight > 0).astype(result.weight.dtype)
-        result = result._replace(weight=present if batch.weight is None else batch.weight * present)
+        result = result._replace(weight=jnp.where(result.weight > 0, batch.weight, 0))
     return labeled_total(result, batch, axis_name) + unlabeled_total(result, batch, axis_name)
 
 
