@@ -87,8 +87,9 @@ def disturb_label(
     """Labels of which some are drawn at random.
 
     With probability `rate` the label becomes one of all C classes, drawn uniformly, so that a true
-    label stays with probability `1 - rate (C - 1) / C`; where there is none, none is made. See "DisturbLabel: Regularizing CNN on the
-    Loss Layer" (Xie et al., 2016), section 3. Each example draws by `batch.index`.
+    label stays with probability `1 - rate (C - 1) / C`. Where there is no label, none is drawn. See
+    "DisturbLabel: Regularizing CNN on the Loss Layer" (Xie et al., 2016), section 3. Each example
+    draws by `batch.index`.
 
     Helps against overfitting, much as dropout does. Costs nothing.
 

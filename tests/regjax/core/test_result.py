@@ -75,7 +75,7 @@ def test_one_label_an_image_has_no_weights_of_its_own() -> None:
 
 
 @rj.base
-def squares(outputs: rj.Outputs, batch: rj.Batch) -> jax.Array:
+def off_by(outputs: rj.Outputs, batch: rj.Batch) -> jax.Array:
     """A base loss that is not 0 where there is no label."""
     return jnp.sum((outputs.logits - batch.label) ** 2, -1)
 
@@ -84,7 +84,7 @@ SLOW = pytest.mark.slow
 LOSSES = (
     "cross_entropy | label_smoothing(amount=0.1) | disturb_label(rate=0.5)",
     "cross_entropy | class_weights(weights=(0.5, 2.0, 1.0)) | double_backprop(weight=0.1)",
-    "squares | mixup(alpha=1.0, per_example=True)",
+    "off_by | mixup(alpha=1.0, per_example=True)",
     pytest.param("isda(strength=0.5) | mixup(alpha=1.0)", marks=SLOW),
     pytest.param("explicit_augmentation(strength=0.5, samples=2)", marks=SLOW),
     "learned_augmentation(factor=0.5, samples=2, uncertainty=0.1, margin=9.0)",
