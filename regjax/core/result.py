@@ -66,9 +66,25 @@ def total(
       0.6931
     """
     batch = labeled(batch)
-    if by_image and result.weight is not None and batch.label.ndim > 2:
-        result = result._replace(weight=jnp.where(result.weight > 0, batch.weight, 0))
+    result = by_images(result, batch) if by_image else result
     return labeled_total(result, batch, axis_name) + unlabeled_total(result, batch, axis_name)
+
+
+def by_images(result: Result, batch: Batch) -> Result:
+    """The result in which dense labels count by image, in the base's mean and in its metric."""
+    if result.weight is None:
+        return result
+    weight = image_weight(result.weight, batch)
+    base_name = next(iter(result.metrics))
+    metrics = result.metrics | {base_name: weighted_mean(result.losses, weight)}
+    return result._replace(weight=weight, metrics=metrics)
+
+
+def image_weight(weight: jax.Array, batch: Batch) -> jax.Array:
+    """What images count in the base's mean, `[B]`, of what their labelled positions do, `[B]`."""
+    if batch.label.ndim == 2:
+        return weight
+    return jnp.where(weight > 0, 1 if batch.weight is None else batch.weight, 0)
 
 
 def labeled_total(result: Result, batch: Batch, axis_name: str | None) -> jax.Array:

@@ -13,6 +13,7 @@ import regjax as rj
 from experiments.training.gradients import gradient
 
 DENSE = "cross_entropy | l2(weight=0.1, exclude=())"
+PLAIN = "cross_entropy | disturb_label(rate=0.0) | l2(weight=0.1, exclude=())"
 WEIGHTED = "cross_entropy | class_weights(weights=(0.5, 2.0, 1.0)) | l2(weight=0.1, exclude=())"
 
 
