@@ -41,7 +41,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from regjax.core.batch import Batch, example_keys, weighted_mean
+from regjax.core.batch import Batch, example_keys, labeled, weighted_mean
 from regjax.core.checks import check_batch, check_count, check_logits, check_one_label
 from regjax.core.forward import Forward
 from regjax.core.stages import Number
@@ -135,6 +135,7 @@ def noisy_feature_mixup_expansion(
     """
     check_batch(batch)
     check_one_label(batch, "noisy_feature_mixup_expansion")
+    batch = labeled(batch)
     if probes is not None:
         check_count("probes", probes)
         if key is None:
