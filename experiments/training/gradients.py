@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import regjax as rj
 from experiments.training.task import Metrics
 from regjax.core.axes import varying_as
-from regjax.core.batch import labeled
 from regjax.core.result import by_images, image_weight, labeled_means, unlabeled_total
 
 
@@ -54,14 +53,14 @@ def gradient(
       model_state: the model's statistics.
       loss_state: the loss's state.
       loss: to be minimised, with `axis_name` in its stages where there is one.
-      batch: under `pmap` or `shard_map` this device's examples; with a weight.
+      batch: under `pmap` or `shard_map` this device's examples; with a weight, 0 where there is no
+        label.
       key: of the step.
       parts: of a batch, of one size, whose gradients are taken one after the other.
       axis_name: the mapped axis over which the batch is spread.
       by_image: whether dense labels count by image, see `rj.total`.
     """
     assert batch.weight is not None
-    batch = labeled(batch)
     whole = _weights(batch, axis_name)
     step = _Step(network, params, loss, loss_state, key, axis_name, by_image, whole)
     carry = (model_state, loss_state)
@@ -133,7 +132,9 @@ class _Step:
 
         def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
             forward = salted(self.network(params, model_state), lambda: number)
-            result, following = self.loss.apply(given, forward, batch, self.key, part=number)
+            # Labels are looked at where data are read; to do so here too rounds otherwise.
+            apply = self.loss.apply_weighted
+            result, following = apply(given, forward, batch, self.key, part=number)
             result = by_images(result, batch) if self.by_image else result
             return self.value(result, batch, in_whole), (result, following)
 

@@ -18,7 +18,7 @@ class Batch:
       image: the images, `[B, H, W, K]` (or `[B, ...]`), floating.
       label: the probabilities, `[B, C]`; `jax.nn.one_hot` makes them of class numbers. For dense
         predictions `[B, ..., C]`. All 0 where there is no label, as `one_hot` yields for numbers
-        that are no class, such as -1 or 255: such a position is ignored, and an example without any
+        that are no class, such as -1 or 255: such a position is ignored, and an example with such a
         label is treated as padding, as if its weight were 0.
       index: `[B]` int32, which example of the data set each one is. Stages draw each example's
         randomness by it, so that a draw does not depend on the order or on the device. None
@@ -41,7 +41,9 @@ class Batch:
 
 
 def labeled(batch: Batch) -> Batch:
-    """The batch in which examples without any label weigh nothing, and so are left out of means.
+    """The batch in which examples without a label weigh nothing, and so are left out of means.
+
+    A batch of dense labels is returned as it is, since positions are left out, see `counted`.
 
     Example:
       >>> import jax, jax.numpy as jnp, regjax as rj
@@ -49,7 +51,9 @@ def labeled(batch: Batch) -> Batch:
       >>> print(labeled(batch).weight)
       [1. 0.]
     """
-    has = jnp.any(batch.label > 0, axis=tuple(range(1, batch.label.ndim)))
+    if batch.label.ndim > 2:
+        return batch
+    has = jnp.any(batch.label > 0, axis=-1)
     weight = 1.0 if batch.weight is None else batch.weight
     return batch.replace(weight=jnp.where(has, weight, 0))
 

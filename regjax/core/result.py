@@ -84,7 +84,7 @@ def image_weight(weight: jax.Array, batch: Batch) -> jax.Array:
     """What images count in the base's mean, `[B]`, of what their labelled positions do, `[B]`."""
     if batch.label.ndim == 2:
         return weight
-    return jnp.where(weight > 0, 1 if batch.weight is None else batch.weight, 0)
+    return jnp.where(weight > 0, 1.0 if batch.weight is None else batch.weight, 0)
 
 
 def labeled_total(result: Result, batch: Batch, axis_name: str | None) -> jax.Array:

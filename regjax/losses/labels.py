@@ -87,9 +87,8 @@ def disturb_label(
     """Labels of which some are drawn at random.
 
     With probability `rate` the label becomes one of all C classes, drawn uniformly, so that a true
-    label stays with probability `1 - rate (C - 1) / C`. Where there is no label, none is drawn. See
-    "DisturbLabel: Regularizing CNN on the Loss Layer" (Xie et al., 2016), section 3. Each example
-    draws by `batch.index`.
+    label stays with probability `1 - rate (C - 1) / C`. See "DisturbLabel: Regularizing CNN on the
+    Loss Layer" (Xie et al., 2016), section 3. Each example draws by `batch.index`.
 
     Helps against overfitting, much as dropout does. Costs nothing.
 
@@ -118,5 +117,4 @@ def disturb_label(
 
     chance, drawn = jax.vmap(draw)(example_keys(key, batch))
     other = jax.nn.one_hot(drawn, label.shape[-1], dtype=label.dtype)
-    disturbed = (chance < rate) & jnp.any(label > 0, -1)
-    return forward, batch.replace(label=jnp.where(disturbed[:, None], other, label))
+    return forward, batch.replace(label=jnp.where(chance[:, None] < rate, other, label))

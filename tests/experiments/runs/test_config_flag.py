@@ -48,7 +48,7 @@ def test_an_entry_that_there_is_not_has_the_nearest_name(way, stored, monkeypatc
     for path in (stored, "configs/digits.py:smoke"):
         with pytest.raises(AttributeError, match="'lr'; the nearest are: learning_rate"):
             flag(monkeypatch, path, way)
-    with pytest.raises(AttributeError, match="'zzz'; there are: .*epochs"):
+    with pytest.raises(AttributeError, match=r"'zzz'; there are: .*epochs"):
         flag(monkeypatch, stored, "--config.zzz=1")
 
 
