@@ -63,7 +63,9 @@ Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.glorot_unifo
 # float32 by meeting them. As in Flax, and other than in torch, the running variance is the biased
 # one, of n values smaller by 1 / n (an eighth at two images of 2 x 2), and a variance is
 # E[x^2] - E[x]^2 in float32, which is 0.2 off where the mean is a thousand deviations from 0. Both
-# stay as they are: an exact variance rounds otherwise, and no stored training could be repeated.
+# stay: an exact variance (`use_fast_variance=False`) rounds otherwise, so that no stored training
+# could be repeated, and its second pass takes a compiled step of four convolutions of 64 channels
+# at 128 images of 32 x 32, on a CPU, from 7.8 to 17.4 GB of memory traffic and to 1.07 the FLOPs.
 BatchNorm = functools.partial(
     nnx.BatchNorm,
     momentum=0.99,

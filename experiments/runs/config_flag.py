@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from experiments import ConfigError
 from experiments.runs import entries, lines
+from experiments.runs.experiment import near
 
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -43,8 +46,17 @@ def read(path: str) -> ConfigDict:
 
 class _Parser(ConfigFileFlagParser):
     def parse(self, path: str) -> Any:
-        """The config of either file."""
-        return read(path).lock() if path.endswith(".json") else super().parse(path)
+        """The config of either file.
+
+        Raises:
+          AttributeError: the command line names an entry that it has not.
+        """
+        config = read(path).lock() if path.endswith(".json") else super().parse(path)
+        for argument in sys.argv:
+            name = re.match(r"--?(?:no)?config\.(\w+)", argument)
+            if name and isinstance(config, ConfigDict) and name[1] not in config:
+                raise AttributeError(f"{name[1]!r}; {near(name[1], list(config))}")
+        return config
 
 
 def _as_in_python(value: Any) -> Any:

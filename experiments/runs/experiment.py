@@ -55,12 +55,19 @@ def check_entries(config: Config, experiment: Experiment) -> None:
     known = (*(entry.name for entry in ENTRIES), *experiment.entries)
     for name in config:
         if name not in known:
-            initials = [each for each in known if "".join(w[0] for w in each.split("_")) == name]
-            near = initials + difflib.get_close_matches(str(name), known, 3, 0.5)
-            raise ConfigError(
-                f"config.{name} is no entry of a config; "
-                + (f"the nearest are: {', '.join(near)}." if near else f"there are: {known}.")
-            )
+            raise ConfigError(f"config.{name} is no entry of a config; {near(str(name), known)}.")
+
+
+def near(name: str, known: Collection[str]) -> str:
+    """The entries whose names a misspelt or shortened one may stand for, in words.
+
+    Example:
+      >>> near("lr", ("learning_rate", "loss"))
+      'the nearest are: learning_rate'
+    """
+    initials = [each for each in known if "".join(w[:1] for w in each.split("_")) == name]
+    found = list(dict.fromkeys(initials + difflib.get_close_matches(name, known, 3, 0.5)))
+    return f"the nearest are: {', '.join(found)}" if found else f"there are: {', '.join(known)}"
 
 
 def check_metrics(config: Config, experiment: Experiment) -> None:

@@ -35,6 +35,8 @@ class Descent:
       decay: the decay of the parameters' moving average; 0 for none.
       growing: the curves of numbers of the loss that grow with the steps.
       steps: the number of steps of a whole run.
+      by_image: whether the loss of dense labels is a mean over images of each one's mean, and not
+        over all labelled pixels; `dataclasses.replace(task, by_image=True)`.
     """
 
     build: Callable[..., rj.Forward]
@@ -47,6 +49,7 @@ class Descent:
     decay: float = 0.0
     growing: tuple[Curve, ...] = ()
     steps: int = 0
+    by_image: bool = False
 
     @functools.cached_property
     def untrained(self) -> rj.Forward:
@@ -75,6 +78,8 @@ class Descent:
 
     def init(self, seed: jax.Array, objective: rj.Loss) -> TrainState:
         """The state before the first step; equal seeds give equal networks, whatever the loss."""
+        if self.by_image and not self.example["label"].shape:
+            raise ValueError("by_image is for a label at every pixel, but images have one each.")
         forward = self.build(_keys(seed)[0])
         opt_state = self.optimizer.init(forward.params)
         average = jax.tree.map(jnp.copy, forward.params) if self.decay else None
@@ -107,6 +112,7 @@ class Descent:
             key,
             parts=self.accumulate,
             axis_name=axis_name,
+            by_image=self.by_image,
         )
         updates, opt_state = self.optimizer.update(found.direction, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

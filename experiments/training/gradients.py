@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import regjax as rj
 from experiments.training.task import Metrics
 from regjax.core.axes import varying_as
-from regjax.core.result import labeled_means, unlabeled_total
+from regjax.core.result import by_images, image_weight, labeled_means, unlabeled_total
 
 
 class Gradient(NamedTuple):
@@ -42,6 +43,7 @@ def gradient(
     *,
     parts: int = 1,
     axis_name: str | None = None,
+    by_image: bool = False,
 ) -> Gradient:
     """The gradient of a loss with respect to the parameters, over all parts and devices.
 
@@ -51,83 +53,143 @@ def gradient(
       model_state: the model's statistics.
       loss_state: the loss's state.
       loss: to be minimised, with `axis_name` in its stages where there is one.
-      batch: under `pmap` or `shard_map` this device's examples; with a weight.
+      batch: under `pmap` or `shard_map` this device's examples; with a weight, 0 where there is no
+        label.
       key: of the step.
       parts: of a batch, of one size, whose gradients are taken one after the other.
       axis_name: the mapped axis over which the batch is spread.
+      by_image: whether dense labels count by image, see `rj.total`.
     """
     assert batch.weight is not None
-    whole, start = _weights(batch, axis_name), loss_state
-    base_name = next(iter(loss.named()))[0]
-    of_unlabeled = any(stage.definition.over == "unlabeled" for stage in loss.stages)
-
-    def in_base(numbered: tuple[jax.Array, rj.Batch]) -> jax.Array | None:
-        """What a part of all devices counts in the base's mean; None if as its examples do."""
-        number, batch = numbered
-        forward = network(params, model_state)
-        weight = loss.weight(start, forward, batch, key, number)
-        return None if weight is None else _sum(jnp.sum(weight), axis_name)
-
-    def part(carry: Any, numbered: tuple[jax.Array, rj.Batch]) -> tuple[Any, Any]:
-        number, batch = numbered
-        assert batch.weight is not None
-        model_state, loss_state = carry
-        given = _given(loss, start, loss_state)
-        mine, all_devices = _weights(batch, None), _weights(batch, axis_name)
-        # What a device's means count in the mean over all, and that in the mean over all parts,
-        # of labelled and of unlabelled examples.
-        each = [a / _positive(b) for a, b in zip(mine, all_devices, strict=True)]
-        shares = [a / _positive(b) for a, b in zip(all_devices, whole, strict=True)]
-
-        def share_of_base(result: rj.Result) -> Any:
-            """The share of the base's mean, where examples count otherwise than in penalties."""
-            if result.weight is None or whole_base is None:
-                return shares[0]
-            return _sum(jnp.sum(result.weight), axis_name) / _positive(whole_base)
-
-        def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
-            forward = salted(network(params, model_state), lambda: number)
-            result, following = loss.apply(given, forward, batch, key, part=number)
-            means = labeled_means(result, batch, axis_name)
-            if result.weight is not None:
-                means = [share_of_base(result) * means[0], *(shares[0] * m for m in means[1:])]
-            total = functools.reduce(jnp.add, means)
-            if of_unlabeled:
-                total = total if result.weight is not None else shares[0] * total
-                total = total + shares[1] * unlabeled_total(result, batch, axis_name)
-            return total, (result, following)
-
-        total, (result, loss_state), direction = mean_gradient(objective, params, batch, axis_name)
-        # One share for all needs no derivative.
-        if not of_unlabeled and result.weight is None:
-            direction, total = jax.tree.map(lambda x: shares[0] * x, (direction, total))
-        metrics = {}
-        for name, value in result.metrics.items():
-            kind = int(name in result.unlabeled)
-            if name == base_name and result.weight is not None:
-                own = jnp.sum(result.weight)
-                own = own / _positive(_sum(own, axis_name))
-                metrics[name] = share_of_base(result) * _sum(own * value, axis_name)
-            else:
-                metrics[name] = shares[kind] * _sum(each[kind] * value, axis_name)
-        return (result.outputs.state, loss_state), (direction, {"total": total, **metrics})
-
+    whole = _weights(batch, axis_name)
+    step = _Step(network, params, loss, loss_state, key, axis_name, by_image, whole)
     carry = (model_state, loss_state)
-    whole_base = None
     if parts == 1:
-        carry, (direction, metrics) = part(carry, (jnp.int32(0), batch))
+        carry, (direction, metrics) = step.part(carry, (jnp.int32(0), batch))
         return Gradient(direction, metrics, *carry)
-
-    def split(x: jax.Array) -> jax.Array:
-        # Every part takes its examples from all devices.
-        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-
-    numbered = (jnp.arange(parts), jax.tree.map(split, batch))
-    if jax.eval_shape(in_base, jax.tree.map(lambda x: x[0], numbered)) is not None:
-        whole_base = jnp.sum(jax.lax.map(in_base, numbered))
-    carry, taken = jax.lax.scan(part, carry, numbered)
+    numbered = (jnp.arange(parts), jax.tree.map(functools.partial(_split, parts), batch))
+    step = step.with_base(model_state, numbered)
+    carry, taken = jax.lax.scan(step.part, carry, numbered)
     direction, metrics = jax.tree.map(lambda x: x.sum(0), taken)
     return Gradient(direction, metrics, *carry)
+
+
+class _Weights(NamedTuple):
+    """What examples weigh together, or what share of a whole that is; each `[]`.
+
+    Attributes:
+      labeled: of the batch's own examples, over which penalties are means.
+      unlabeled: of the second stream's.
+      base: of the batch's own in the base's mean; None if as in `labeled`, or not known.
+    """
+
+    labeled: jax.Array
+    unlabeled: jax.Array
+    base: jax.Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """What all parts of a batch share: the arguments of `gradient`, and the weights of the whole.
+
+    The base's is known only where there are several parts: of one, its share is that of all.
+    """
+
+    network: Callable[[Any, Any], rj.Forward]
+    params: Any
+    loss: rj.Loss
+    start: rj.LossState
+    key: jax.Array
+    axis_name: str | None
+    by_image: bool
+    whole: _Weights
+
+    def with_base(self, model_state: Any, numbered: tuple[jax.Array, rj.Batch]) -> _Step:
+        """With the base's weight over all parts, where examples count otherwise in it."""
+
+        def weight(numbered: tuple[jax.Array, rj.Batch]) -> jax.Array | None:
+            number, batch = numbered
+            forward = self.network(self.params, model_state)
+            found = self.loss.weight(self.start, forward, batch, self.key, number)
+            if found is None:
+                return None
+            found = image_weight(found, batch) if self.by_image else found
+            return _sum(jnp.sum(found), self.axis_name)
+
+        if jax.eval_shape(weight, jax.tree.map(lambda x: x[0], numbered)) is None:
+            return self
+        base = jnp.sum(jax.lax.map(weight, numbered))
+        return dataclasses.replace(self, whole=self.whole._replace(base=base))
+
+    def part(self, carry: Any, numbered: tuple[jax.Array, rj.Batch]) -> tuple[Any, Any]:
+        """From the states before a part to those after it, its gradient and its scalars."""
+        number, batch = numbered
+        model_state, loss_state = carry
+        given = _given(self.loss, self.start, loss_state)
+        mine, everywhere = _weights(batch, None), _weights(batch, self.axis_name)
+        # Of this device's means in those over all devices, and of these in those over all parts.
+        on_device, in_whole = _shares(mine, everywhere), _shares(everywhere, self.whole)
+
+        def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
+            forward = salted(self.network(params, model_state), lambda: number)
+            # Labels are looked at where data are read; to do so here too rounds otherwise.
+            apply = self.loss.apply_weighted
+            result, following = apply(given, forward, batch, self.key, part=number)
+            result = by_images(result, batch) if self.by_image else result
+            return self.value(result, batch, in_whole), (result, following)
+
+        found = mean_gradient(objective, self.params, batch, self.axis_name)
+        total, (result, loss_state), direction = found
+        if self.counts_alike(result):
+            direction, total = jax.tree.map(lambda x: in_whole.labeled * x, (direction, total))
+        scalars = {"total": total, **self.metrics(result, on_device, in_whole)}
+        return (result.outputs.state, loss_state), (direction, scalars)
+
+    def value(self, result: rj.Result, batch: rj.Batch, in_whole: _Weights) -> jax.Array:
+        """What is differentiated: the means by their shares, but for a share that all have."""
+        means = labeled_means(result, batch, self.axis_name)
+        if result.weight is not None:
+            base = self.base_share(result, in_whole)
+            means = [base * means[0], *(in_whole.labeled * m for m in means[1:])]
+        total = functools.reduce(jnp.add, means)
+        if not self.has_unlabeled:
+            return total
+        total = total if result.weight is not None else in_whole.labeled * total
+        return total + in_whole.unlabeled * unlabeled_total(result, batch, self.axis_name)
+
+    def metrics(self, result: rj.Result, on_device: _Weights, in_whole: _Weights) -> Metrics:
+        """What the part has in each of the loss's scalars, the same on every device."""
+        whole = {}
+        for name, value in result.metrics.items():
+            own, share = on_device.labeled, in_whole.labeled
+            if name in result.unlabeled:
+                own, share = on_device.unlabeled, in_whole.unlabeled
+            elif name == self.base_name and result.weight is not None:
+                weight = jnp.sum(result.weight)
+                own = weight / _positive(_sum(weight, self.axis_name))
+                share = self.base_share(result, in_whole)
+            whole[name] = share * _sum(own * value, self.axis_name)
+        return whole
+
+    def base_share(self, result: rj.Result, in_whole: _Weights) -> jax.Array:
+        """What the base's mean over the part counts in that over all parts."""
+        if result.weight is None or self.whole.base is None:
+            return in_whole.labeled
+        return _sum(jnp.sum(result.weight), self.axis_name) / _positive(self.whole.base)
+
+    def counts_alike(self, result: rj.Result) -> bool:
+        """Whether one share is that of all means, so that it needs no derivative."""
+        return result.weight is None and not self.has_unlabeled
+
+    @property
+    def has_unlabeled(self) -> bool:
+        """Whether there are terms of the second stream."""
+        return any(stage.definition.over == "unlabeled" for stage in self.loss.stages)
+
+    @property
+    def base_name(self) -> str:
+        """The base's, which is that of its scalar."""
+        return next(iter(self.loss.named()))[0]
 
 
 def mean_gradient(
@@ -178,7 +240,12 @@ def salted(forward: rj.Forward, salt: Callable[[], jax.Array]) -> rj.Forward:
     return forward.replace(apply=apply)
 
 
-def _weights(batch: rj.Batch, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+def _split(parts: int, x: jax.Array) -> jax.Array:
+    """Rows in parts, each of which takes its examples from all devices."""
+    return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _weights(batch: rj.Batch, axis_name: str | None) -> _Weights:
     """The sum of the weights of the examples, and of the unlabelled ones."""
 
     def whole(batch: rj.Batch | None) -> jax.Array:
@@ -187,7 +254,12 @@ def _weights(batch: rj.Batch, axis_name: str | None) -> tuple[jax.Array, jax.Arr
         size = jnp.float32(len(batch.image))
         return _sum(size if batch.weight is None else jnp.sum(batch.weight), axis_name)
 
-    return whole(batch), whole(batch.unlabeled)
+    return _Weights(whole(batch), whole(batch.unlabeled))
+
+
+def _shares(some: _Weights, whole: _Weights) -> _Weights:
+    """What some count in the whole; 0 of nothing."""
+    return _Weights(*(a / _positive(b) for a, b in zip(some[:2], whole[:2], strict=True)))
 
 
 def _sum(x: jax.Array, axis_name: str | None) -> jax.Array:

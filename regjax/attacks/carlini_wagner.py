@@ -63,7 +63,8 @@ def cw_l2(
 
     Args:
       forward: the network (positional, as is `batch`).
-      batch: images within `[low, high]`; the class attacked is the label's most probable one.
+      batch: images within `[low, high]`; the class attacked is the label's most probable one. An
+        image whose label is all 0 is returned as it is.
       confidence: the least margin between the logits of the wrong class and of the true one.
       steps: Adam's, for each constant, static.
       search_steps: how many constants are tried, static.

@@ -36,7 +36,8 @@ def ddn(
 
     Args:
       forward: the network (positional, as is `batch`).
-      batch: images within `[low, high]`; the class attacked is the label's most probable one.
+      batch: images within `[low, high]`; the class attacked is the label's most probable one. An
+        image whose label is all 0 is returned as it is.
       steps: how many, static.
       low: the least value of a pixel, static under `jax.jit`.
       high: the largest, static under `jax.jit`.

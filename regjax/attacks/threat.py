@@ -35,14 +35,16 @@ def margin(logits: jax.Array, label: jax.Array) -> jax.Array:
       label: Probabilities `[B, C]`; the true class y is the most probable one, the first of ties.
 
     Returns:
-      `[B]`, in units of the logits.
+      `[B]`, in units of the logits; NaN, with a gradient of 0, where the label is all 0, so that no
+      attack changes an image without a label.
 
     Example:
       >>> margin(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([[1.0, 0.0, 0.0]])).tolist()
       [-1.0]
     """
     true = _true(label)
-    return jnp.max(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
+    found = jnp.max(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
+    return _where_labeled(label, found)
 
 
 def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -63,7 +65,8 @@ def log_odds(logits: jax.Array, label: jax.Array) -> jax.Array:
       [-10000.0]
     """
     true = _true(label)
-    return jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
+    found = jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=-1) - _of(true, logits)
+    return _where_labeled(label, found)
 
 
 def slack(logits: jax.Array) -> jax.Array:
@@ -97,7 +100,7 @@ def dlr(logits: jax.Array, label: jax.Array) -> jax.Array:
       [-0.5]
     """
     top, _ = lax.top_k(logits, 3)
-    return _ratio(margin(logits, label), top[:, 0] - top[:, 2])
+    return _where_labeled(label, _ratio(margin(logits, label), top[:, 0] - top[:, 2]))
 
 
 def targeted_dlr(logits: jax.Array, label: jax.Array, wrong: jax.Array) -> jax.Array:
@@ -119,7 +122,7 @@ def targeted_dlr(logits: jax.Array, label: jax.Array, wrong: jax.Array) -> jax.A
     top, _ = lax.top_k(logits, 4)
     aimed = jax.nn.one_hot(wrong, logits.shape[-1], dtype=jnp.bool_)
     gain = _of(aimed, logits) - _of(_true(label), logits)
-    return _ratio(gain, top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
+    return _where_labeled(label, _ratio(gain, top[:, 0] - (top[:, 2] + top[:, 3]) / 2))
 
 
 class Ascent(NamedTuple):
@@ -229,6 +232,10 @@ def _true(label: jax.Array) -> jax.Array:
 
 def _of(true: jax.Array, logits: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(true, logits, 0), axis=-1)
+
+
+def _where_labeled(label: jax.Array, values: jax.Array) -> jax.Array:
+    return jnp.where(jnp.any(label > 0, axis=-1), values, jnp.nan)
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

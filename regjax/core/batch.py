@@ -17,8 +17,9 @@ class Batch:
     Attributes:
       image: the images, `[B, H, W, K]` (or `[B, ...]`), floating.
       label: the probabilities, `[B, C]`; `jax.nn.one_hot` makes them of class numbers. For dense
-        predictions `[B, ..., C]`, all 0 at positions to ignore, as `one_hot` yields for numbers
-        that are no class, such as 255.
+        predictions `[B, ..., C]`. All 0 where there is no label, as `one_hot` yields for numbers
+        that are no class, such as -1 or 255: such a position is ignored, and an example with such a
+        label is treated as padding, as if its weight were 0.
       index: `[B]` int32, which example of the data set each one is. Stages draw each example's
         randomness by it, so that a draw does not depend on the order or on the device. None
         stands for 0 to B-1, which under `shard_map` and `pmap` repeats the draws on every device.
@@ -37,6 +38,24 @@ class Batch:
     def replace(self, **changes: Any) -> Batch:
         """The same batch with other fields."""
         return dataclasses.replace(self, **changes)
+
+
+def labeled(batch: Batch) -> Batch:
+    """The batch in which examples without a label weigh nothing, and so are left out of means.
+
+    A batch of dense labels is returned as it is, since positions are left out, see `counted`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, regjax as rj
+      >>> batch = rj.Batch(jnp.ones((2, 1)), jax.nn.one_hot(jnp.array([1, 255]), 2))
+      >>> print(labeled(batch).weight)
+      [1. 0.]
+    """
+    if batch.label.ndim > 2:
+        return batch
+    has = jnp.any(batch.label > 0, axis=-1)
+    weight = 1.0 if batch.weight is None else batch.weight
+    return batch.replace(weight=jnp.where(has, weight, 0))
 
 
 def example_keys(key: jax.Array, batch: Batch) -> jax.Array:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from regjax.core.batch import Batch, counted, weighted_mean
+from regjax.core.batch import Batch, counted, labeled, weighted_mean
 from regjax.core.checks import check_batch, check_logits, check_term
 from regjax.core.forward import Forward
 from regjax.core.outputs import Outputs
@@ -79,7 +79,8 @@ class Loss:
         """The loss and its penalties at a batch, and the next state.
 
         Wrappers act from the outside in, the network runs and is linearised once where they lead,
-        and the base and the penalties all look at that one point.
+        and the base and the penalties all look at that one point. An example whose label is all 0
+        is padding: neither averaged nor mixed with others.
 
         Args:
           state: what `init` or the last `apply` returned.
@@ -100,6 +101,18 @@ class Loss:
         if key is None:
             raise TypeError("Loss.apply needs a key, such as jax.random.key(0), but it is None.")
         check_batch(batch)
+        return self.apply_weighted(state, forward, labeled(batch), key, part=part)
+
+    def apply_weighted(
+        self,
+        state: LossState,
+        forward: Forward,
+        batch: Batch,
+        key: jax.Array,
+        *,
+        part: int | jax.Array | None = None,
+    ) -> tuple[Result, LossState]:
+        """What `apply` does, of a batch whose weights are 0 already where there is no label."""
         self._check_state(state)
         (base_name, base), *others = self.named()
         number = jnp.asarray(0 if part is None else part, jnp.int32)
@@ -135,7 +148,7 @@ class Loss:
     def weight(
         self, state: LossState, forward: Forward, batch: Batch, key: jax.Array, part: jax.Array
     ) -> jax.Array | None:
-        """The `Result.weight` of `apply` with the same arguments, without the network's answer."""
+        """The `Result.weight` of `apply_weighted`, without the network's answer."""
         return _own_weight(self._wrapped(state, forward, batch, key, part)[1], batch)
 
     def _wrapped(

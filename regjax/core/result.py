@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from regjax.core.batch import Batch, weighted_mean
+from regjax.core.batch import Batch, labeled, weighted_mean
 from regjax.core.outputs import Outputs
 
 
@@ -24,7 +24,7 @@ class Result(NamedTuple):
       unlabeled: the weighted terms of `batch.unlabeled` by name, each `[U]` or a scalar.
       weight: what each example counts in the mean of `losses`, `[B]`: of dense labels the weight
         times the number of labelled positions, and what wrappers made of the weight; None where it
-        is `batch.weight`.
+        is `batch.weight`, or 0 for an example without a label.
     """
 
     losses: jax.Array
@@ -41,14 +41,15 @@ def total(
     """The number to minimise: the mean loss plus the mean of every weighted penalty.
 
     `sum_i w_i loss_i / sum_i w_i + sum_penalties mean(penalty)`, the only place where anything is
-    averaged. Dense labels count by position: with `n_i` labelled ones in example i, `w_i n_i` takes
-    the place of `w_i` in the loss's mean, which is that over all labelled positions of the batch.
+    averaged. Examples without a label are left out, as if their weights were 0. Dense labels count
+    by position: with `n_i` labelled ones in example i, `w_i n_i` takes the place of `w_i` in the
+    loss's mean, which is that over all labelled positions of the batch.
 
     Args:
       result: what `Loss.apply` returned.
-      batch: its batch, for `batch.weight`.
+      batch: its batch, for `batch.weight` and what has a label.
       axis_name: under `pmap` and `shard_map`, the axis whose `pmean` follows, where padding or the
-        number of labelled positions may differ by device.
+        number of labels may differ by device.
       by_image: whether dense labels count by image: the mean over an image's labelled positions,
         and then over the images that have any.
 
@@ -64,10 +65,26 @@ def total(
       >>> print(f"{rj.total(result, batch):.4f}")
       0.6931
     """
-    if by_image and result.weight is not None and batch.label.ndim > 2:
-        present = (result.weight > 0).astype(result.weight.dtype)
-        result = result._replace(weight=present if batch.weight is None else batch.weight * present)
+    batch = labeled(batch)
+    result = by_images(result, batch) if by_image else result
     return labeled_total(result, batch, axis_name) + unlabeled_total(result, batch, axis_name)
+
+
+def by_images(result: Result, batch: Batch) -> Result:
+    """The result in which dense labels count by image, in the base's mean and in its metric."""
+    if result.weight is None:
+        return result
+    weight = image_weight(result.weight, batch)
+    base_name = next(iter(result.metrics))
+    metrics = result.metrics | {base_name: weighted_mean(result.losses, weight)}
+    return result._replace(weight=weight, metrics=metrics)
+
+
+def image_weight(weight: jax.Array, batch: Batch) -> jax.Array:
+    """What images count in the base's mean, `[B]`, of what their labelled positions do, `[B]`."""
+    if batch.label.ndim == 2:
+        return weight
+    return jnp.where(weight > 0, 1.0 if batch.weight is None else batch.weight, 0)
 
 
 def labeled_total(result: Result, batch: Batch, axis_name: str | None) -> jax.Array:

@@ -41,12 +41,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from regjax.core.batch import Batch, example_keys, weighted_mean
+from regjax.core.batch import Batch, example_keys, labeled, weighted_mean
 from regjax.core.checks import check_batch, check_count, check_logits, check_one_label
 from regjax.core.forward import Forward
 from regjax.core.stages import Number
 from regjax.core.taps import tapped
-from regjax.losses.cross_entropy import log_probabilities
+from regjax.losses.cross_entropy import counted, log_probabilities
 
 Function = Callable[[jax.Array], jax.Array]
 Terms = tuple[jax.Array, ...]
@@ -135,6 +135,7 @@ def noisy_feature_mixup_expansion(
     """
     check_batch(batch)
     check_one_label(batch, "noisy_feature_mixup_expansion")
+    batch = labeled(batch)
     if probes is not None:
         check_count("probes", probes)
         if key is None:
@@ -154,13 +155,13 @@ def noisy_feature_mixup_expansion(
     def mixing(partner: jax.Array) -> Terms:
         slope, jacobian, hessian = along(h[partner] - h)
         difference = label[partner] - label
-        first = jnp.sum((p - label) * slope - difference * log_p, -1)
+        first = jnp.sum((p - label) * slope - counted(difference, log_p), -1)
         return first, jacobian, hessian, -jnp.sum(difference * slope, -1)
 
     def noise(v: jax.Array) -> Terms:
         return (*along(v)[1:], *along(v * h / math.sqrt(3))[1:])
 
-    loss = weighted_mean(-jnp.sum(label * log_p, -1), batch.weight)
+    loss = weighted_mean(-jnp.sum(counted(label, log_p), -1), batch.weight)
     mixed = _over_pairs(mixing, batch, partner)
     noisy = (
         weighted_mean(term, batch.weight) for term in _over_noise(noise, h, batch, probes, key)

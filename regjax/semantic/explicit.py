@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ from regjax.core.forward import Forward
 from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
 from regjax.core.stages import AtLeastZero, Count, Share, Unbounded, base
-from regjax.losses.cross_entropy import log_probabilities
+from regjax.losses.cross_entropy import counted, log_probabilities
 from regjax.semantic.covariance import Full
+from regjax.semantic.head_check import check_head
 from regjax.semantic.isda import State, check_state, head_kernel, init_statistics, updated
 from regjax.semantic.statistics import Covariance, is_shared
 
@@ -52,7 +54,8 @@ def expected_loss(
       keys: `[...]`, one an example.
 
     Returns:
-      `[...]`, nats, not averaged over examples; 0 where all of a label is 0.
+      `[...]`, nats, not averaged over examples; 0 where all of a label is 0, inf where the class
+      that is drawn has a logit of -inf.
 
     Raises:
       ValueError: `samples` is no whole number of at least 1.
@@ -95,7 +98,8 @@ def _means(
         noise = normal if covariance is None else covariance.noise(_row_of(y, covariance), normal)
         own = log_probabilities(z[None] + spread * (noise @ kernel))[:, y]
         # Equal terms, which strength 0 yields, have a mean that differs from them by rounding.
-        return -jnp.sum(label) * (own[0] + jnp.mean(own - own[:1]))
+        first = jnp.where(jnp.isfinite(own[0]), own[0], 0)
+        return -counted(jnp.sum(label), first + jnp.mean(own - first))
 
     return jax.lax.map(one, examples)
 
@@ -172,18 +176,25 @@ def explicit_augmentation(
     return example_means(losses, batch.label), state
 
 
-@base
+def _checked(forward: Forward, batch: Batch, **_: Any) -> None:
+    """No state, of a network whose head is the whole map from features to logits."""
+    head_kernel(forward)
+    check_head(forward, batch.image)
+
+
+@base(init=_checked)
 def learned_augmentation(
     outputs: Outputs,
     batch: Batch,
     forward: Forward,
     key: jax.Array,
+    state: None,
     *,
     factor: Unbounded,
     samples: Count,
     uncertainty: AtLeastZero,
     margin: Unbounded,
-) -> jax.Array:
+) -> tuple[jax.Array, None]:
     """Explicit semantic augmentation by learned covariances, kept from vanishing by their entropy.
 
     `loss_i = 1/M sum_m -log softmax(W'(a_i + D_y u_m) + b)_y + uncertainty max(0, margin - H_y)`
@@ -205,7 +216,8 @@ def learned_augmentation(
       A `Loss` with losses `[B]`, in nats, not averaged.
 
     Raises:
-      ValueError: a network without a named head, a factor of another shape, `samples` below 1.
+      ValueError: a network without a named head, or whose logits are not `features @ kernel +
+        bias`; a factor of another shape, `samples` below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp, regjax as rj
@@ -239,7 +251,7 @@ def learned_augmentation(
         keys=_position_keys(key, batch),
     )
     lacking = uncertainty * jnp.maximum(margin - _entropies(factor), 0)
-    return example_means(losses + wide(batch.label) @ lacking, batch.label)
+    return example_means(losses + wide(batch.label) @ lacking, batch.label), state
 
 
 def _entropies(factor: jax.Array) -> jax.Array:

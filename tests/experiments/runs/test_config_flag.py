@@ -43,6 +43,15 @@ def test_its_entries_are_changed_as_those_of_a_file_of_python(stored, monkeypatc
     assert isinstance(flag(monkeypatch, "configs/digits.py:smoke"), ConfigDict)
 
 
+@pytest.mark.parametrize("way", ["--config.lr=0.1", "--noconfig.lr", "-config.lr=0.1"])
+def test_an_entry_that_there_is_not_has_the_nearest_name(way, stored, monkeypatch):
+    for path in (stored, "configs/digits.py:smoke"):
+        with pytest.raises(AttributeError, match="'lr'; the nearest are: learning_rate"):
+            flag(monkeypatch, path, way)
+    with pytest.raises(AttributeError, match=r"'zzz'; there are: .*epochs"):
+        flag(monkeypatch, stored, "--config.zzz=1")
+
+
 def test_entries_that_came_later_have_their_defaults(stored):
     older = {n: v for n, v in json.loads(stored.read_text()).items() if n != "imports"}
     stored.write_text(json.dumps(older))

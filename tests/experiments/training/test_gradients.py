@@ -1,6 +1,7 @@
 """The gradient of a batch, however it is divided, equals that of the whole in NumPy or at once."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -32,27 +33,39 @@ def examples(dense):
     return batch.replace(weight=batch.weight.at[-1].set(0))
 
 
-def by_hand(params, batch, classes):
-    """The mean over all labelled positions, and the penalty; float64."""
+def by_hand(params, batch, classes, by_image=False):
+    """The mean over all labelled positions, or over images of each one's, and the penalty."""
+    if by_image:
+        each = batch.label / jnp.maximum(batch.label.sum((1, 2), keepdims=True), 1)
+        batch = batch.replace(label=each)
     counts = batch.label * batch.weight.reshape(8, *[1] * (batch.label.ndim - 1)) * classes
     log_p = jax.nn.log_softmax(batch.image @ params)
     return -jnp.sum(counts * log_p) / counts.sum() + 0.1 * jnp.sum(params**2)
 
 
-@pytest.mark.parametrize(("parts", "devices"), [(1, 1), (2, 1), (1, 2), (2, 2)])
-@pytest.mark.parametrize("text", [DENSE, WEIGHTED])
-def test_positions_and_classes_count_alike_however_a_batch_is_divided(text, parts, devices):
+DIVISIONS = [(1, 1), (2, 1), (1, 2), (2, 2)]
+CASES = [
+    *itertools.product([DENSE, WEIGHTED], DIVISIONS, [False]),
+    *itertools.product([DENSE], [(1, 1), (2, 2)], [True]),
+]
+
+
+@pytest.mark.parametrize(("text", "divided", "by_image"), CASES)
+def test_positions_images_and_classes_count_alike_however_a_batch_is_divided(
+    text, divided, by_image
+):
+    parts, devices = divided
     batch, loss, params = examples(text == DENSE), rj.parse(text), jnp.full((2, 3), 0.3)
     params = params * jnp.arange(6.0).reshape(2, 3)
-    classes = jnp.ones(3) if text == DENSE else jnp.array([0.5, 2.0, 1.0])
+    classes = jnp.array([0.5, 2.0, 1.0]) if text == WEIGHTED else jnp.ones(3)
     classes = classes.reshape(*[1] * (batch.label.ndim - 1), 3)
-    value, direction = jax.value_and_grad(by_hand)(params, batch, classes)
+    value, direction = jax.value_and_grad(by_hand)(params, batch, classes, by_image)
     axis = "data" if devices > 1 else None
     state = loss.init(network(params, ()), batch)
 
     def found(batch):
         of = (network, params, (), state, loss, batch, jax.random.key(0))
-        taken = gradient(*of, parts=parts, axis_name=axis)
+        taken = gradient(*of, parts=parts, axis_name=axis, by_image=by_image)
         return taken.direction, taken.metrics
 
     if axis:

@@ -117,3 +117,23 @@ def test_what_is_no_number_is_refused_in_one_sentence(name: str) -> None:
             attack(epsilon=0.1, low=low)
     with pytest.raises(ValueError, match="must not be negative, but it is nan"):
         attack(epsilon=float("nan"))
+
+
+UNLABELLED = {
+    **{name: ATTACKS[name] for name in ("fgsm", "mim", "linf", "cw_l2")},
+    "targeted": functools.partial(attacks.apgd, key=KEY, steps=2, loss="targeted_dlr"),
+    "autoattack": functools.partial(attacks.autoattack, key=KEY, steps=2, queries=2),
+    "ddn": lambda *args, epsilon, **options: attacks.ddn(*args, steps=2, **options)[0],
+}
+
+
+@pytest.mark.parametrize("name", UNLABELLED)
+def test_an_image_without_a_label_is_kept_and_the_others_are_attacked(name: str) -> None:
+    kernel = jnp.asarray(np.random.default_rng(1).normal(size=(6, 4)), jnp.float32)
+    forward = rj.from_function(lambda p, x: x.reshape(len(x), -1) @ p, kernel)
+    right = jax.nn.one_hot(jnp.argmax(forward(BATCH.image).logits, -1), 4)
+    attack = jax.jit(lambda batch: UNLABELLED[name](forward, batch, epsilon=0.2))
+    found = attack(BATCH.replace(label=right.at[1::2].set(0)))
+    assert_same(found[1::2], BATCH.image[1::2])
+    assert_same(found[::2], attack(BATCH.replace(label=right))[::2])
+    assert jnp.any(found[::2] != BATCH.image[::2]) or name == "cw_l2"

@@ -212,3 +212,27 @@ def test_wrong_arguments_are_refused() -> None:
         run("input", probes=1)
     with pytest.raises(ValueError, match="probes must be at least 1, got 0"):
         run("input", probes=0, key=jax.random.key(0))
+
+
+def test_a_masked_class_is_as_if_it_were_not_there() -> None:
+    rng = np.random.default_rng(0)
+    kernel, x = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((2, 2), (4, 2)))
+    label = jnp.eye(3)[jnp.array([0, 1, 0, 1])]
+
+    def masked(p: jax.Array, x: jax.Array) -> jax.Array:
+        return jnp.pad(x @ p, ((0, 0), (0, 1)), constant_values=-jnp.inf)
+
+    found, expected = (
+        noisy_feature_mixup_expansion(rj.from_function(function, kernel), rj.Batch(x, own), "input")
+        for function, own in ((masked, label), (lambda p, x: x @ p, label[:, :2]))
+    )
+    assert_close(found, expected)
+
+
+def test_an_example_without_a_label_is_padding() -> None:
+    rng = np.random.default_rng(0)
+    x, there = jnp.asarray(rng.normal(size=(4, 2)), jnp.float32), jnp.array([1.0, 1.0, 0.0, 1.0])
+    label = jnp.eye(2)[jnp.array([0, 1, 0, 1])]
+    forward = rj.from_function(lambda p, x: x @ p, jnp.eye(2))
+    batches = rj.Batch(x, label * there[:, None]), rj.Batch(x, label, weight=there)
+    assert_close(*(noisy_feature_mixup_expansion(forward, each, "input") for each in batches))

@@ -218,6 +218,16 @@ def test_extremes_are_finite(which: str, dtype: Any) -> None:
         assert_finite((value, gradient))
 
 
+def test_a_masked_class_adds_nothing_and_as_the_label_is_infinitely_far() -> None:
+    z = jnp.broadcast_to(jnp.array([2.0, 2.0, -jnp.inf]), (3, 3))
+    label = jnp.array([[1.0, 0, 0], [0.25, 0.75, 0], [0.5, 0.25, 0.25]])
+    spread = jnp.array([[0.0, 1.0, 3.0], [2.0, 0.0, 5.0], [1.0, 1.0, 0.0]])
+    expected = [np.log1p(np.e), 0.25 * np.log1p(np.e) + 0.75 * np.log1p(np.exp(2)), np.inf]
+    np.testing.assert_allclose(semantic.upper_bound(z, label, spread), expected, rtol=1e-5)
+    soft = semantic.consistency_bound(z, None, jnp.eye(3), strength=1.0)
+    np.testing.assert_allclose(soft, np.log1p(np.e), rtol=1e-5)  # |w_0 - w_1|^2 / 2 is 1
+
+
 def test_labels_may_be_of_a_wider_type_than_logits() -> None:
     (z, kernel), label = draw(), labels("mixed")
     spread = 0.25 * spreads(matrices(None, C, None), kernel)

@@ -158,6 +158,20 @@ def test_soft_labels_draw_their_class() -> None:
     assert not np.any(loss(0 * label, keys[:3]))
 
 
+def test_a_masked_class_adds_nothing_and_as_the_label_is_infinitely_far() -> None:
+    """Two logits that the moves change by the same number have the loss log 2, without a class."""
+    z, kernel = jnp.array([2.0, 2.0, -jnp.inf]), jnp.array([[0.5, 0.5, 1.0]])
+    keys = jax.random.split(KEY, 4)
+    label = jnp.array([[1.0, 0, 0], [0.5, 0.5, 0], [0, 0, 1.0], [0, 0, 0]])
+
+    def loss(z: jax.Array) -> jax.Array:
+        z = jnp.broadcast_to(z, (4, 3)).at[3].set(jnp.roll(z, 1))
+        return rj.expected_loss(z, label, None, kernel, strength=0.5, samples=3, keys=keys)
+
+    np.testing.assert_allclose(loss(z), [np.log(2), np.log(2), np.inf, 0], rtol=1e-5)
+    assert_finite(jax.grad(lambda z: loss(z)[:2].sum())(z))
+
+
 def test_samples_are_counted() -> None:
     z, keys = jnp.zeros((1, 2)), jax.random.split(KEY, 1)
     for samples, error in ((0, ValueError), (1.5, TypeError)):

@@ -61,9 +61,11 @@ def forward(kind: str) -> rj.Forward:
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_head_that_is_not_all_of_the_map_is_refused_even_while_tracing(kind: str) -> None:
     network = forward(kind)
-    for init in (rj.isda(strength=0.5).init, rj.explicit_augmentation(strength=1, samples=1).init):
+    learned = rj.learned_augmentation(factor=1.0, samples=1, uncertainty=0.1, margin=1.0)
+    explicit = rj.explicit_augmentation(strength=1, samples=1)
+    for loss in (rj.isda(strength=0.5), explicit, learned):
         with pytest.raises(ValueError, match=r"not features @ kernel \+ bias.*get_head=") as caught:
-            jax.eval_shape(init, network, BATCH)
+            jax.eval_shape(loss.init, network, BATCH)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="not features @ kernel"):
         jax.vmap(lambda _: rj.isda(strength=0.5).init(network, BATCH).step)(jnp.ones(2))
@@ -127,3 +129,16 @@ def test_other_networks() -> None:
         lambda p, x: (jnp.repeat(x @ p, 2, 0), x), jnp.ones((3, 2)), head=lambda p: (p, None)
     )
     check(wide, X)
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_a_masked_class_does_not_hide_what_happens_to_the_others(factor: float) -> None:
+    def network(p: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.where(jnp.arange(3)[None] < 2, factor * (x @ p), -jnp.inf), x
+
+    masked = rj.from_function(network, jnp.ones((3, 3)), head=lambda p: (p, None))
+    if factor == 1:
+        check_head(masked, X)
+    else:
+        with pytest.raises(ValueError, match="not features @ kernel"):
+            check_head(masked, X)

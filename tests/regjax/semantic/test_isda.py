@@ -87,18 +87,25 @@ def losses(z: np.ndarray, label: np.ndarray, kernel: np.ndarray, moves: np.ndarr
 
 
 @X64
-def test_gradients_are_those_of_the_appendix() -> None:
-    """Eqs. (4) to (6), with the signs and class weights that differentiation yields."""
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_are_those_of_the_appendix(masked: bool) -> None:
+    """Eqs. (4) to (6), with the signs and class weights that differentiation yields.
+
+    A masked class, whose logit is -inf, has no part in them.
+    """
     rng = np.random.default_rng(0)
     size, features, classes, strength = 20, 4, 3, 0.8
     a, kernel = rng.normal(size=(size, features)), rng.normal(size=(features, classes))
-    bias, y = rng.normal(size=classes), np.arange(size) % classes
+    bias, y = rng.normal(size=classes), np.arange(size) % (classes - masked)
+    bias[2] = -np.inf if masked else bias[2]
+    losses = np.zeros(size)
     sigma = covariances(a, np.eye(classes)[y])
     dz, dw = np.zeros((size, classes)), np.zeros((features, classes))
     for i, c in enumerate(y):
         d = kernel - kernel[:, [c]]
         moved = np.exp(a[i] @ kernel + bias + strength / 2 * np.sum(d * (sigma[c] @ d), 0))
         p = moved / moved.sum()
+        losses[i] = -np.log(p[c])
         dz[i] = p - np.eye(classes)[c]
         for j in range(classes):
             if j != c:
@@ -109,7 +116,8 @@ def test_gradients_are_those_of_the_appendix() -> None:
     loss, params = rj.isda(strength=strength), {"kernel": kernel, "bias": bias}
     batch = rj.Batch(jnp.asarray(a), jnp.eye(classes)[y])
     state = loss.init(linear_forward(params), batch)
-    _, (by_params, by_image), _, _ = step(loss, state, params, batch, linear_forward)
+    total, (by_params, by_image), _, _ = step(loss, state, params, batch, linear_forward)
+    assert_close(total, losses.mean(), jnp.float64)
     expected = {"kernel": dw / size, "bias": dz.sum(0) / size}
     assert_close(by_params, expected, jnp.float64)
     assert_close(by_image, dz @ kernel.T / size, jnp.float64)
