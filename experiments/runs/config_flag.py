@@ -49,13 +49,15 @@ class _Parser(ConfigFileFlagParser):
         """The config of either file.
 
         Raises:
-          AttributeError: the command line names an entry that it has not.
+          flags.IllegalFlagValueError: the command line names an entry that it has not.
         """
         config = read(path).lock() if path.endswith(".json") else super().parse(path)
         for argument in sys.argv:
             name = re.match(r"--?(?:no)?config\.(\w+)", argument)
             if name and isinstance(config, ConfigDict) and name[1] not in config:
-                raise AttributeError(f"{name[1]!r}; {near(name[1], list(config))}")
+                raise flags.IllegalFlagValueError(
+                    f"config.{name[1]} is no entry of a config; {near(name[1], list(config))}."
+                )
         return config
 
 
