@@ -45,12 +45,15 @@ def item_splits(opened: Opened) -> list[ItemSplit]:
     Raises:
       DataError: if the images are floats, or have channels that cannot be cropped.
     """
-    first = opened.train.kept(0)
-    if isinstance(first, np.ndarray) and (first.dtype != np.uint8 or first.shape[-1] not in (1, 3)):
-        raise DataError(
-            f"The images of {opened.name!r} are {first.dtype} {list(first.shape)}, but those of a "
-            "stream must be uint8, of one or three channels: set config.data='memory'."
-        )
+    for items in opened.splits.values():
+        first = items.kept(0)
+        if isinstance(first, np.ndarray) and (
+            first.dtype != np.uint8 or first.shape[-1] not in (1, 3)
+        ):
+            raise DataError(
+                f"The images of {opened.name!r} are {first.dtype} {list(first.shape)}, but those "
+                "of a stream must be uint8, of one or three channels: set config.data='memory'."
+            )
     channels = channels_of(opened)
     return [
         ItemSplit(name, items, opened.class_names, channels)

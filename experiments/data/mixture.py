@@ -30,7 +30,8 @@ def join(dataset: Dataset, extras: Sequence[Dataset]) -> Dataset:
     """
     held_out = dataset.validation
     splits = [dataset.train, *(_matched(dataset, extra) for extra in extras)]
-    floats = any(split["image"].dtype != np.uint8 for split in (*splits, dataset.test))
+    measured = [dataset.test] if held_out is None else [dataset.test, held_out]
+    floats = any(split["image"].dtype != np.uint8 for split in (*splits, *measured))
     if floats:
         splits = [_as_floats(split) for split in splits]
     ends = np.cumsum([0, *(len(split["label"]) for split in splits)]).tolist()

@@ -59,7 +59,6 @@ def open_npz(name: str, path: str, options: Options, label: str = "label") -> Op
     keys = options.image, label
     arrays = _arrays(where, found, keys)
     items = {split: _items(where, found, *pair) for split, pair in arrays.items()}
-    _check_types(where, found, [image for image, _ in arrays.values()])
     class_names = tuple(map(str, np.ravel(found.get("class_names", ()))))
     names = _named(where, class_names, *items.values())
     used = {key for pair in arrays.values() for key in pair}
@@ -156,16 +155,6 @@ def _images(where: str, key: str, images: np.ndarray) -> np.ndarray:
             "width: store image.transpose(0, 2, 3, 1)."
         )
     return images.astype(np.float32) if floats else images
-
-
-def _check_types(where: str, found: Arrays, images: list[str]) -> None:
-    first, *others = (found[key].dtype for key in images)
-    for key, other in zip(images[1:], others, strict=True):
-        if (first.kind == "f") != (other.kind == "f"):
-            raise DataError(
-                f"{images[0]!r} in {where} are {first}, but {key!r} {other}: store all of them as "
-                "uint8, or all as floats in [0, 1]."
-            )
 
 
 def _named(where: str, class_names: tuple[str, ...], *splits: Items) -> tuple[str, ...]:

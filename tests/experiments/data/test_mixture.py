@@ -1,5 +1,7 @@
 """Several data sets as one: their labels, their pixels, and their places in a batch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,14 @@ def test_the_training_splits_follow_each_other_and_the_scored_one_stays():
             assert joined.train[name].dtype == values.dtype
     assert joined.test is first.test
     assert (joined.name, joined.classes, joined.class_names) == ("a", 3, NAMES)
+
+
+def test_a_validation_split_of_floats_makes_all_of_them_floats():
+    first = dataclasses.replace(made("a", 5), validation=made("b", 2, floats=True).test)
+    joined = join(first, [])
+    np.testing.assert_array_equal(joined.validation["image"], first.validation["image"])
+    for ours, theirs in ((joined.train, first.train), (joined.test, first.test)):
+        np.testing.assert_allclose(ours["image"], theirs["image"] / np.float32(255), rtol=1e-6)
 
 
 def test_nothing_extra_is_the_data_set_itself():

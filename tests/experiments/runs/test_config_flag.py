@@ -38,7 +38,7 @@ def test_a_finished_runs_config_is_the_config_again(stored, monkeypatch):
 def test_its_entries_are_changed_as_those_of_a_file_of_python(stored, monkeypatch):
     config = flag(monkeypatch, stored, "--config.seeds=7", "--config.train_sizes=(3,)")
     assert (config.seeds, config.train_sizes) == (7, (3,))
-    with pytest.raises(AttributeError, match="epochs"):
+    with pytest.raises(flags.IllegalFlagValueError, match="epochs"):
         flag(monkeypatch, stored, "--config.epoch=7")
     assert isinstance(flag(monkeypatch, "configs/digits.py:smoke"), ConfigDict)
 

@@ -231,6 +231,11 @@ def test_a_loss_that_does_not_fit_is_refused_before_a_step():
     check(task(), EXAMPLE, rj.parse("isda(strength=0.5)"), 2)
 
 
+def test_a_mean_by_image_is_refused_where_an_image_has_one_label():
+    with pytest.raises(ValueError, match="by_image is for a label at every pixel"):
+        check(task(by_image=True), EXAMPLE, rj.cross_entropy(), 2)
+
+
 def teacher_of(forward, batch, **_):
     """A teacher's parameters, and how often it has moved."""
     return forward.params, jnp.zeros((), jnp.int32)
