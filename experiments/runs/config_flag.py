@@ -56,7 +56,7 @@ class _Parser(ConfigFileFlagParser):
             name = re.match(r"--?(?:no)?config\.(\w+)", argument)
             if name and isinstance(config, ConfigDict) and name[1] not in config:
                 raise flags.IllegalFlagValueError(
-                    f"config.{name[1]} is no entry of a config; {near(name[1], list(config))}."
+                    f"config.{name[1]} is no entry of this config; {near(name[1], list(config))}."
                 )
         return config
 

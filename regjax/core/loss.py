@@ -119,14 +119,14 @@ class Loss:
         network, view, given = forward, self._view(state.step, forward, number), batch
         forward, batch, states = self._wrapped(state, forward, batch, key, number)
 
-        def run(name: str, stage: Stage, **inputs: Any) -> tuple[Any, Any]:
+        def run(name: str, stage: Stage, batch: Batch, **inputs: Any) -> tuple[Any, Any]:
             inputs |= {"key": named_key(key, name), "state": state.stages.get(name), "part": number}
             inputs |= {"forward": forward, "batch": batch, "network": network, "view": view}
             return stage.run(state.step, inputs)
 
         def evaluate(outputs: Outputs) -> tuple[jax.Array, Any]:
             check_logits(outputs.logits, batch)
-            losses, next_state = run(base_name, base, outputs=outputs)
+            losses, next_state = run(base_name, base, batch, outputs=outputs)
             return check_term(base_name, losses, batch, scalar=False), next_state
 
         point = Point(forward, batch, named_key(key, "forward()"), evaluate)
@@ -134,10 +134,11 @@ class Loss:
         weight = _own_weight(batch, given)
         metrics = {base_name: weighted_mean(losses, given.weight if weight is None else weight)}
         terms: dict[str, dict[str, jax.Array]] = {"batch": {}, "unlabeled": {}}
+        images = batch.replace(weight=given.weight)  # over which penalties stay means
         for name, stage in others:
             if stage.definition.kind == "penalty":
-                over = _examples(name, stage, batch.replace(weight=given.weight))
-                value, states[name] = run(name, stage, point=point)
+                over = _examples(name, stage, images)
+                value, states[name] = run(name, stage, images, point=point)
                 value = check_term(name, value, over, scalar=True)
                 terms[stage.definition.over][name] = stage.weight(state.step) * value
                 metrics[name] = weighted_mean(value, over.weight) if value.ndim else value

@@ -198,7 +198,7 @@ def blocked(place: Place) -> list[str]:
 
 TABLE = [
     # Entries of the config.
-    entry("epocs", "3", "config.epocs is no entry of a config; the nearest are: epochs, "),
+    entry("epocs", "3", "config.epocs is no entry of this config; the nearest are: epochs, "),
     entry("imports", '("absent",)', "config.imports names 'absent', which cannot be found: name a"),
     entry("model", "absent:Net", "config.model, 'absent:Net', names the module absent, which can"),
     entry("losses.y", "cross_entropy", "no such entry, or not of that type: 'y'"),

@@ -46,10 +46,10 @@ def test_its_entries_are_changed_as_those_of_a_file_of_python(stored, monkeypatc
 @pytest.mark.parametrize("way", ["--config.lr=0.1", "--noconfig.lr", "-config.lr=0.1"])
 def test_an_entry_that_there_is_not_has_the_nearest_name(way, stored, monkeypatch):
     for path in (stored, "configs/digits.py:smoke"):
-        said = r"^config\.lr is no entry of a config; the nearest are: learning_rate\.$"
+        said = r"^config\.lr is no entry of this config; the nearest are: learning_rate\.$"
         with pytest.raises(flags.IllegalFlagValueError, match=said):
             flag(monkeypatch, path, way)
-    said = r"^config\.zzz is no entry of a config; there are: .*epochs"
+    said = r"^config\.zzz is no entry of this config; there are: .*epochs"
     with pytest.raises(flags.IllegalFlagValueError, match=said):
         flag(monkeypatch, stored, "--config.zzz=1")
 

@@ -16,7 +16,7 @@ from experiments.runs.experiment import check_entries
         ("epoch", "config.epoch is no entry of a config; the nearest are: epochs"),
         ("lr", "config.lr is no entry of a config; the nearest are: learning_rate."),
         ("learning_rte", "the nearest are: learning_rate"),
-        ("zzz", r"there are: \('imports', 'dataset', "),
+        ("zzz", r"there are: imports, dataset, "),
     ],
 )
 def test_a_misspelt_entry_is_refused_with_the_nearest(name, message):

@@ -84,6 +84,16 @@ def test_weights_see_what_wrappers_make_of_labels() -> None:
     np.testing.assert_allclose(found - 3.0, -(counts * log_p).sum() / counts.sum(), rtol=1e-6)
 
 
+def test_penalties_stay_means_over_the_images() -> None:
+    label, weight = np.eye(3)[[0, 1, 2, 2]], np.array([1.0, 2.0, 1.0, 0.5])
+    expression = f"cross_entropy | class_weights(weights={WEIGHTS}) | jacobian(weight=1.0)"
+    _, result, log_p = weighted(expression, label, weight)
+    p = np.exp(log_p)
+    jacobian = p[:, :, None] * np.eye(3) - p[:, :, None] * p[:, None]
+    expected = weight @ (jacobian**2).sum((1, 2)) / weight.sum()
+    np.testing.assert_allclose(result.penalties["jacobian"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
