@@ -46,6 +46,12 @@ def of(
     return tuple(map(float, given))
 
 
+def planned(config: Mapping[str, Any], spec: Spec) -> tuple[float, ...]:
+    """As many weights as `of` would return, for a data set that is not there."""
+    given = config["class_weights"]
+    return (1.0,) * spec.classes if given == BALANCED else tuple(map(float, given))
+
+
 def weighted(objective: Any, weights: tuple[float, ...]) -> Any:
     """The loss with its examples counted by class, of the labels that its wrappers make.
 
