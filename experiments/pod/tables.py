@@ -50,22 +50,22 @@ def row(planned: Planned, chip: Chip, found: Mapping[str, int], work: Work) -> d
 
 def text(row: Mapping[str, Any], chip: Chip, plain: Mapping[str, Any] | None) -> str:
     """The lines of one step; `plain` is the row that it is a multiple of, or None."""
-    lies = ", ".join(f"{name} {_gb(size)}" for name, size in row["lies"].items() if size)
+    lies = ", ".join(f"{name} {_size(size)}" for name, size in row["lies"].items() if size)
     lines = [
-        f"{'fits' if row['fits'] else 'does not fit'}: {_gb(row['total'])} of "
-        f"{_gb(chip.memory)} GB on each chip, of which between steps {lies}"
+        f"  {'fits' if row['fits'] else 'does not fit'}: {_size(row['total'])} of "
+        f"{_size(chip.memory)} on each chip, of which lie there between steps: {lies}"
     ]
     if row["fits"]:
         sent = ", ".join(
-            f"{each['count']} {kind} {each['bytes'] / 1e6:.1f} MB"
+            f"{each['count']} {kind} of {_size(each['bytes'])}"
             for kind, each in row["sent"].items()
         )
-        ms = {name: f"{1e3 * value:.2f}" for name, value in row["seconds"].items()}
-        parts = ", ".join(f"{n} {_gb(size)}" for n, size in row["memory"].items())
+        ms = {name: f"{1e3 * value:.3g}" for name, value in row["seconds"].items()}
+        parts = ", ".join(f"{n} {_size(size)}" for n, size in row["memory"].items())
         lines += [
-            f"  in GB: {parts}",
-            f"  each chip: {row['flops'] / 1e9:.1f} GFLOP, {_gb(row['bytes'])} GB read and written",
-            f"  sent by each: {sent or 'nothing'}",
+            f"  in the step: {parts}",
+            f"  each chip computes {row['flops'] / 1e9:.4g} GFLOP, reads and writes "
+            f"{_size(row['bytes'])} and sends {sent or 'nothing'}",
             f"  at least {ms['step']} ms a step (products {ms['products']}, memory {ms['memory']}, "
             f"the longer of both in each operation {ms['both']}, sending {ms['sending']}), so at "
             f"most {row['images_per_second']:,.0f} images/s",
@@ -81,5 +81,6 @@ def text(row: Mapping[str, Any], chip: Chip, plain: Mapping[str, Any] | None) ->
     return "\n".join([f"{row['method']} ({row['loss']})", *lines])
 
 
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.2f}"
+def _size(bytes_: float) -> str:
+    unit, name = (1e9, "GB") if bytes_ >= 1e9 else (1e6, "MB")
+    return f"{bytes_ / unit:.2f} {name}"

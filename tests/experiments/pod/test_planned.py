@@ -140,13 +140,16 @@ def test_a_row_says_what_fits_and_its_multiples():
     assert row["images_per_second"] == pytest.approx(256 / 3e-3)
     row |= {"method": "x", "loss": ISDA, "advice": []}
     text = tables.text(row | {"flops": 2 * row["flops"]}, chips.CHIPS["v5e"], row)
-    assert "fits: 3.00 of 16.00 GB on each chip, of which between steps network 1.00" in text
-    assert "4 all-reduce 100.0 MB" in text
-    assert "at least 3.00 ms a step" in text
+    assert (
+        "fits: 3.00 GB of 16.00 GB on each chip, of which lie there between steps: network 1.00"
+        in text
+    )
+    assert "and sends 4 all-reduce of 100.00 MB" in text
+    assert "at least 3 ms a step" in text
     assert "2.00 times x's FLOPs, 1.00 its bytes, 1.00 its memory, 1.00 its time" in text
     less = {"fits": False, "total": 33 * 10**9, "lies": {"data": 1}, "advice": ["Do this."]}
     text = tables.text(less | {"method": "y", "loss": ISDA}, chips.CHIPS["v5e"], row)
-    assert "does not fit: 33.00 of 16.00 GB" in text
+    assert "does not fit: 33.00 GB of 16.00 GB" in text
     assert text.endswith("\n  Do this.")
 
 
