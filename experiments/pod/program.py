@@ -89,9 +89,9 @@ def work(text: str, chip: Chip, passes: int, outermost: int | None = None) -> Wo
         counts = [(_flops(each, known), _passes(each)) for each, known in products]
         moved = traffic.of(line, shapes)
         busy = sum(count * times for count, times in counts) / chip.peak
-        sent = _sent(products)
-        seconds = 0.0 if sent else max(busy, moved / chip.bandwidth)
-        return Work(sum(count for count, _ in counts), moved, seconds, sent)
+        # What only sends is bound by the links.
+        seconds = 0.0 if hlo.kind(line.operation) else max(busy, moved / chip.bandwidth)
+        return Work(sum(count for count, _ in counts), moved, seconds, _sent(products))
 
     return whole(entry)
 
