@@ -27,7 +27,7 @@ from experiments.pod import chips, estimate, planned, program, shapes, tables
 from experiments.pod.chips import Chip
 from experiments.pod.planned import Planned
 from experiments.report import files
-from experiments.runs import commands, config_flag, imports
+from experiments.runs import commands, config_flag, imports, problem
 from experiments.runs.experiment import check_entries
 from experiments.runs.plan import Run, plan
 
@@ -84,9 +84,14 @@ def _compiled(step: Planned, config: Config, chip: Chip, count: int, classes: in
             raise
         row: dict[str, Any] = {"fits": False, "total": total, "lies": step.parts}
     else:
-        passes = _passes(step, config, classes)
-        outermost = None if config["data"] == "stream" else 1  # the loop over the steps
-        work = program.work(str(compiled.as_text()), chip, passes, outermost)
+        work = program.work(
+            str(compiled.as_text()),
+            chip,
+            _passes(step, config, classes),
+            outermost=None if config["data"] == "stream" else 1,  # the loop over the steps
+            mixed=step.mixed,
+            share=_share(step, config, count, classes),
+        )
         row = tables.row(step, chip, tables.memory(compiled), work)
     if row["fits"]:
         return row | {"advice": []}
@@ -101,6 +106,16 @@ def _passes(step: Planned, config: Config, classes: int) -> int:
     """
     batch = step.batch // config["accumulate"]
     return min(batch, step.kept) + batch * step.kept // classes // 16
+
+
+def _share(step: Planned, config: Config, count: int, classes: int) -> float:
+    """Of the classes whose statistics a chip keeps, those at most that occur where it looks.
+
+    It works for its own examples where it keeps all classes, else for those of all chips.
+    """
+    own = problem.parallelism(config) == "shard_map" and step.kept == classes
+    examples = step.batch // config["accumulate"] // (count if own else 1)
+    return min(examples / classes, 1.0)
 
 
 def main() -> None:

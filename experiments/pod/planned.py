@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+import regjax as rj
 from experiments import ConfigError
 from experiments.pod.shapes import Shapes, spec
 from experiments.runs import class_weights, entry_values, problem
@@ -32,12 +33,14 @@ class Planned(NamedTuple):
       batch: images in a step, over all chips.
       parts: bytes that lie on each chip between steps, by what they are.
       kept: classes whose statistics a chip keeps.
+      mixed: whether labels may be mixtures of classes.
     """
 
     lowered: jax.stages.Lowered
     batch: int
     parts: dict[str, int]
     kept: int
+    mixed: bool
 
 
 def check(config: Config, chips: int) -> None:
@@ -102,7 +105,13 @@ def planned(
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"config.losses.{run.method}: {error}") from error
-    return Planned(lowered, batch, _parts(state, stored), min(_kept(state, shapes.classes)))
+    parts, kept = _parts(state, stored), min(_kept(state, shapes.classes))
+    return Planned(lowered, batch, parts, kept, _mixed(objective))
+
+
+def _mixed(objective: Any) -> bool:
+    stages = objective.stages if isinstance(objective, rj.Loss) else ()
+    return not stages or any(stage.definition.kind == "wrapper" for stage in stages)
 
 
 def _stored(example: Any, count: int) -> Any:

@@ -48,14 +48,21 @@ class Work(NamedTuple):
         return Work(flops, moved, self.seconds + other.seconds, sent)  # type: ignore[arg-type]
 
     def __mul__(self, times: Any) -> Work:
-        sent = {kind: (times * n, times * size) for kind, (n, size) in self.sent.items()}
+        sent = {k: (round(times * n), round(times * size)) for k, (n, size) in self.sent.items()}
         return Work(times * self.flops, times * self.bytes, times * self.seconds, sent)
 
 
 NOTHING = Work(0, 0, 0, {})
 
 
-def work(text: str, chip: Chip, passes: int, outermost: int | None = None) -> Work:
+def work(
+    text: str,
+    chip: Chip,
+    passes: int,
+    outermost: int | None = None,
+    mixed: bool = False,
+    share: float = 1.0,
+) -> Work:
     """What a chip does in one run of a program.
 
     Args:
@@ -63,37 +70,52 @@ def work(text: str, chip: Chip, passes: int, outermost: int | None = None) -> Wo
       chip: by whose figures the time is estimated.
       passes: how often, or at most how often, a loop runs whose length the program does not tell.
       outermost: how often such a loop runs that stands in no other; None for `passes`.
+      mixed: whether labels may be mixtures of classes, for which losses have a branch of their own,
+        outside of loops, that takes longer.
+      share: how often, in a loop, a conditional takes the branch that takes longest, such as for a
+        class that occurs.
 
     Returns:
-      The `Work`; of a conditional that of the branch that takes longest.
+      The `Work`.
     """
     computations, entry = hlo.read(text)
     traffic = Traffic(computations)
 
     @functools.cache
-    def whole(name: str) -> Work:
+    def whole(name: str, within: bool) -> Work:
         shapes = {line.name: line.shape for line in computations[name]}
-        return sum((one(line, shapes, name) for line in computations[name]), NOTHING)
+        return sum((one(line, shapes, name, within) for line in computations[name]), NOTHING)
 
-    def one(line: hlo.Instruction, shapes: dict[str, str], place: str) -> Work:
+    def one(line: hlo.Instruction, shapes: dict[str, str], place: str, within: bool) -> Work:
         called = [each for each in line.named if each in computations]
         if line.operation == "while":
-            unknown = outermost if place == entry and outermost is not None else passes
+            steps = place == entry and outermost is not None
             times = hlo.trips(line, computations)
-            return whole(called[-1]) * (unknown if times is None else times)
+            unknown = outermost if steps and outermost is not None else passes
+            once = whole(called[-1], within or not (steps and times is None))
+            return once * (unknown if times is None else times)
         if line.operation == "conditional":
-            return max(map(whole, called), key=lambda each: each.seconds)
+            branches = sorted((whole(b, within) for b in called), key=lambda each: each.seconds)
+            often = share if within else float(mixed)
+            return branches[-1] * often + branches[0] * (1 - often)
         if line.operation in ("call", "async-start"):
-            return sum(map(whole, called), NOTHING)
+            return sum((whole(each, within) for each in called), NOTHING)
         products = [(line, shapes), *_inside(line, computations)]
         counts = [(_flops(each, known), _passes(each)) for each, known in products]
         moved = traffic.of(line, shapes)
         busy = sum(count * times for count, times in counts) / chip.peak
         # What only sends is bound by the links.
         seconds = 0.0 if hlo.kind(line.operation) else max(busy, moved / chip.bandwidth)
-        return Work(sum(count for count, _ in counts), moved, seconds, _sent(products))
+        sent = {} if _meanwhile(line) else _sent(products)
+        return Work(sum(count for count, _ in counts), moved, seconds, sent)
 
-    return whole(entry)
+    return whole(entry, False)
+
+
+def _meanwhile(line: hlo.Instruction) -> bool:
+    """Whether it is another part of what an `async-collective-start` has begun to send."""
+    parts = ("async-collective-done", "async_collective_fusion")
+    return any(name.startswith(parts) for name in (line.name, *line.named))
 
 
 def _inside(

@@ -131,7 +131,7 @@ def test_shapes_are_those_of_the_data_set_or_as_given():
 
 
 def test_a_row_says_what_fits_and_its_multiples():
-    step = planned.Planned(None, 256, {"network": 10**9, "data": 0}, 10)
+    step = planned.Planned(None, 256, {"network": 10**9, "data": 0}, 10, False)
     work = Work(197e9, 819e6, 0.002, {"all-reduce": (4, 10**8)})
     found = {"arguments": 10**9, "results": 0, "temporaries": 2 * 10**9, "program": 0}
     row = tables.row(step, chips.CHIPS["v5e"], found, work)

@@ -54,7 +54,7 @@ def compiler(monkeypatch):
 
     def planned(config, experiment, run, known, devices):
         lowered = Lowered(refusals.get(run.method, ""))
-        return pod.planned.Planned(lowered, config["batch_size"], PARTS, known.classes)
+        return pod.planned.Planned(lowered, config["batch_size"], PARTS, known.classes, False)
 
     monkeypatch.setattr(pod.planned, "planned", planned)
     monkeypatch.setattr(pod.chips, "devices", lambda topology: [None] * 16)
@@ -83,6 +83,18 @@ def test_what_the_compiler_refuses_does_not_fit_and_comes_with_advice(compiler):
     compiler["plain"] = "INTERNAL: something else"
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         next(pod.rows(CONFIG, "v5e:4x4"))
+
+
+def test_loops_over_classes_are_as_long_as_those_that_a_chip_keeps_and_sees():
+    step = pod.planned.Planned(None, 1024, PARTS, 1000, False)
+    config = CONFIG | {"batch_size": 1024}
+    assert pod._passes(step, config, 1000) == 1000 + 1024 // 16
+    assert pod._share(step, config, 16, 1000) == 64 / 1000
+    assert pod._share(step, config | {"parallelism": "jit"}, 16, 1000) == 1
+    split = step._replace(kept=125)
+    assert pod._passes(split, config, 1000) == 125 + 128 // 16
+    assert pod._share(split, config, 16, 1000) == 1
+    assert pod._passes(split, config | {"accumulate": 16}, 1000) == 64
 
 
 def test_what_is_wrong_is_said_before_anything_is_compiled(compiler):

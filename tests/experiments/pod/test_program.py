@@ -82,22 +82,41 @@ def test_loops_count_as_often_as_their_condition_says_or_as_is_told():
     assert found(X, called, more=within, outermost=1).sent == {"all-reduce": (7, 672)}
 
 
-def test_of_branches_the_longest_counts_and_halves_of_a_sending_are_one():
+def test_branches_count_as_often_as_they_are_taken():
     branches = (
         "\n%near (n: f32[8,3]) -> f32[8,3] {\n  %n = f32[8,3]{1,0} parameter(0)\n"
         "  ROOT %g = f32[8,3]{1,0} negate(%n)\n}\n"
         "\n%far (f: f32[8,3]) -> f32[8,3] {\n  ROOT %f = f32[8,3]{1,0} parameter(0)\n}\n"
     )
     line = "%c = f32[8,3]{1,0} conditional(%q, %x, %x), branch_computations={%far, %near}"
-    assert found(X, line, more=branches).bytes == 2 * 96
+    assert found(X, line, more=branches).bytes == 0
+    assert found(X, line, more=branches, mixed=True).bytes == 2 * 96
+    body = "%r = f32[8,3]{1,0:T(8,128)} all-reduce(%v), channel_id=1, to_apply=%add"
+    again = LOOP.replace(body, line.replace("%c", "%r").replace("%x", "%v"))
+    again = branches + again.replace("END", "constant(10)")
+    assert found(X, WHILE, more=again).bytes == 10 * 2 * 96
+    assert found(X, WHILE, more=again, share=0.25).bytes == 10 * 2 * 96 / 4
+
+
+def test_the_parts_of_one_sending_are_one():
     halves = (
         "%s = (f32[8,3]{1,0}, f32[16,3]{1,0}) all-gather-start(%x), dimensions={0}",
         "%d = f32[16,3]{1,0} all-gather-done(%s)",
         "%c = (f32[8,3]{1,0:S(1)}, f32[8,3]{1,0}, u32[]{:S(2)}) copy-start(%x)",
         "%e = f32[8,3]{1,0:T(8,128)S(1)} copy-done(%c)",
     )
-    both = found(X, *halves)
-    assert both.sent == {"all-gather": (1, 192)}
+    assert found(X, *halves).sent == {"all-gather": (1, 192)}
+    fused = "".join(
+        f"\n%{name} (x: f32[8,3]) -> f32[16,3] {{\n  %x = f32[8,3]{{1,0}} parameter(0)\n"
+        "  ROOT %g = f32[16,3]{1,0} all-gather(%x), channel_id=3\n}\n"
+        for name in ("first", "async_collective_fusion.1", "last")
+    )
+    thirds = (
+        "%async-collective-start.1 = f32[16,3]{1,0} fusion(%x), kind=kCustom, calls=%first",
+        "%f = f32[16,3]{1,0} fusion(%x), kind=kOutput, calls=%async_collective_fusion.1",
+        "%async-collective-done.1 = f32[16,3]{1,0} fusion(%f), kind=kCustom, calls=%last",
+    )
+    assert found(X, *thirds, more=fused).sent == {"all-gather": (1, 192)}
 
 
 FUSED = """
