@@ -79,7 +79,7 @@ def _compiled(step: Planned, config: Config, chip: Chip, count: int, classes: in
     try:
         compiled = step.lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        total = estimate.wanted(str(error), sum(step.parts.values()))
+        total = estimate.wanted(str(error))
         if total is None:
             raise
         row: dict[str, Any] = {"fits": False, "total": total, "lies": step.parts}

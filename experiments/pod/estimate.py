@@ -12,8 +12,8 @@ from experiments.pod.program import Work
 # Around a ring, a sum travels once to be made and once to be known; all else travels once.
 _TRAVELS = {"all-reduce": 2}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_USED = re.compile(r"Used ([\d.]+)([KMGT]?)i?B? of")
-_TEMPORARIES = re.compile(r"temporaries \(([\d.]+)([KMGT]?)i?B?\) exceeds")
+# Of a whole program, or of its temporaries, among which is what is given to it and changed in place.
+_WANTED = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)i?B?(?: of|\) exceeds)")
 
 
 def sending(work: Work, chip: Chip) -> float:
@@ -30,25 +30,20 @@ def seconds(work: Work, chip: Chip) -> float:
     return work.seconds + sending(work, chip)
 
 
-def wanted(error: str, lying: int) -> int | None:
+def wanted(error: str) -> int | None:
     """Bytes on a chip that a program needs which the compiler refused for want of memory.
 
     Args:
       error: what the compiler said.
-      lying: bytes that lie on each chip between steps.
 
     Returns:
       The bytes; None where the error is another.
 
     Example:
-      `wanted("Ran out of memory in memory space hbm. Used 33.3G of 15.75G hbm.", 0)`
+      `wanted("Ran out of memory in memory space hbm. Used 33.3G of 15.75G hbm.")`
     """
-    whole, temporaries = _USED.search(error), _TEMPORARIES.search(error)
-    found = whole or temporaries
-    if "memory" not in error or found is None:
-        return None
-    size = int(float(found[1]) * _UNITS[found[2]])
-    return size if whole else size + lying
+    found = _WANTED.search(error) if "memory" in error else None
+    return int(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
 def advice(

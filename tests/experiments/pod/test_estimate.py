@@ -25,14 +25,14 @@ def test_work_adds_up_and_repeats():
 
 def test_what_the_compiler_says_it_wanted_is_read():
     text = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 33.5G of 15.75G hbm."
-    assert wanted(text, 5) == int(33.5 * 2**30)
+    assert wanted(text) == int(33.5 * 2**30)
     text = (
         "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
         "temporaries (15.5G) exceeds available HBM (15.75G)"
     )
-    assert wanted(text, 5) == int(15.5 * 2**30) + 5
-    assert wanted("INVALID_ARGUMENT: Used 3G of 4G words.", 5) is None
-    assert wanted("RESOURCE_EXHAUSTED: out of memory, elsewhere", 5) is None
+    assert wanted(text) == int(15.5 * 2**30)
+    assert wanted("INVALID_ARGUMENT: Used 3G of 4G words.") is None
+    assert wanted("RESOURCE_EXHAUSTED: out of memory, elsewhere") is None
 
 
 def test_statistics_too_large_are_to_be_split_over_an_axis_that_their_classes_fit():
