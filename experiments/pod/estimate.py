@@ -12,7 +12,7 @@ from experiments.pod.program import Work
 # Around a ring, a sum travels once to be made and once to be known; all else travels once.
 _TRAVELS = {"all-reduce": 2}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# Of a whole program, or of its temporaries, among which is what is given to it and changed in place.
+# Of a whole program, or of its temporaries, with what is given to it and changed in place.
 _WANTED = re.compile(r"(?:Used |temporaries \()([\d.]+)([KMGT]?)i?B?(?: of|\) exceeds)")
 
 
