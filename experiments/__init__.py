@@ -1,10 +1,37 @@
 """Experiments with regjax: networks are trained under many losses, tested, and compared."""
 
+import contextlib
 import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import jax
+
 LARGEST = (2 - 2**-23) * 2.0**127  # the largest float32
+
+
+_compiled_for: ContextVar[str] = ContextVar("compiled_for", default="")
+
+
+def platform() -> str:
+    """The platform that is compiled for, "cpu", "gpu" or "tpu": what forms are chosen by."""
+    return _compiled_for.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiled_for(name: str) -> Iterator[None]:
+    """Traces for a platform, whatever the one that traces.
+
+    Example:
+      `with compiled_for("tpu"): program.lower(...)`
+    """
+    before = _compiled_for.set(name)
+    try:
+        yield
+    finally:
+        _compiled_for.reset(before)
 
 
 class ConfigError(ValueError):

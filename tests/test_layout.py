@@ -41,6 +41,7 @@ ORDER = {
     "classify": {"data", "training", "evaluation", "runs", "report", "comparison"},
     "benchmark": {"data", "models", "training", "evaluation", "runs", "report"},
     "gallery": {"data", "models", "training", "evaluation", "runs", "report"},
+    "pod": {"data", "training", "runs", "report", "classify", "benchmark"},
 }
 OUTSIDE = {"jax", "numpy", "optax"}  # what the library imports of others; flax.py, flax too
 LONGEST, TWIN_FROM = 320, 60

@@ -120,7 +120,7 @@ def _row(setting: Setting, name: str, rounds: int) -> dict[str, Any]:
 def _torch_step(
     setting: Setting, name: str, layout: str, compiled: bool = False
 ) -> Callable[[], float]:
-    from experiments.benchmark.pytorch import losses, networks, steps  # an extra
+    from experiments.benchmark.pytorch import losses, networks, timed  # an extra
 
     network = networks.create(setting.model, setting.shape, 10)
     task = random_task(setting.model, setting.shape)
@@ -131,14 +131,14 @@ def _torch_step(
     data = jax.device_get(random_data(4 * setting.batch, setting.shape))
     shape = (setting.steps, setting.batch)
     rows = np.random.default_rng(1).integers(0, len(data["label"]), shape)
-    return steps.Step(network, loss, data, rows, layout, compiled).seconds
+    return timed.Step(network, loss, data, rows, layout, compiled).seconds
 
 
 def _isda_row(case: isda.Case, rounds: int) -> dict[str, Any]:
-    from experiments.benchmark.pytorch import steps  # an extra
+    from experiments.benchmark.pytorch import timed  # an extra
 
     ours = isda.Program(case)
-    theirs = steps.IsdaStep(*ours.given)
+    theirs = timed.IsdaStep(*ours.given)
     taken = in_turn(*map(_rested, (ours.seconds, theirs.seconds)), rounds=rounds)
     return {
         **case._asdict(),

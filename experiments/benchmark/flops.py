@@ -85,8 +85,8 @@ def _convolution(equation: JaxprEqn) -> int:
     lhs = [image[axis] for axis in numbers.lhs_spec[2:]]
     _, per_group, *window = (kernel[axis] for axis in numbers.rhs_spec)
     options = (p["window_strides"], p["padding"], p["lhs_dilation"], p["rhs_dilation"])
-    pairs = math.prod(map(_pairs, spatial, lhs, window, *options))
-    return 2 * batch * features * per_group * pairs
+    met = math.prod(map(pairs, spatial, lhs, window, *options))
+    return 2 * batch * features * per_group * met
 
 
 def _bilinear(equation: JaxprEqn) -> int:
@@ -97,11 +97,11 @@ def _bilinear(equation: JaxprEqn) -> int:
     channels = first[-1] * second[-1] if kernel else second[-2] * second[-1]
     window = equation.params["window"]
     sides = (window.output, window.image, window.kernel, window.strides, window.padding)
-    pairs = math.prod(_pairs(*side, 1, 1) for side in zip(*sides, strict=True))
-    return 2 * images * channels * pairs
+    met = math.prod(pairs(*side, 1, 1) for side in zip(*sides, strict=True))
+    return 2 * images * channels * met
 
 
-def _pairs(
+def pairs(
     out: int, size: int, window: int, stride: int, pad: Any, dilation: int, window_dilation: int
 ) -> int:
     """How many (output, window) pairs along one axis meet a pixel: neither padding nor a hole."""

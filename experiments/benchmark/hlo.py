@@ -6,6 +6,7 @@ import functools
 import math
 import re
 from collections import Counter
+from typing import NamedTuple
 
 KINDS = (
     "all-reduce",
@@ -19,8 +20,32 @@ KINDS = (
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)")
 _COMPUTATION = re.compile(r"(ENTRY )?%([\w.-]+) .*\{$")
 _NAME = re.compile(r"%([\w.-]+)")
+_LESS = re.compile(r"%([\w.-]+), %([\w.-]+)\), direction=LT")
+_CONDITION = re.compile(r"condition=%([\w.-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _ARRAY = re.compile(r"\b[a-z]+(\d+)?\w*\[([\d,]*)\]")
+
+
+class Instruction(NamedTuple):
+    """One line of a program, `%name = shape operation(rest`."""
+
+    name: str
+    shape: str
+    operation: str
+    rest: str
+
+    @property
+    def named(self) -> list[str]:
+        """The names of its operands, and of the computations that it calls."""
+        return _NAME.findall(self.rest)
+
+    @property
+    def operands(self) -> list[str]:
+        """The names of its operands."""
+        return _NAME.findall(self.rest.split(")")[0])
+
+
+Computations = dict[str, list[Instruction]]
 
 
 def sent(text: str, passes: int | None = None) -> dict[str, int]:
@@ -44,34 +69,34 @@ def sent(text: str, passes: int | None = None) -> dict[str, int]:
     Example:
       `sent(jax.jit(step).lower(*arguments).compile().as_text())`
     """
-    computations, entry = _computations(text)
+    computations, entry = read(text)
 
     @functools.cache
     def count(name: str) -> Counter[str]:
         total: Counter[str] = Counter()
-        shapes = {line[0]: line[1] for line in computations[name]}
-        for _, shape, operation, rest in computations[name]:
-            total[_kind(operation)] += _size(shape, operation, rest, shapes)
-            called = [count(each) for each in _NAME.findall(rest) if each in computations]
-            if operation == "conditional":
+        shapes = {line.name: line.shape for line in computations[name]}
+        for line in computations[name]:
+            total[kind(line.operation)] += size(line, shapes)
+            called = [count(each) for each in line.named if each in computations]
+            if line.operation == "conditional":
                 called = [max(called, key=Counter.total)]
             inner: Counter[str] = sum(called, Counter())
-            times = _times(operation, rest, passes) if inner.total() else 1
+            times = _times(line, computations, passes) if inner.total() else 1
             total.update({kind: times * size for kind, size in inner.items()})
         return total
 
     return {kind: size for kind, size in count(entry).items() if size}
 
 
-def _computations(text: str) -> tuple[dict[str, list[tuple[str, ...]]], str]:
-    """Each computation as (name, shape, operation, rest) of its instructions; the entry's name."""
-    computations: dict[str, list[tuple[str, ...]]] = {}
+def read(text: str) -> tuple[Computations, str]:
+    """A program's computations by name, and the name of the one that it begins with."""
+    computations: Computations = {}
     name = entry = ""
     # Long tuples are numbered by comments.
     for line in re.sub(r"/\*index=\d+\*/", "", text).splitlines():
         instruction = _INSTRUCTION.match(line)
         if instruction and name:
-            computations[name].append(instruction.groups())
+            computations[name].append(Instruction(*instruction.groups()))
         elif header := _COMPUTATION.match(line):
             name = header[2]
             computations[name] = []
@@ -79,34 +104,48 @@ def _computations(text: str) -> tuple[dict[str, list[tuple[str, ...]]], str]:
     return computations, entry
 
 
-def _kind(operation: str) -> str:
+def kind(operation: str) -> str:
+    """What an operation sends, one of `KINDS`; "" for all others."""
     return next((kind for kind in KINDS if operation.startswith(kind)), "")
 
 
-def _size(shape: str, operation: str, rest: str, shapes: dict[str, str]) -> int:
+def size(line: Instruction, shapes: dict[str, str]) -> int:
     """Bytes of a communication; of the two halves of an asynchronous one, one has them all."""
-    kind = _kind(operation)
-    if kind == "all-gather":
-        return 0 if operation.endswith("-start") else _bytes(shape)
-    if not kind or operation.endswith("-done"):
+    if kind(line.operation) == "all-gather":
+        return 0 if line.operation.endswith("-start") else sum_of_bytes(line.shape)
+    if not kind(line.operation) or line.operation.endswith("-done"):
         return 0
-    operands = _NAME.findall(rest.split(")")[0])
-    return sum(_bytes(shapes.get(operand, "")) for operand in operands)
+    return sum(sum_of_bytes(shapes.get(operand, "")) for operand in line.operands)
 
 
-def _times(operation: str, rest: str, passes: int | None) -> int:
-    if operation != "while":
-        return 1
-    if known := _TRIPS.search(rest):
+def trips(line: Instruction, computations: Computations) -> int | None:
+    """How often a loop runs; None where the program does not tell.
+
+    CPUs' programs say it, of TPUs' the condition compares a counter, from 0 on, with a constant.
+    """
+    if known := _TRIPS.search(line.rest):
         return int(known[1])
-    if passes is None:
+    condition = _CONDITION.search(line.rest)
+    lines = computations.get(condition[1], []) if condition else []
+    constants = {each.name: each.rest for each in lines if each.operation == "constant"}
+    compared = lines and _LESS.match(lines[-1].rest)
+    end = constants.get(compared[2], "") if compared else ""
+    return int(end.split(")")[0]) if end else None
+
+
+def _times(line: Instruction, computations: Computations, passes: int | None) -> int:
+    if line.operation != "while":
+        return 1
+    known = trips(line, computations)
+    if known is None and passes is None:
         raise ValueError(
             "something is sent in a loop of unknown length: say passes=, how often it runs."
         )
-    return passes
+    return known if known is not None else passes or 0
 
 
-def _bytes(shape: str) -> int:
+def sum_of_bytes(shape: str) -> int:
+    """Bytes of an array, or of all arrays of a tuple."""
     return sum(
         math.prod(map(int, filter(None, sides.split(",")))) * max(int(bits or 8), 8) // 8
         for bits, sides in _ARRAY.findall(shape)

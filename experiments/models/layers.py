@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from experiments import platform
 from experiments.models import convolution
 
 Padding = str | Sequence[tuple[int, int]]
@@ -32,11 +33,11 @@ def convolve(
 
     The arguments are those of `lax.conv_general_dilated`, so it serves any `nnx.Conv` as its
     `conv_general_dilated`; what is not a plain 2D convolution on a CPU is handed over to it. The
-    choice is made while tracing, by the default platform: `lax.platform_dependent` would hold the
-    residuals of both forms until the derivative is taken.
+    choice is made while tracing, by the platform that is compiled for: `lax.platform_dependent`
+    would hold the residuals of both forms until the derivative is taken.
     """
     special = any(np.any(np.asarray(o) != 1) for o in options.values() if o is not None)
-    if jax.default_backend() != "cpu" or dimension_numbers != NHWC or lhs.ndim != 4 or special:
+    if platform() != "cpu" or dimension_numbers != NHWC or lhs.ndim != 4 or special:
         return lax.conv_general_dilated(
             lhs,
             rhs,
@@ -116,7 +117,7 @@ def max_pool(
 
     Of equal pixels in a window, all share the gradient where windows do not overlap on a CPU.
     """
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return nnx.max_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
     window = _window(x, window_shape, strides or window_shape, padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
@@ -132,7 +133,7 @@ def avg_pool(
     padding: Padding = "VALID",
 ) -> jax.Array:
     """Mean [B, H', W', K] of each window of x [B, H, W, K], with the zeros of the padding."""
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return nnx.avg_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
     window = _window(x, window_shape, strides or window_shape, padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):

@@ -58,6 +58,12 @@ def announced(config: Mapping[str, Any], data: Dataset | Streams) -> str:
     )
 
 
+def planned(config: Mapping[str, Any], spec: Spec) -> tuple[float, ...]:
+    """As many weights as `of` would return, for a data set that is not there."""
+    given = config["class_weights"]
+    return (1.0,) * spec.classes if given == BALANCED else tuple(map(float, given))
+
+
 def weighted(objective: Any, weights: tuple[float, ...]) -> Any:
     """The loss with its examples counted by class, of the labels that its wrappers make.
 

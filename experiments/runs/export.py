@@ -9,6 +9,7 @@ file is for any number of images and for every platform of `PLATFORMS`.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ import jax.export
 import numpy as np
 from absl import flags
 
-from experiments import ConfigError
+from experiments import ConfigError, compiled_for
 from experiments.runs import commands
 from experiments.runs.load import Predictor, load_predictor
 
@@ -50,7 +51,7 @@ def export(predictor: Predictor) -> bytes:
     image = jax.ShapeDtypeStruct((count, *predictor.spec.shape), dtype)
     try:
         # One by one, since not every network can be traced for a number of images that is a symbol.
-        program = jax.jit(jax.vmap(lambda image: predictor(image[None])[0]))
+        program = jax.jit(jax.vmap(lambda image: _on_each_platform(predictor, image[None])[0]))
         exported = jax.export.export(program, platforms=PLATFORMS)(image)
     except Exception as error:  # somebody's own network may do anything with its shapes
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
@@ -59,6 +60,20 @@ def export(predictor: Predictor) -> bytes:
             f"{reason}."
         ) from error
     return bytes(exported.serialize())
+
+
+def _on_each_platform(predictor: Predictor, image: jax.Array) -> jax.Array:
+    """The logits, of layers in the form that is fast on CPUs there and in the native one elsewhere.
+
+    One of the two is left when the file is called.
+    """
+
+    def on(name: str, image: jax.Array) -> jax.Array:
+        with compiled_for(name):
+            return predictor(image)
+
+    cpu, others = (functools.partial(on, name) for name in ("cpu", "tpu"))
+    return jax.lax.platform_dependent(image, cpu=cpu, default=others)
 
 
 def write(predictor: Predictor, output: str | os.PathLike[str]) -> Path:

@@ -69,11 +69,16 @@ class Problem:
         if entry_values.runs_at_once(config) > 1 and source.stored is not None:
             program: Any = Sweep(task, source.stored, config["strategy"] or None)
         else:
-            # What the compiler makes of CPU convolutions sends their activations under "jit".
-            kind = config["parallelism"] or ("shard_map" if config["fsdp"] == 1 else "jit")
-            program = Parallel(task, source.stored, kind, config["fsdp"])
+            program = Parallel(task, source.stored, parallelism(config), config["fsdp"])
         source.stored = program.stored  # on the device once, for all programs
         return task, program
+
+
+def parallelism(config: Config) -> str:
+    """How one run of a config is spread over devices."""
+    # What the compiler makes of CPU convolutions sends their activations under "jit".
+    chosen: str = config["parallelism"]
+    return chosen or ("shard_map" if config["fsdp"] == 1 else "jit")
 
 
 def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, Spec]:

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -154,18 +154,23 @@ def agree(value: object) -> bool:
     return len(set(multihost_utils.process_allgather(mine).tolist())) == 1
 
 
-def mesh(fsdp: int = 1) -> Mesh:
+def mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """All devices as a mesh with the axes `data` and `fsdp`, over which parameters are split.
+
+    Args:
+      fsdp: the devices that parameters are split over.
+      devices: the devices; None for those of this machine or these machines.
 
     Raises:
       ValueError: `fsdp` does not divide the number of devices.
     """
-    count = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     if fsdp < 1 or count % fsdp:
         raise ValueError(
             f"config.fsdp is {fsdp}, but must divide the number of devices, which is {count}."
         )
-    return jax.make_mesh((count // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    axes = (count // fsdp, fsdp), ("data", "fsdp")
+    return jax.make_mesh(*axes, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def environment() -> dict[str, str]:

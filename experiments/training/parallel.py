@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments.training import devices, steps
+from experiments import compiled_for
+from experiments.training import devices as machine
+from experiments.training import steps
 from experiments.training.mapping import AXES, Function, pmapped, shard_mapped
 from experiments.training.task import Evaluation, Examples, Metrics, Rows, Task, TrainState
 
@@ -53,7 +55,14 @@ class Parallel:
 
     runs_multiple = 1  # what the number of runs must be a multiple of
 
-    def __init__(self, task: Task, stored: Any, kind: str, fsdp: int = 1) -> None:
+    def __init__(
+        self,
+        task: Task,
+        stored: Any,
+        kind: str,
+        fsdp: int = 1,
+        devices: Sequence[Any] | None = None,
+    ) -> None:
         """Places the data on every device; nothing is compiled before its first call.
 
         Args:
@@ -61,6 +70,7 @@ class Parallel:
           stored: data in memory, for `advance` and `measure`; None for streams.
           kind: "jit", "shard_map" or "pmap".
           fsdp: devices over which the parameters are split.
+          devices: those that are compiled for, such as a topology's; None for all that there are.
 
         Raises:
           ValueError: an unknown kind, or one that cannot do this.
@@ -71,7 +81,8 @@ class Parallel:
             raise ValueError(f"config.fsdp={fsdp} needs config.parallelism='jit', not {kind!r}.")
         if kind == "pmap" and jax.process_count() > 1:
             raise ValueError("config.parallelism='pmap' runs in one process only: use 'shard_map'.")
-        self.mesh, self._task, self._kind = devices.mesh(fsdp), task, kind
+        self.mesh, self._task, self._kind = machine.mesh(fsdp, devices), task, kind
+        self._planned = devices is not None
         self.stored = None if stored is None else jax.device_put(stored, self._sharding())
         self._places: Any = None
         self._jitted = functools.cache(self._compile)
@@ -86,7 +97,7 @@ class Parallel:
     @property
     def batch_multiple(self) -> int:
         """What the size of a batch must be a multiple of."""
-        return jax.device_count() * self._task.accumulate
+        return self.mesh.size * self._task.accumulate
 
     def init(self, objectives: Any, seeds: np.ndarray) -> TrainState:
         """The state before the first step, for an objective whose numbers and seeds are `[1]`."""
@@ -146,13 +157,50 @@ class Parallel:
         with self._mesh_set():
             return program((), state, _first(objectives), _first(seeds), examples)
 
+    def plan(self, objectives: Any, seeds: np.ndarray) -> TrainState:
+        """The state before the first step as shapes and places: nothing is computed."""
+        arguments = (_first(seeds), _first(objectives))
+        with self._mesh_set():
+            places = self._starting_places(arguments)
+            if places.loss_state is None:
+                places = places._replace(loss_state=self._chosen(arguments))
+            shapes = jax.eval_shape(self._task.init, *arguments)
+        self._places = places
+
+        def placed(x: jax.ShapeDtypeStruct, place: NamedSharding) -> jax.ShapeDtypeStruct:
+            return x.update(sharding=place)
+
+        return jax.tree.map(placed, shapes, places)
+
+    def _chosen(self, arguments: tuple[Any, Any]) -> Any:
+        """Where an objective's state lies, by itself."""
+        init = jax.jit(
+            lambda *each: self._task.init(*each).loss_state,
+            in_shardings=self._sharding(),
+            keep_unused=True,  # they say for which devices it is
+        )
+        return init.lower(*arguments).compile().output_shardings
+
     def lower(
         self, state: TrainState, objectives: Any, seeds: np.ndarray, examples: Examples
     ) -> jax.stages.Lowered:
         """The program of `step`, to be compiled and looked at; not of kind "pmap"."""
-        program: Any = self._jitted(_step, 0)
+        return self._lower(_step, 0, (), state, objectives, seeds, examples)
+
+    def lower_advance(
+        self, stored: Any, state: TrainState, objectives: Any, seeds: np.ndarray, rows: Rows
+    ) -> jax.stages.Lowered:
+        """The program of `advance` on such data, of rows `[K, B]`; not of kind "pmap"."""
+        stored = jax.tree.map(lambda x: x.update(sharding=self._sharding()), stored)
+        return self._lower(_advance, 1, (stored, np.int32(1)), state, objectives, seeds, rows)
+
+    def _lower(
+        self, function: Function, axis: int, shared: Any, state: Any, *rest: Any
+    ) -> jax.stages.Lowered:
+        program: Any = self._jitted(function, axis)
+        objectives, seeds, examples = rest
         with self._mesh_set():
-            return program.lower((), state, _first(objectives), _first(seeds), examples)
+            return program.lower(shared, state, _first(objectives), _first(seeds), examples)
 
     def place(self, examples: Examples) -> Examples:
         """This process's share of some examples, as arrays over the devices of all processes."""
@@ -198,9 +246,16 @@ class Parallel:
     def _sharding(self, *spec: Any) -> NamedSharding:
         return NamedSharding(self.mesh, P(*spec))
 
-    def _mesh_set(self) -> contextlib.AbstractContextManager[Any]:
-        # For statistics that are split by class; pmap brings a mesh of its own.
-        return jax.set_mesh(self.mesh) if self._kind == "jit" else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def _mesh_set(self) -> Iterator[None]:
+        mesh: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if self._kind == "jit":
+            # For statistics that are split by class; pmap brings a mesh of its own. Devices that
+            # are only compiled for compute nothing, such as what is looked at while tracing.
+            known = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+            mesh = known if self._planned else jax.set_mesh(self.mesh)
+        with mesh, compiled_for(self.mesh.devices.flat[0].platform):
+            yield
 
     def _place(self, x: jax.ShapeDtypeStruct) -> NamedSharding:
         """Splits a matrix or kernel over `fsdp` along its longest side that can be split."""

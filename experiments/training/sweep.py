@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from experiments import platform
 from experiments.training import steps
 from experiments.training.task import Evaluation, Metrics, Rows, Task, TrainState
 
@@ -33,7 +34,7 @@ def default_strategy() -> str:
 
 
 def _single_device_strategy() -> str:
-    return "map" if jax.default_backend() == "cpu" else "vmap"
+    return "map" if platform() == "cpu" else "vmap"
 
 
 def stack(objectives: Sequence[Any]) -> Any:

@@ -1,4 +1,7 @@
-"""PyTorch's form of networks and losses equals ours, so that what is timed is the same."""
+"""PyTorch's form of networks and losses equals ours, so that what is timed is the same.
+
+Covers `pytorch/networks.py`, `pytorch/losses.py` and `timed.py` too.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -60,10 +63,10 @@ def test_values_and_gradients_equal_ours(torch, model, name):
 
 
 def test_isda_equals_ours_over_two_steps(torch):
-    from experiments.benchmark.pytorch import steps
+    from experiments.benchmark.pytorch import timed
 
     ours = isda.Program(isda.Case(40, 3, 4, "full"))
-    theirs = steps.IsdaStep(*ours.given)
+    theirs = timed.IsdaStep(*ours.given)
     for _ in range(2):
         value, ((features), params) = ours.step()
         expected = [value, features, params["kernel"].T, params["bias"]]

@@ -1,6 +1,6 @@
 """The benchmark runs, and its numbers are what they say they are.
 
-Covers `experiments/benchmark/isda.py` too.
+Covers `experiments/benchmark/isda.py`, `timing.py` and `transforms.py` too.
 """
 
 import itertools

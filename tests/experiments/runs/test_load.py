@@ -113,6 +113,7 @@ def test_it_is_exported_for_any_number_of_images(workdir, data, tmp_path):
         found = program.call(image[:count])
         np.testing.assert_allclose(found, predict(image[:count]), rtol=1e-5, atol=1e-5)
     assert program.platforms == ("cpu", "cuda", "rocm", "tpu")
+    assert "stablehlo.case" in program.mlir_module()  # by platform
     with pytest.raises(ConfigError, match=r"--output=.* cannot be written"):
         export.write(predict, tmp_path / "none" / "model.jax")
 

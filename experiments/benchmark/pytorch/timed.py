@@ -46,7 +46,7 @@ class Step:
 
     def seconds(self) -> float:
         """Time of one step, in a loop of many."""
-        return timed(self._steps) / len(self._rows)
+        return seconds_of(self._steps) / len(self._rows)
 
     def _steps(self) -> None:
         for row in self._rows:
@@ -71,7 +71,7 @@ class IsdaStep:
 
     def seconds(self) -> float:
         """Time of one step."""
-        return timed(self.step)
+        return seconds_of(self.step)
 
     def step(self) -> list[torch.Tensor]:
         """The loss, and its gradients of features, kernel and bias."""
@@ -81,7 +81,7 @@ class IsdaStep:
         return [loss, *torch.autograd.grad(loss, of)]
 
 
-def timed(action: Callable[[], object]) -> float:
+def seconds_of(action: Callable[[], object]) -> float:
     """Seconds until all that an action starts has ended."""
     _wait()
     start = time.perf_counter()
