@@ -94,11 +94,10 @@ def _check_data(config: Mapping[str, Any]) -> None:
 
 
 def _check_broken(config: Mapping[str, Any]) -> None:
-    names = [config["dataset"], *config["mixture"]]
+    names = [config["dataset"], *config["mixture"], *map(str, config["perturbations"].values())]
     # Rows of an archive cannot be broken.
-    if config["broken"] == "skip" and not any(
-        name.startswith(("folder:", "huggingface:", "npz:")) for name in names
-    ):
+    own = ("folder:", "huggingface:", "npz:")
+    if config["broken"] == "skip" and not any(kind in name for name in names for kind in own):
         raise ConfigError(
             "config.broken='skip' leaves out image files of your own ('folder:PATH' or "
             f"'huggingface:PATH_OR_NAME'), but {config['dataset']!r} is a prepared or registered "

@@ -151,7 +151,7 @@ def check_evaluations(
 
 def _check_read(problem: Problem, name: str, perturbation: Perturbation, other: str) -> None:
     ours = problem.spec
-    found = sources.describe_test(other, *testing.place(problem, perturbation))
+    found = sources.describe_test(other, **testing.how(problem, perturbation))
     try:
         perturbation.labels(np.arange(found.classes), found.class_names, ours.class_names)
     except ValueError as error:

@@ -110,19 +110,20 @@ def _scores(
     ]
 
 
-def place(problem: Problem, perturbation: Perturbation) -> tuple[str | None, int]:
-    """The folder of the data sets that it reads, and the size that their images are brought to."""
+def how(problem: Problem, perturbation: Perturbation) -> dict[str, Any]:
+    """The arguments of `sources.load_test` for the data sets that it reads, but the name."""
     # Stored corruptions are of the very images that networks are tested on, and are not resized.
     size = problem.spec.shape[0] if perturbation.kind == "dataset" else 0
-    return problem.config["data_dir"] or None, size
+    folder, options = problem.config["data_dir"], sources.Options(broken=problem.config["broken"])
+    return {"data_dir": folder or None, "image_size": size, "options": options}
 
 
 def _read(problem: Problem, perturbation: Perturbation, name: str | None) -> Any:
     """The examples of a data set that is tested on; None for the experiment's own."""
     if name is None:
         return None
-    where = place(problem, perturbation)
-    split, theirs = sources.load_test(name, *where), sources.describe_test(name, *where).class_names
-    label = perturbation.labels(split["label"], theirs, problem.spec.class_names)
+    options = how(problem, perturbation)
+    split, theirs = sources.load_test(name, **options), sources.describe_test(name, **options)
+    label = perturbation.labels(split["label"], theirs.class_names, problem.spec.class_names)
     kept = label >= 0
     return {"image": split["image"][kept], "label": label[kept].astype(np.int32)}

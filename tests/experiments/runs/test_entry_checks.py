@@ -198,6 +198,8 @@ def test_nothing_of_a_prepared_data_set_is_left_out(of):
     for kind in ("folder", "huggingface", "npz"):
         check(of(dataset=f"{kind}:pets", broken="skip"))
     check(config(dataset="cifar10", mixture={"folder:pets": 0.5}, broken="skip"))
+    other = {"other": "dataset(name='folder:pets')"}
+    check(config(dataset="cifar10", perturbations=other, broken="skip"))
 
 
 def test_class_weights_are_set_as_text_or_tuple():

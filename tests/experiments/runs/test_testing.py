@@ -3,12 +3,14 @@
 import json
 import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 from tiny_classify import Tiny
 
 import regjax as rj
@@ -19,6 +21,7 @@ from experiments.evaluation.perturbation_entries import read
 from experiments.report import files
 from experiments.report import page as report
 from experiments.runs import load as trained
+from experiments.runs import step_checks
 from experiments.runs import testing as scoring
 from experiments.runs.journal import Journal, Lines
 from experiments.runs.plan import plan
@@ -306,3 +309,23 @@ def test_diverged_runs_are_not_missing(tmp_path):
     runs = plan(config().to_dict())
     made = journal(tmp_path, runs, diverged="step 3: total")
     assert scoring.missing(made, runs, {"x": read(WHITE["white"])}) == {}
+
+
+@pytest.mark.parametrize("broken", ["skip", "refuse"])
+def test_of_a_folder_that_is_tested_on_broken_files_are_treated_as_of_the_data_set(
+    tmp_path, broken
+):
+    for name in ("a/1.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name)
+    (tmp_path / "b" / "2.png").write_bytes(b"no image")
+    perturbation = read(f"dataset(name='folder:{tmp_path}')")
+    spec = SimpleNamespace(shape=(8, 8, 1), classes=2, class_names=("a", "b"))
+    problem = SimpleNamespace(spec=spec, config={"data_dir": "", "broken": broken})
+    if broken == "skip":
+        step_checks._check_read(problem, "other", perturbation, f"folder:{tmp_path}")
+        found = scoring._read(problem, perturbation, f"folder:{tmp_path}")
+        assert found["label"].tolist() == [0, 1]
+    else:
+        with pytest.raises(sources.DataError, match=r"2\.png cannot be read"):
+            scoring._read(problem, perturbation, f"folder:{tmp_path}")
