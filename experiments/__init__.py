@@ -7,8 +7,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import jax
-
 LARGEST = (2 - 2**-23) * 2.0**127  # the largest float32
 
 
@@ -17,6 +15,8 @@ _compiled_for: ContextVar[str] = ContextVar("compiled_for", default="")
 
 def platform() -> str:
     """The platform that is compiled for, "cpu", "gpu" or "tpu": what forms are chosen by."""
+    import jax  # not above: a config is read without it
+
     return _compiled_for.get() or jax.default_backend()
 
 

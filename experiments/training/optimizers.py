@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.training import parts
-from regjax.core.calls import imported, read_named
+from regjax.core.calls import imported, modules, read_named
 
 # Somebody's own, which go before optax's of the same name.
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {}
@@ -243,7 +243,7 @@ def _masked(given: dict[str, Any]) -> dict[str, Any]:
 
 def _reason(error: Exception, text: str) -> str:
     # Python's own words name neither the argument nor what it may be, but help who wrote the code.
-    somebodys_own = any(name in text for name in (":", *OPTIMIZERS))
+    somebodys_own = modules(text) or any(name in text for name in OPTIMIZERS)
     if isinstance(error, TypeError | AttributeError) and not somebodys_own:
         return "an argument is of a type that it does not take"
     return (str(error).splitlines() or [repr(error)])[0].rstrip(".")

@@ -144,6 +144,10 @@ def test_rates_of_parts_are_factors_of_what_any_optimizer_does(text):
             "sgd(momentum=[])",
             "cannot take a step with the optimizer 'sgd(momentum=[])': an argument is of a type",
         ),
+        (
+            "sgd(momentum={0: None})",
+            "with the optimizer 'sgd(momentum={0: None})': an argument is of a type",
+        ),
         ("sgd(**{})", "the optimizer 'sgd(**{})' cannot be read"),
         ("os.system(command='ls')", "cannot be read: write a name with keyword arguments"),
     ],
