@@ -67,7 +67,7 @@ def costs(quick: bool) -> Iterator[dict[str, Any]]:
       ConfigError: PyTorch is not installed.
     """
     if importlib.util.find_spec("torch") is None:
-        raise ConfigError("--against=torch needs PyTorch: pip install 'regjax[experiments,torch]'.")
+        raise ConfigError("--against=torch needs PyTorch: pip install -e '.[experiments,torch]'.")
     rounds = 2 if quick else 7
     cases = QUICK_ISDA if quick else ISDA_CASES
     rows = [_isda_row(case, rounds) for case in tqdm(cases, desc="isda beside torch")]

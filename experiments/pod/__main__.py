@@ -4,9 +4,9 @@
 
 compiles the very step of every method (the first of its strengths, or `--method` alone) for that
 topology: whether it fits, what each chip computes, reads, writes and sends, how long that takes at
-least, and what to change where it does not fit. It needs libtpu (`pip install '.[pod]'`), minutes
-of a CPU and no data set; of one whose shapes are not known by its name, `--image`, `--classes` and
-`--examples` say them. All is printed, and written to `--output` as JSON.
+least, and what to change where it does not fit. It needs libtpu (`pip install -e '.[pod]'`),
+minutes of a CPU and no data set; of one whose shapes are not known by its name, `--image`,
+`--classes` and `--examples` say them. All is printed, and written to `--output` as JSON.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
 }
-MISSING = "libtpu, the compiler for TPUs, is not installed: pip install '.[pod]' installs it."
+MISSING = "libtpu, the compiler for TPUs, is not installed: pip install -e '.[pod]' installs it."
 
 
 def find(topology: str) -> Chip:

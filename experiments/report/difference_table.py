@@ -64,9 +64,10 @@ def caption(compared: Compared, config: Config, scoring: Scoring) -> str:
     )
 
 
-def bold(config: Config) -> str:
+def bold(compared: Compared, config: Config) -> str:
     """What bold stands for, in words."""
-    if config["seeds"] == 1 or len(config["losses"]) == 1:
+    tested = any(each.p is not None for each in compared.differences.values())
+    if not tested and (compared.differences or 1 in (config["seeds"], len(config["losses"]))):
         return "the best in bold"
     holm = ", Holm's correction" if len(config["losses"]) > 2 else ""
     return f"in bold the best and all that cannot be told from it (paired t-tests, 5 %{holm})"

@@ -74,7 +74,7 @@ def _table(chosen: Sequence[Row], config: Config, scoring: Scoring, compared: Co
     lines = [
         (method, [column[i] for _, column in columns]) for i, method in enumerate(config["losses"])
     ]
-    return Table(_caption(config, scoring), names, lines)
+    return Table(_caption(compared, config, scoring), names, lines)
 
 
 def _columns(
@@ -105,10 +105,11 @@ def _beside(value: tuple[float, float | None] | None, row: Row | None, decimals:
     return beside(*value, difference=difference, decimals=decimals)
 
 
-def _caption(config: Config, scoring: Scoring) -> str:
+def _caption(compared: Compared, config: Config, scoring: Scoring) -> str:
+    bold = difference_table.bold(compared, config)
     text = (
         f"{_listed(scoring)} on {config['dataset']} with {config['model']}: mean ± sample standard "
-        f"deviation over n seeds, {difference_table.bold(config)}. {config['epochs']} epochs, "
+        f"deviation over n seeds, {bold}. {config['epochs']} epochs, "
         f"batches of {config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}."
     )
     most = max(

@@ -56,7 +56,7 @@ def of(folder: RunFolder) -> dict[str, Any]:
         "published_seeds": config.get("published_seeds"),
         "baseline": compared.baseline if compared.differences else None,
         "minus": _minus(compared, config, show),
-        "bold": difference_table.bold(config),
+        "bold": difference_table.bold(compared, config),
         "results": list(_results(folder, show, compared)),
         "finished": len(folder.records),
         "planned": len(folder.planned),

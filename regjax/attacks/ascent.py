@@ -232,6 +232,14 @@ def worse(best: Best, image: jax.Array, margins: jax.Array) -> Best:
 
 
 def check_norm(name: str, norm: str) -> None:
-    """Refuses a norm that the attack called `name` does not know."""
+    """Refuses a norm that no ball is known of.
+
+    Args:
+      name: of the attack, for the error.
+      norm: such as "linf".
+
+    Raises:
+      ValueError: it is none of `BALLS`.
+    """
     if norm not in BALLS:
         raise ValueError(f"{name} knows the norms {sorted(BALLS)}, not {norm!r}.")

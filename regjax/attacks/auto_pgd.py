@@ -115,7 +115,17 @@ def checkpoints(steps: int) -> list[int]:
 
 
 def losses_of(loss: str, target: Target) -> Callable[[jax.Array], Loss]:
-    """From the number of a restart to its loss."""
+    """What each restart ascends.
+
+    Args:
+      loss: "cross_entropy" or "dlr", one for all; or "targeted_dlr", whose restart r aims at the
+        wrong class that is r-th most probable on the clean image.
+      target: the network and the batch.
+
+    Returns:
+      A function from the number of a restart, int32 `[]`, to a function of logits `[B, C]` and
+      labels `[B, C]` to `[B]`.
+    """
     if loss != "targeted_dlr":
         chosen = {"cross_entropy": log_odds, "dlr": dlr}[loss]
         return lambda number: chosen

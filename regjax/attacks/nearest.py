@@ -29,5 +29,13 @@ def nearer(found: Found, image: jax.Array, x: jax.Array, misled: jax.Array) -> F
 
 
 def square_distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Each example's squared Euclidean distance, `[B]`."""
+    """The squared Euclidean distance of each example from another.
+
+    Args:
+      a: images `[B, ...]`.
+      b: others of that shape.
+
+    Returns:
+      `[B]`, in squared units of a pixel.
+    """
     return jnp.sum((a - b) ** 2, axis=tuple(range(1, a.ndim)))

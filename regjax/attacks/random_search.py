@@ -150,7 +150,15 @@ def search(target: Target, ball: LInf | L2, key: jax.Array, best: Best, steps: i
 
 
 def check_images(name: str, target: Target) -> None:
-    """Refuses, at trace time, images that have no squares."""
+    """Refuses images that have no squares.
+
+    Args:
+      name: of the attack, for the error.
+      target: with the batch.
+
+    Raises:
+      ValueError: at trace time, the images are not `[B, H, W, K]`.
+    """
     shape = target.batch.image.shape
     if len(shape) != 4:
         raise ValueError(f"{name} needs images [B, H, W, K], but they are {list(shape)}.")

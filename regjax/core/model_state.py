@@ -42,7 +42,14 @@ def _with_names_of(bound: Any, updated: Any) -> Any:
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The arrays' shapes by their paths."""
+    """The shapes of a tree's arrays, for what is said of them.
+
+    Args:
+      tree: of arrays.
+
+    Returns:
+      Each shape by its path, such as "layers.0.kernel".
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): jnp.shape(leaf)

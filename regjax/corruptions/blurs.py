@@ -31,7 +31,10 @@ from regjax.corruptions.severities import (
 def gaussian_blur(
     image: jax.Array, severity: jax.Array, key: jax.Array, levels: Levels = "cifar"
 ) -> jax.Array:
-    """A Gaussian filter, with the border repeated."""
+    """A Gaussian filter over the pixels of each channel, with the border repeated.
+
+    Its standard deviation, in pixels, is that of the severity; it is cut off at four of them.
+    """
     return _smooth(image, GAUSSIAN_BLUR[levels], severity)
 
 

@@ -20,7 +20,7 @@ SHAPE = (8, 8, 3)
 def test_without_pytorch_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(against.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ConfigError, match=r"needs PyTorch: pip install 'regjax\[experiments,torch\]'"
+        ConfigError, match=r"needs PyTorch: pip install -e '.\[experiments,torch\]'"
     ):
         next(against.costs(quick=True))
 
@@ -111,7 +111,7 @@ def test_noise_is_of_the_levels_drawn(torch):
 
     torch.manual_seed(0)
     torch.distributions.Beta(1.0, 1.0).sample(), torch.randperm(4)
-    multiplied, added = (torch.distributions.Beta(2.0, 5.0).sample((2,)) * 1.0).flip(0).tolist()
+    added, multiplied = torch.distributions.Beta(2.0, 5.0).sample((2,)).tolist()
     torch.manual_seed(0)
     losses.noisy_feature_mixup(
         network, image, torch.tensor([0, 1, 2, 0]), layers=("input",), add=0.4, multiply=0.2

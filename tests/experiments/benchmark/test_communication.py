@@ -3,22 +3,15 @@
 Covers `hlo.py` too.
 """
 
+import functools
+
+import hlo_programs
 import pytest
 
 from experiments.benchmark.hlo import sent
 
-SUM = """
-%add (a: f32[], b: f32[]) -> f32[] {
-  %a = f32[] parameter(0)
-  %b = f32[] parameter(1)
-  ROOT %c = f32[] add(%a, %b)
-}
-"""
-
-
-def program(*lines, more=""):
-    start = "ENTRY %main.1_spmd (x: f32[8,3]) -> f32[8,3] {\n  %x = f32[8,3]{1,0} parameter(0)"
-    return "\n".join(["HloModule jit_step", SUM, more, start, *[f"  {x}" for x in lines], "}"])
+# Its text, with an array that the lines may name.
+program = functools.partial(hlo_programs.program, "%x = f32[8,3]{1,0} parameter(0)")
 
 
 def test_every_kind_counts_its_array_once():

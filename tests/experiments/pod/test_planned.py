@@ -113,7 +113,7 @@ def test_what_cannot_be_planned_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr(chips.topologies, "get_topology_desc", without)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    with pytest.raises(ConfigError, match=r"^libtpu, .*pip install '\.\[pod\]' installs it\.$"):
+    with pytest.raises(ConfigError, match=r"^libtpu, .*pip install -e '\.\[pod\]' installs it\.$"):
         chips.devices("v5e:4x4")
 
 
@@ -156,7 +156,7 @@ def test_a_row_says_what_fits_and_its_multiples():
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
-    reason="needs libtpu, the compiler for TPUs: pip install '.[pod]'",
+    reason="needs libtpu, the compiler for TPUs: pip install -e '.[pod]'",
 )
 def test_the_command_compiles_for_a_pod(tmp_path):
     command = [

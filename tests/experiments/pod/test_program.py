@@ -4,23 +4,12 @@ Covers `traffic.py` too.
 """
 
 import pytest
+from hlo_programs import program
 
 from experiments.pod.chips import CHIPS
 from experiments.pod.program import work
 
 CHIP = CHIPS["v5e"]
-SUM = """
-%add (a: f32[], b: f32[]) -> f32[] {
-  %a = f32[] parameter(0)
-  %b = f32[] parameter(1)
-  ROOT %c = f32[] add(%a, %b)
-}
-"""
-
-
-def program(*lines, more=""):
-    start = "ENTRY %main.1_spmd (x: f32[8,3]) -> f32[8,3] {"
-    return "\n".join(["HloModule jit_step", SUM, more, start, *[f"  {x}" for x in lines], "}"])
 
 
 def found(*lines, more="", passes=7, **options):
