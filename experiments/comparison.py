@@ -19,14 +19,24 @@ from experiments import ConfigError
 from experiments.evaluation import perturbation_entries
 from experiments.evaluation.perturbed import Perturbation
 from experiments.report import files, page
-from experiments.runs import about, commands, config_flag, groups, imports, step_checks, testing
+from experiments.runs import (
+    about,
+    commands,
+    config_flag,
+    groups,
+    imports,
+    retraining,
+    step_checks,
+    testing,
+)
 from experiments.runs.about import About
 from experiments.runs.entries import OWN
 from experiments.runs.entry_values import runs_at_once
-from experiments.runs.experiment import Experiment, check_entries, check_metrics
+from experiments.runs.experiment import Config, Experiment, check_entries, check_metrics
 from experiments.runs.journal import Journal, alone
 from experiments.runs.plan import Run, plan
 from experiments.runs.problem import Problem
+from experiments.runs.selection import amount
 from experiments.training import devices
 from experiments.training.group import Group, Progress, Scores
 from experiments.training.interruption import Interruption
@@ -67,41 +77,102 @@ def compare(
     runs = plan(plain, experiment.parse)
     check_metrics(plain, experiment)
     with alone(workdir, devices.is_first()), Interruption() as interruption:
-        journal = Journal(workdir, plain, writes=devices.is_first())
-        about.check(journal.folder, About(experiment.name, experiment.score))
-        against = perturbation_entries.read_all(plain["perturbations"])
+        whole = _Phase(Path(workdir), plain, experiment, interruption, profile)
+        first = retraining.first(plain)
+        if first is not None:
+            runs = _chosen(whole, first, runs)
+        whole.carry_out(runs)
+        return whole.report(runs) if devices.is_first() else {}
+
+
+def _chosen(whole: _Phase, first: Config, runs: Sequence[Run]) -> list[Run]:
+    """Chooses strengths by runs in a folder of their own; returns those that train again."""
+    data = functools.cache(lambda: whole.experiment.read(whole.config))  # read once
+    whole.experiment = dataclasses.replace(whole.experiment, read=lambda _: data())
+    folder = whole.journal.folder / retraining.FOLDER
+    before = _Phase(folder, first, whole.experiment, whole.interruption, whole.profile)
+    mine = [run for run in runs if run.method in first["losses"]]
+    pending = before.journal.pending(mine)
+    if pending:
+        whole.check(Problem(whole.config, whole.experiment), runs, runs)
+        _say(
+            f"Strengths are chosen first, by {len(mine)} runs without the images that are held "
+            f"out, of which {len(pending)} are left, in {folder}."
+        )
+    before.carry_out(mine)
+    if pending and devices.is_first():
+        before.report(mine)
+    strengths = retraining.chosen(mine, before.journal.of(mine), whole.experiment.score)
+    again = retraining.second(runs, strengths)
+    if whole.journal.pending(again):
+        each = (f"{method} {s:g} ({amount(size)})" for (method, size), s in strengths.items())
+        _say(f"Chosen, and trained again on all training images: {', '.join(each)}.")
+    return again
+
+
+def _say(text: str) -> None:
+    if text and devices.is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+class _Phase:
+    """The runs of a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        experiment: Experiment,
+        interruption: Interruption,
+        profile: bool,
+    ) -> None:
+        """Opens the folder; ConfigError where it is of another config or experiment."""
+        self.config, self.experiment = config, experiment
+        self.interruption, self.profile = interruption, profile
+        self.journal = Journal(folder, config, writes=devices.is_first())
+        about.check(self.journal.folder, About(experiment.name, experiment.score))
+        self._against = perturbation_entries.read_all(config["perturbations"])
+
+    def carry_out(self, runs: list[Run]) -> None:
+        """Trains and tests what is missing."""
+        journal, config, against = self.journal, self.config, self._against
         pending, untested = journal.pending(runs), testing.missing(journal, runs, against)
-        begun = groups.begun(journal.folder / "training", pending, runs_at_once(plain))
+        begun = groups.begun(journal.folder / "training", pending, runs_at_once(config))
         if not devices.agree(
-            (pending, untested, begun, {n: v for n, v in plain.items() if n not in OWN})
+            (pending, untested, begun, {n: v for n, v in config.items() if n not in OWN})
         ):
             raise ConfigError(
-                f"All processes must have the same config and see --workdir={workdir} alike, but "
-                "they do not: start them with one command."
+                f"All processes must have the same config and see --workdir={journal.folder} "
+                "alike, but they do not: start them with one command."
             )
         if pending or untested:
-            problem = Problem(plain, experiment)
-            if problem.about and devices.is_first():
-                print(problem.about, file=sys.stderr, flush=True)
-            step_checks.check(problem, pending)
-            step_checks.check_evaluations(problem, runs, against)
-            if profile:
+            problem = Problem(config, self.experiment)
+            _say(problem.about)
+            self.check(problem, runs, pending)
+            if self.profile:
                 step_checks.check_profile(problem, pending)
-            work = _Work(problem, journal, interruption)
+            work = _Work(problem, journal, self.interruption)
             work.describe()
-            work.leave(groups.divided(runs, pending, runs_at_once(plain), begun))
-            for _ in work.train(runs, pending, begun, profile):
+            work.leave(groups.divided(runs, pending, runs_at_once(config), begun))
+            for _ in work.train(runs, pending, begun, self.profile):
                 work.test(runs, against)
             work.test(runs, against)
         elif about.read(journal.folder).spec is None:  # of an older version
             with contextlib.suppress(OSError):  # its tables do not need its data
-                _Work(Problem(plain, experiment), journal, interruption).describe()
-        if not devices.is_first():
-            return {}
+                _Work(Problem(config, self.experiment), journal, self.interruption).describe()
+
+    def check(self, problem: Problem, runs: Sequence[Run], pending: Sequence[Run]) -> None:
+        """Looks at what is trained, and what it is tested on, before work is spent on it."""
+        step_checks.check(problem, pending)
+        step_checks.check_evaluations(problem, runs, self._against)
+
+    def report(self, runs: list[Run]) -> dict[str, Path]:
+        """Writes the report; returns its files."""
+        folder, journal = self.journal.folder, self.journal
         environment = devices.environment() | {"command": commands.line()}
         records, tested = journal.of(runs), journal.tested(runs)
-        paths = files.write(workdir, records, plain, environment, tested)
-        return paths | {"report": page.write([Path(workdir)], Path(workdir, "report.html"))}
+        paths = files.write(folder, records, self.config, environment, tested)
+        return paths | {"report": page.write([folder], folder / "report.html")}
 
 
 @dataclasses.dataclass(frozen=True)

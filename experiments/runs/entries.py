@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.runs.entry_kinds import KINDS, Entry
-from experiments.runs.entry_values import growing, image_size
+from experiments.runs.entry_values import growing, held_out, image_size
 
 ENTRIES = (
     Entry(
@@ -78,6 +78,12 @@ ENTRIES = (
         0,
         "Training images per class that are held out, to choose strengths by; 0: none, but the "
         "data set's own validation split.",
+        shared=True,
+    ),
+    Entry(
+        "validation_included",
+        False,
+        "Whether the images of config.train_sizes include those, and so many fewer are trained on.",
         shared=True,
     ),
     Entry(
@@ -171,9 +177,16 @@ ENTRIES = (
     Entry(
         "selection",
         "validation",
-        "The images that a strength is chosen by.",
-        known=("validation", "test"),
+        'The images that a strength is chosen by: "validation", "test", or "retrain", by held-out '
+        "training images, whereupon it is trained again on all of them.",
+        known=("validation", "test", "retrain"),
         needed=True,
+    ),
+    Entry(
+        "score_epochs",
+        1,
+        "Last epochs whose scores are averaged, each evaluated at its end; 1 or 0: the last one.",
+        shared=True,
     ),
     Entry("metrics", (), "Metrics to compute, by name; () for the task's usual ones."),
     Entry("columns", (), "Metrics that are columns of the table, beside the main score."),
@@ -271,6 +284,8 @@ def shared(config: Mapping[str, Any]) -> dict[str, Any]:
     whole = complete(config)
     values = {name: whole[name] for name in SHARED}
     values["image_size"] = image_size(whole)
+    values["validation_per_class"] = held_out(whole)
+    values["score_epochs"] = max(1, whole["score_epochs"])
     if isinstance(whole["growing"], KINDS["curves"][0]):
         values["growing"] = growing(whole["growing"])
     plain: dict[str, Any] = json.loads(json.dumps(values))

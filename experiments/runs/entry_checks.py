@@ -9,7 +9,7 @@ from typing import Any
 from experiments import LARGEST, ConfigError, is_number
 from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_kinds import KINDS, MOST, Entry
-from experiments.runs.entry_values import growing, runs_at_once
+from experiments.runs.entry_values import growing, has_choices, runs_at_once
 
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 
@@ -25,6 +25,7 @@ def check(config: Mapping[str, Any]) -> None:
     for entry in ENTRIES:
         check_value(entry, config[entry.name])
     _check_data(config)
+    _check_held_out(config)
     _check_training(config)
     _check_growing(config["growing"])
     _check_mixture(config)
@@ -93,6 +94,22 @@ def _check_data(config: Mapping[str, Any]) -> None:
             )
 
 
+def _check_held_out(config: Mapping[str, Any]) -> None:
+    count, sizes = config["validation_per_class"], tuple(config["train_sizes"])
+    again = config["selection"] == "retrain" and has_choices(config)
+    if again and (config["data"] == "stream" or not count):
+        raise ConfigError(
+            "config.selection='retrain' holds out training images, of data in memory, and trains "
+            "again with them: it needs config.data='memory' and config.validation_per_class of at "
+            "least 1. By a data set's own validation images config.selection='validation' chooses."
+        )
+    if (again or config["validation_included"]) and any(0 < size <= count for size in sizes):
+        raise ConfigError(
+            f"config.validation_per_class={count} of the images of config.train_sizes are held "
+            f"out, so that each must be 0, for all, or larger, but they are {sizes}."
+        )
+
+
 def _check_broken(config: Mapping[str, Any]) -> None:
     names = [config["dataset"], *config["mixture"], *map(str, config["perturbations"].values())]
     # Rows of an archive cannot be broken.
@@ -128,6 +145,11 @@ def _check_training(config: Mapping[str, Any]) -> None:
     if not config["learning_rate"] > 0:
         raise ConfigError(
             f"config.learning_rate must be positive, but it is {config['learning_rate']}."
+        )
+    if config["score_epochs"] > config["epochs"]:
+        raise ConfigError(
+            f"config.score_epochs={config['score_epochs']} last epochs are averaged, so that it "
+            f"must be at most config.epochs={config['epochs']}."
         )
     if not config["average"] < 1:
         raise ConfigError(

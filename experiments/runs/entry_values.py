@@ -21,6 +21,18 @@ def runs_at_once(config: Mapping[str, Any]) -> int:
     return 1 if config["data"] == "stream" else several
 
 
+def held_out(config: Mapping[str, Any]) -> int:
+    """The training images a class that are held out; what is trained again has them all."""
+    count: int = config["validation_per_class"]
+    return 0 if config["selection"] == "retrain" else count
+
+
+def has_choices(config: Mapping[str, Any]) -> bool:
+    """Whether a method has several strengths, of which one is chosen."""
+    each = config["strengths"].values()
+    return any(isinstance(some, tuple | list) and len(some) > 1 for some in each)
+
+
 def own_validation(config: Mapping[str, Any]) -> bool:
     """Whether strengths are chosen by the data set's own validation split, if it has one."""
     return config["selection"] == "validation" and not config["validation_per_class"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import regjax as rj
 from experiments import ConfigError, is_number
-from experiments.runs import about, lines
+from experiments.runs import about, lines, retraining
 from experiments.runs.about import About
 from experiments.runs.entries import NEEDED
 from experiments.runs.plan import PLACEHOLDER, Run
@@ -32,6 +32,8 @@ class RunFolder:
       environment: the hardware and versions by name, as far as they were recorded.
       robustness: the scores under perturbations.
       about: the experiment and its data.
+      first: the folder of the runs that chose the strengths, where runs are of two phases and it
+        has been begun.
     """
 
     name: str
@@ -41,6 +43,7 @@ class RunFolder:
     environment: Mapping[str, str]
     robustness: Sequence[Record]
     about: About
+    first: RunFolder | None = None
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -63,6 +66,11 @@ class RunFolder:
         finished = {run_of(record) for record in self.records}
         return [run for run in self.planned if run not in finished]
 
+    @property
+    def strengths(self) -> dict[tuple[str, int], float | None]:
+        """The strengths by method and training size of which all runs have finished."""
+        return retraining.chosen(self.planned, self.records, self.about.score)
+
     def metrics(self) -> Iterator[Mapping[str, Any]]:
         """Yields the lines of every metrics.jsonl; older folders have none."""
         for path in sorted(Path(self.name).glob("training/*/metrics.jsonl")):
@@ -80,6 +88,9 @@ def read(name: str | os.PathLike[str]) -> RunFolder:
     config = _config(folder)
     stored = list(lines.read(folder / "runs.jsonl", is_finished))
     planned = _plan(config, stored, folder / "config.json")
+    first = _first(folder, config)
+    if retraining.first(config):
+        planned = retraining.second(planned, first.strengths if first else {})
     finished = {run_of(record): record for record in stored}
     records = [finished[run] for run in planned if run in finished]
     tested, known = lines.read(folder / "robustness.jsonl", is_tested), {*planned}
@@ -91,7 +102,14 @@ def read(name: str | os.PathLike[str]) -> RunFolder:
         environment=with_versions(_environment(folder / "results.json"), records),
         robustness=[line for line in tested if run_of(line) in known],
         about=about.read(folder),
+        first=first,
     )
+
+
+def _first(folder: Path, config: Mapping[str, Any]) -> RunFolder | None:
+    """The folder of the first of two phases, if it has been begun."""
+    path = folder / retraining.FOLDER
+    return read(path) if retraining.first(config) and (path / "config.json").exists() else None
 
 
 def with_versions(environment: Mapping[str, str], records: Sequence[Record]) -> Mapping[str, str]:

@@ -128,8 +128,11 @@ def _label(run: Run) -> dict[str, Any]:
 
 def settings(problem: Problem, profile: bool) -> Settings:
     """What else happens during the training."""
-    names = ("evaluate_epochs", "checkpoint_steps", "keep_checkpoints", "selection")
-    return Settings(**{name: problem.config[name] for name in names}, profile=profile)
+    names = ("evaluate_epochs", "checkpoint_steps", "keep_checkpoints", "score_epochs")
+    # What is trained again holds nothing out, by which a best one could be found.
+    selection = "test" if problem.config["selection"] == "test" else "validation"
+    given = {name: problem.config[name] for name in names}
+    return Settings(**given, selection=selection, profile=profile)
 
 
 def _evenly(runs: list[Run], most: int) -> list[list[Run]]:

@@ -108,9 +108,10 @@ class Journal:
             stored = entries.complete(_stored(path))
             changed = entries.changed(stored, config)
             if changed:
+                before, now = entries.shared(stored), entries.shared(config)
                 raise ConfigError(
                     f"{path.parent} holds runs of another config ("
-                    + ", ".join(f"{n}: {stored[n]!r}, now {config[n]!r}" for n in changed)
+                    + ", ".join(f"{n}: {before[n]!r}, now {now[n]!r}" for n in changed)
                     + "): choose another --workdir, or the config as it was."
                 )
         if not self._writes:

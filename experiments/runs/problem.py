@@ -92,10 +92,11 @@ def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, S
         return Stream(data, unlabeled), known
     memory = Memory(
         data,
-        config["validation_per_class"],
+        entry_values.held_out(config),
         config["mixture"],
         unlabeled,
         config["unlabeled_includes_labeled"],
         balanced=config["sampling"] == "balanced",
+        included=config["validation_included"],
     )
     return memory, spec.of_arrays(data.train, data.classes, data.class_names, data.scored)

@@ -19,6 +19,7 @@ Record = Mapping[str, Any]
 SELECTIONS = {
     "validation": "the best mean {score} on held-out training images",
     "test": "the best mean {score} on the {scored} images themselves, which is optimistic",
+    "retrain": "the best mean {score} on held-out training images, and trained again with them",
 }
 VALIDATION_SPLIT = "the best mean {score} on the validation images"
 # Not finite where a network's answers are not, of which other scores do not tell.
@@ -39,7 +40,8 @@ def rule(
       held_out: whether "validation" is of training images, and not of a split of its own.
     """
     name = shown(score).name.removeprefix("mean ")  # "the best mean" stands before it
-    text = SELECTIONS[selection] if held_out or selection == "test" else VALIDATION_SPLIT
+    own = selection == "validation" and not held_out
+    text = VALIDATION_SPLIT if own else SELECTIONS[selection]
     return text.format(score=name, scored=scored)
 
 
@@ -112,7 +114,7 @@ def select(records: Iterable[Record], selection: str, score: str = "accuracy") -
 
     Args:
       records: the finished runs.
-      selection: "validation" or "test", see `SELECTIONS`.
+      selection: one of `SELECTIONS`. "retrain" is of runs whose strength was chosen before.
       score: the name of the main score.
 
     Returns:

@@ -11,7 +11,7 @@ import numpy as np
 from experiments import ConfigError
 from experiments.data import sources
 from experiments.evaluation.perturbed import Perturbation
-from experiments.runs import testing
+from experiments.runs import entry_values, testing
 from experiments.runs.plan import Run
 from experiments.runs.problem import Problem
 from experiments.training import steps
@@ -55,8 +55,8 @@ def check(problem: Problem, runs: Iterable[Run]) -> None:
 
 def _check_selection(problem: Problem) -> None:
     config = problem.config
-    choices = any(len(some) > 1 for some in config["strengths"].values())
-    if config["selection"] != "validation" or problem.source.holds_out or not choices:
+    chosen = config["selection"] == "validation" and entry_values.has_choices(config)
+    if problem.source.holds_out or not chosen:
         return
     held_out = "config.validation_per_class of at least 1, or "
     raise ConfigError(

@@ -73,6 +73,7 @@ class Settings:
         too. 0 for no others.
       keep_checkpoints: the number of last checkpoints that are kept, besides the best.
       selection: the split by whose main score the best is found, "validation" or "test".
+      score_epochs: the number of last epochs over which each score is averaged.
       profile: whether to trace a few steps.
     """
 
@@ -80,6 +81,7 @@ class Settings:
     checkpoint_steps: int
     keep_checkpoints: int
     selection: str
+    score_epochs: int = 1
     profile: bool = False
 
 
@@ -90,10 +92,25 @@ class Progress:
     Attributes:
       total: the mean, for each run, of what was minimised over the last call.
       broken: the first number of each run that was not finite, as "step 12: isda", or None.
+      scored: the number of evaluations whose scores were added up.
+      sums: of each run these sums.
     """
 
     total: list[float | None]
     broken: list[str | None]
+    scored: int = 0
+    sums: list[Scores] = dataclasses.field(default_factory=list)
+
+    def score(self, scores: Sequence[Scores]) -> None:
+        """Adds up an evaluation's scores."""
+        given = list(scores)
+        self.sums = _sum(self.sums, given) if self.scored else given
+        self.scored += 1
+
+    def means(self) -> list[Scores]:
+        """Each run's scores, averaged over the evaluations that were added up."""
+        means: list[Scores] = _divided(self.sums, self.scored)
+        return means
 
     def note(self, total: Iterable[Any], broken: dict[str, np.ndarray]) -> list[int]:
         """Takes in a call's numbers; returns the runs that broke in it."""
@@ -108,3 +125,21 @@ class Progress:
                 self.broken[run] = f"step {first + 1}: {named}"  # as the record counts
                 new.append(run)
         return new
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Score by score; None, which is of nothing, stays so."""
+    if isinstance(one, dict):
+        return {name: _sum(value, other[name]) for name, value in one.items()}
+    if isinstance(one, list):
+        return [_sum(a, b) for a, b in zip(one, other, strict=True)]
+    return None if one is None or other is None else one + other
+
+
+def _divided(total: Any, count: int) -> Any:
+    if isinstance(total, dict):
+        return {name: _divided(value, count) for name, value in total.items()}
+    if isinstance(total, list):
+        return [_divided(each, count) for each in total]
+    whole = isinstance(total, int) and total % count == 0  # such as the images of a class
+    return total if total is None else total // count if whole else total / count

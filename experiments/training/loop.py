@@ -59,6 +59,7 @@ class Training:
         times = int(group.steps / every) if every else 0
         self._evaluations = {max(round(i * every), 1) for i in range(1, times + 1)} | {group.steps}
         self._looks = set() if every else _looks(group)
+        self._averaged = _averaged(group, settings.score_epochs)
         self._step, self._progress = 0, Progress([None] * runs, [None] * runs)
         self._profile = settings.profile
 
@@ -66,8 +67,9 @@ class Training:
         """Trains to the end, from the newest checkpoint on if there is one.
 
         Returns:
-          The scores of the trained runs, and what they came to. The group stops when all of its
-          runs have a number that is not finite; what was saved before stays.
+          The scores of the trained runs, averaged over the last epochs where the settings say so,
+          and what they came to. The group stops when all of its runs have a number that is not
+          finite; what was saved before stays.
 
         Raises:
           StoppedError: a signal was received; everything is saved.
@@ -94,6 +96,8 @@ class Training:
                     scores = self._evaluate(states, record)
                     self._save(checkpoints, states, scores, record)
         self._bar.update((group.steps - self._step) * len(group.labels))
+        if self._averaged and not all(self._progress.broken):
+            scores = self._progress.means()
         return scores or group.scores(states), self._progress
 
     def trained(self) -> Any:
@@ -162,12 +166,15 @@ class Training:
         """Where the next call ends."""
         every = (STEPS_PER_CALL, self._settings.checkpoint_steps or self._group.steps)
         regular = [(self._step // n + 1) * n for n in every]
-        return min(*regular, *(step for step in self._evaluations if step > self._step))
+        due = self._evaluations | self._averaged
+        return min(*regular, *(step for step in due if step > self._step))
 
     def _evaluate(self, states: Any, record: Record | None) -> list[Scores] | None:
-        if self._step not in self._evaluations | self._looks:
+        if self._step not in self._evaluations | self._looks | self._averaged:
             return None
         scores = self._group.scores(states)
+        if self._step in self._averaged:
+            self._progress.score(scores)
         single = [name for name, value in scores[0].items() if not isinstance(value, list)]
         self._write(
             record,
@@ -228,6 +235,15 @@ def _looks(group: Group) -> set[int]:
     affordable = int(LOOKS_SHARE * PASSES * trained / group.measured) if group.measured else 0
     count = min(MOST_LOOKS, affordable, ends - 1)
     return {round(i * ends / (count + 1)) * STEPS_PER_CALL for i in range(1, count + 1)}
+
+
+def _averaged(group: Group, epochs: int) -> set[int]:
+    """The ends of the last epochs, over which scores are averaged; none for the last one alone."""
+    if epochs < 2:
+        return set()
+    total = round(group.steps / group.steps_per_epoch)
+    before = {round((total - i) * group.steps_per_epoch) for i in range(1, epochs)}
+    return {*(step for step in before if 0 < step < group.steps), group.steps}
 
 
 def _number(value: Any) -> float:

@@ -31,7 +31,6 @@ class Memory:
     Where labels are dense there are no classes to hold out by: all examples count as of one.
 
     Attributes:
-      stored: the training and test examples, one after the other.
       measured: the number of examples that an evaluation looks at.
       stored: the training, test and validation examples, one after the other.
       holds_out: whether there are examples to choose strengths by.
@@ -45,6 +44,7 @@ class Memory:
         unlabeled: int = 0,
         unlabeled_includes_labeled: bool = False,
         balanced: bool = False,
+        included: bool = False,
     ) -> None:
         """Takes over a data set.
 
@@ -55,6 +55,7 @@ class Memory:
           unlabeled: examples in a batch of the second stream; 0 for none.
           unlabeled_includes_labeled: whether it holds those too whose labels are known.
           balanced: whether classes are drawn equally often, from the first part.
+          included: whether a training size is of the examples that are held out too.
         """
         join = functools.partial(jax.tree.map, lambda a, b: np.concatenate([a, b]))
         own = None if held_out else dataset.validation
@@ -70,6 +71,7 @@ class Memory:
         if label.ndim == 1:
             check_classes(dataset.name, label, dataset.class_names)
         self._held_out, self.shares = held_out, tuple((shares or {}).values())
+        self._put_aside = held_out if included else 0  # of those of a size
         self.unlabeled, self._includes_labeled = unlabeled, unlabeled_includes_labeled
         trained = sum(map(len, self._parts))
         ends = trained + np.cumsum([0, *(len(split["label"]) for split in splits[1:])])
@@ -82,12 +84,20 @@ class Memory:
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""
-        train, held_out = subsets.split_indices(
-            self._label, size, self._held_out, seed, self._names if self._strata > 1 else ()
-        )
+        apart = 0 if size and self._put_aside else self._held_out
+        names = self._names if self._strata > 1 else ()
+        train, held_out = subsets.split_indices(self._label, size, apart, seed, names)
+        if size and self._put_aside:  # the classes take turns
+            train, held_out = np.split(train, [self._trained(size)])
         if size == 0:
             train = np.setdiff1d(np.arange(len(self._label), dtype=np.int32), held_out)
         return train, held_out
+
+    def _trained(self, size: int) -> int:
+        """The number of examples of the first part that are trained on."""
+        if size:
+            return (size - self._put_aside) * self._strata
+        return len(self._label) - self._held_out * self._strata
 
     def drawn(self, index: np.ndarray, batch: int, step: int, seed: int) -> np.ndarray:
         """A step's examples of the first part, of which all classes are drawn equally often."""
@@ -96,7 +106,7 @@ class Memory:
     def class_shares(self, size: int, batch: int) -> np.ndarray:
         """The share that each class has of the examples that are trained on, `[C]`."""
         count = np.bincount(self._label, minlength=self._strata) - self._held_out
-        count = np.full(self._strata, size) if size else count
+        count = np.full(self._strata, size - self._put_aside) if size else count
         each = [
             count,
             *(np.bincount(self._labels[part], minlength=self._strata) for part in self._others),
@@ -120,8 +130,7 @@ class Memory:
 
     def steps_per_epoch(self, size: int, batch: int) -> float:
         """Batches in an epoch of the first part, the last of which may be filled up."""
-        rest = len(self._label) - self._held_out * self._strata
-        return -(-(size * self._strata or rest) // self.counts(batch)[0])
+        return -(-self._trained(size) // self.counts(batch)[0])
 
     def feed(self, program: Any, members: Sequence[Member], batch: int) -> Feed:
         """The feed of runs of one size."""
