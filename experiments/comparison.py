@@ -87,7 +87,7 @@ def compare(
 
 def _chosen(whole: _Phase, first: Config, runs: Sequence[Run]) -> list[Run]:
     """Chooses strengths by runs in a folder of their own; returns those that train again."""
-    data = functools.cache(lambda: whole.experiment.read(whole.config))  # read once
+    data = functools.cache(functools.partial(whole.experiment.read, whole.config))  # read once
     whole.experiment = dataclasses.replace(whole.experiment, read=lambda _: data())
     folder = whole.journal.folder / retraining.FOLDER
     before = _Phase(folder, first, whole.experiment, whole.interruption, whole.profile)

@@ -20,6 +20,7 @@ from experiments.report import (
     main_table,
     perturbation_plots,
     perturbation_tables,
+    phases,
     plots,
     scoring,
 )
@@ -28,7 +29,7 @@ from experiments.report.perturbation_scores import Robustness, gather
 from experiments.report.published import published
 from experiments.report.scoring import Scoring
 from experiments.runs import about
-from experiments.runs.folder import with_versions
+from experiments.runs.folder import first_phase, with_versions
 from experiments.runs.selection import Record, Row, select, summarize
 from experiments.runs.shown import shown
 
@@ -67,6 +68,7 @@ def write(
     rows = summarize(records, show.score)
     chosen = select(records, config["selection"], show.score)
     environment = with_versions(environment, records)
+    first = first_phase(folder, config)
     found = gather(config, chosen, robustness, published(config))
     compared = differences.gather(config, chosen, records, show)
     # The numbers come first, so that no trouble with a figure can lose them.
@@ -77,15 +79,19 @@ def write(
         | {"bold": row["method"] in compared.best[show.score, row["train_size"]]}
         for row in results["rows"]
     ]
+    results |= phases.results(config, first, len(records))
     results["robustness"] = [dataclasses.asdict(tested) for tested in found.tested.values()]
     text = json.dumps(results, indent=2, allow_nan=False).encode()
     tested = perturbation_tables.robust(found, chosen, records, config, show.scored)
-    table = main_table.markdown(rows, chosen, config, environment, show, compared, tested)
+    said = [phases.words(config, first, len(records))]
+    said += [phases.table(config, first).markdown()] if first else []
+    table = main_table.markdown(rows, chosen, config, environment, show, compared, tested, said)
     paths = {
         "results": replace(folder / "results.json", text),
         "table": replace(folder / "table.md", table.encode()),
     }
-    for name, figure in _figures(rows, chosen, found, config, show, compared).items():
+    strengths = (first.rows, first.chosen) if first else (rows, chosen)
+    for name, figure in _figures(strengths, chosen, found, config, show, compared).items():
         paths[name] = replace(folder / f"{name}.png", plots.render(figure, "png"))
     return paths
 
@@ -102,7 +108,7 @@ def replace(path: Path, data: bytes) -> Path:
 
 
 def _figures(
-    rows: Sequence[Row],
+    strengths: tuple[Sequence[Row], Sequence[Row]],
     chosen: Sequence[Row],
     found: Robustness,
     config: Config,
@@ -113,10 +119,8 @@ def _figures(
     figures = {
         "accuracy_by_size": main_plots.accuracy_by_size(chosen, methods, published(config), show)
     }
-    if any(row.strength is not None for row in rows):
-        figures["accuracy_by_strength"] = main_plots.accuracy_by_strength(
-            rows, chosen, methods, show
-        )
+    if any(row.strength is not None for row in strengths[0]):
+        figures["accuracy_by_strength"] = main_plots.accuracy_by_strength(*strengths, methods, show)
     if compared.differences:
         figures["differences"] = difference_plot.draw(compared, chosen, config, show)
     for size, figure in perturbation_plots.figures(found, chosen, methods, show.scored):
@@ -137,6 +141,8 @@ def _results(
         "score": show.score,
         "scored": show.scored,
         "selection": config["selection"],
+        "protocol": scoring.protocol(config),
+        "score_epochs": config.get("score_epochs", 1),
         "rows": [dataclasses.asdict(row) for row in chosen],
         "strengths": [dataclasses.asdict(row) for row in rows],
         "published": [

@@ -9,7 +9,7 @@ from experiments.report import difference_table
 from experiments.report.cells import Table, beside, cell, minus
 from experiments.report.differences import Compared
 from experiments.report.published import published
-from experiments.report.scoring import Scoring
+from experiments.report.scoring import Scoring, protocol
 from experiments.runs.selection import Row, amount, rule
 from experiments.runs.shown import shown
 
@@ -25,6 +25,7 @@ def markdown(
     scoring: Scoring,
     compared: Compared,
     tested: tuple[Sequence[Table], Sequence[str]] = ((), ()),
+    phases: Sequence[str] = (),
 ) -> str:
     """Returns all of table.md.
 
@@ -36,11 +37,12 @@ def markdown(
       scoring: which scores are shown.
       compared: the methods against each other.
       tested: tables and sentences about perturbations, which follow.
+      phases: paragraphs about the runs that chose the strengths, where those are others.
     """
     facts = (f"{name}: {value}" for name, value in environment.items() if name != "command")
     parts = [_table(chosen, config, scoring, compared).markdown()]
     parts += [difference_table.markdown(compared, config, scoring)]
-    parts += [_unfinished(rows, config), scoring.majority]
+    parts += [*phases, _unfinished(rows, config), scoring.majority]
     parts += [*(table.markdown() for table in tested[0]), *tested[1], "; ".join(facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -110,7 +112,8 @@ def _caption(compared: Compared, config: Config, scoring: Scoring) -> str:
     text = (
         f"{_listed(scoring)} on {config['dataset']} with {config['model']}: mean ± sample standard "
         f"deviation over n seeds, {bold}. {config['epochs']} epochs, "
-        f"batches of {config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}."
+        f"batches of {config['batch_size']}, {config['optimizer']} at {config['learning_rate']:g}. "
+        f"{protocol(config)}"
     )
     most = max(
         (len(config["strengths"].get(method) or ()) for method in config["losses"]), default=0
@@ -120,7 +123,8 @@ def _caption(compared: Compared, config: Config, scoring: Scoring) -> str:
     elif most:
         held = config["validation_per_class"]
         chosen = rule(config["selection"], scoring.score, scoring.scored, bool(held))
-        held_out = f" ({held} per class, not trained on)"
+        of = " of the images" if config.get("validation_included") else ""
+        held_out = f" ({held}{of} per class, not trained on)"
         held_out = held_out if config["selection"] == "validation" and held else ""
         text += f' "At": the strength, chosen for {chosen}{held_out}.'
     if not published(config):
@@ -139,7 +143,8 @@ def _listed(scoring: Scoring) -> str:
 
 
 def _unfinished(rows: Sequence[Row], config: Config) -> str:
-    strengths = sum(len(config["strengths"].get(m) or (None,)) for m in config["losses"])
+    each = (len(config["strengths"].get(m) or (None,)) for m in config["losses"])
+    strengths = len(config["losses"]) if config["selection"] == "retrain" else sum(each)
     expected = strengths * len(config["train_sizes"]) * config["seeds"]
     done = sum(row.n for row in rows)
     return f"Unfinished: {done} of {expected} runs." if done < expected else ""

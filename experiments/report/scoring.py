@@ -62,6 +62,18 @@ class Scoring:
         return [name for name in self.columns if name != self.score]
 
 
+def protocol(config: Mapping[str, Any]) -> str:
+    """When a run is scored, in a sentence."""
+    epochs = config.get("score_epochs", 1)
+    if epochs < 2:
+        return "Runs are scored at the end of the last epoch."
+    tested = "; what is tested further is the last network" if config.get("perturbations") else ""
+    return (
+        f"Scores of a run are means over the ends of its last {epochs} epochs, curves are "
+        f"not{tested}."
+    )
+
+
 def is_unbalanced(count: Sequence[int]) -> bool:
     """Whether some class occurs `UNBALANCED` times as often as another that occurs."""
     some = [each for each in count if each]

@@ -19,6 +19,7 @@ from experiments.report import (
     main_table,
     perturbation_plots,
     perturbation_tables,
+    phases,
     plots,
     scoring,
 )
@@ -51,6 +52,9 @@ def of(folder: RunFolder) -> dict[str, Any]:
         "others": [shown(score).words for score in show.others],
         "choice": any(len(some) > 1 for some in config["strengths"].values()),
         "majority": show.majority,
+        "protocol": scoring.protocol(config),
+        "phases": phases.words(config, folder.first, len(folder.records)),
+        "by_strength": phases.table(config, folder.first) if folder.first else None,
         "published": bool(published(config)),
         "published_source": config.get("published_source"),
         "published_seeds": config.get("published_seeds"),
@@ -188,12 +192,14 @@ def _figures(folder: RunFolder, show: Scoring, compared: Compared) -> Iterator[d
             "Bars are 95 % intervals; a marker is filled where the difference is not 0 at 5 %, "
             f"corrected for several methods.{crosses}",
         )
-    if any(row.strength is not None for row in folder.rows):
+    of = folder.first or folder
+    if any(row.strength is not None for row in of.rows):
         yield _figure(
             f"{name} against strength",
-            main_plots.accuracy_by_strength(folder.rows, folder.chosen, methods, show),
+            main_plots.accuracy_by_strength(of.rows, of.chosen, methods, show),
             "Bands are standard deviations over the seeds; a large marker is the chosen strength. "
-            "Strengths where a run diverged are left out.",
+            "Strengths where a run diverged are left out."
+            + (" Of the runs that chose the strengths." if folder.first else ""),
         )
 
 

@@ -88,7 +88,7 @@ def read(name: str | os.PathLike[str]) -> RunFolder:
     config = _config(folder)
     stored = list(lines.read(folder / "runs.jsonl", is_finished))
     planned = _plan(config, stored, folder / "config.json")
-    first = _first(folder, config)
+    first = first_phase(folder, config)
     if retraining.first(config):
         planned = retraining.second(planned, first.strengths if first else {})
     finished = {run_of(record): record for record in stored}
@@ -106,8 +106,8 @@ def read(name: str | os.PathLike[str]) -> RunFolder:
     )
 
 
-def _first(folder: Path, config: Mapping[str, Any]) -> RunFolder | None:
-    """The folder of the first of two phases, if it has been begun."""
+def first_phase(folder: Path, config: Mapping[str, Any]) -> RunFolder | None:
+    """The runs that choose strengths, where runs are of two phases and these have been begun."""
     path = folder / retraining.FOLDER
     return read(path) if retraining.first(config) and (path / "config.json").exists() else None
 
