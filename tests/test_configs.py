@@ -209,7 +209,9 @@ def test_every_loss_fits_the_network(name, random_data):
 def test_every_config_takes_a_step(name, arg, random_data, tmp_path):
     config = narrow(get(name, arg))
     config.train_sizes, config.batch_size, config.validation_per_class = (2,), 20, 1
-    config.epochs, config.strategy = 1, "map"
+    config.epochs, config.score_epochs, config.strategy = 1, 1, "map"
+    if config.selection == "retrain":  # its first phase
+        config.selection = "validation"
     baseline = [run for run in plan(config.to_dict()) if run.method == "baseline"]
     runs = baseline[: min(2, config.runs_at_once)]
     one = problem.Problem(config.to_dict(), CLASSIFICATION)

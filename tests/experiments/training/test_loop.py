@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoint_steps": 15,
     "keep_checkpoints": 1,
     "selection": "validation",
+    "score_epochs": 1,
 }
 
 
@@ -401,3 +403,77 @@ def test_the_first_term_that_broke_is_named(broken, expected):
     assert progress.note([np.inf], {"total": np.array([20])}) == ([] if expected else [0])
     assert progress.broken == [expected or "step 21: total"]
     assert progress.total == [None]
+
+
+AVERAGED = {"score_epochs": 3, "evaluate_epochs": 0, "steps": 48}
+
+
+@pytest.mark.parametrize("every", [0, 1, 2.5])
+def test_scores_are_means_over_the_ends_of_the_last_epochs(every, tmp_path):
+    feed = Counting(2)
+    scores, _ = training(feed, tmp_path, **AVERAGED | {"evaluate_epochs": every}).run()
+    lines = [line for line in record(tmp_path) if line["kind"] == "evaluation"]
+    last = [line for line in lines if line["step"] in (32, 40, 48)]
+    assert len(last) == 2 * 3
+    assert scores[0]["test_accuracy"] == pytest.approx(-(12 + 20 + 28) / 3)
+    for name in ("test_nll", "test_accuracy", "validation_accuracy"):
+        mine = [line[name] for line in last if line["seed"] == 1]
+        assert scores[1][name] == pytest.approx(np.mean(mine), rel=1e-12)
+    assert scores[0]["test_class_accuracy"] == [1.0] * 3
+
+
+def test_the_ends_of_a_streams_epochs_are_those_of_evaluations(tmp_path):
+    feed = Counting()
+    changes = {"steps": 13, "steps_per_epoch": 2.6, "checkpoint_steps": 0}
+    training(feed, tmp_path, **AVERAGED | changes).run()
+    assert steps(tmp_path, "evaluation") == [8, 10, 13]
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_the_last_epochs_score_is_what_it_always_was(epochs, undisturbed, tmp_path):
+    scores, progress = training(Counting(2), tmp_path, score_epochs=epochs).run()
+    assert (record(tmp_path), scores, progress) == undisturbed
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("averaged")
+    scores, progress = training(Counting(2), folder, **AVERAGED).run()
+    return record(folder), scores, progress
+
+
+@pytest.mark.parametrize("call", [0, 2, 4, 5, 6])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_means_survive_a_kill_and_a_signal(call, number, averaged, tmp_path):
+    interruption = Interruption()
+
+    def disturb(feed: Counting) -> None:
+        if len(feed.calls) > call and number == signal.SIGKILL:
+            raise MemoryError
+        if len(feed.calls) == call + 1:
+            interruption._note(number, None)
+
+    first = training(Counting(2, at=disturb), tmp_path, interruption, **AVERAGED)
+    with contextlib.suppress(MemoryError, StoppedError):
+        first.run()
+    scores, progress = training(Counting(2), tmp_path, **AVERAGED).run()
+    assert (record(tmp_path), scores, progress) == averaged
+    again, _ = training(Counting(2), tmp_path, **AVERAGED).run()  # of the checkpoint of the end
+    assert again == scores
+
+
+def test_a_group_that_broke_has_its_last_scores(tmp_path):
+    scores, progress = training(Counting(breaks={0: 41}), tmp_path, **AVERAGED).run()
+    assert progress.broken == ["step 42: total"]
+    assert np.isnan(scores[0]["test_nll"])
+
+
+def test_means_leave_counts_whole_and_what_is_missing_missing():
+    progress = Progress([None], [None])
+    for value in (0.25, 0.75, math.nan):
+        progress.score([{"a": value, "count": [2, 4], "none": None, "nested": [[1, value]]}])
+        if value == 0.75:
+            expected = {"a": 0.5, "count": [2, 4], "none": None, "nested": [[1, 0.5]]}
+            assert progress.means() == [expected]
+            assert all(type(n) is int for n in progress.means()[0]["count"])
+    assert math.isnan(progress.means()[0]["a"])
