@@ -106,7 +106,7 @@ class Memory:
     def class_shares(self, size: int, batch: int) -> np.ndarray:
         """The share that each class has of the examples that are trained on, `[C]`."""
         count = np.bincount(self._label, minlength=self._strata) - self._held_out
-        count = np.full(self._strata, size - self._put_aside) if size else count
+        count = np.full(self._strata, size) if size else count
         each = [
             count,
             *(np.bincount(self._labels[part], minlength=self._strata) for part in self._others),

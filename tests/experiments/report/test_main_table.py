@@ -111,8 +111,8 @@ def test_a_bar_in_a_methods_name_does_not_end_its_cell():
 TABLE = """\
 Test accuracy (%) on mnist with small_cnn: mean ± sample standard deviation over n seeds, the best \
 in bold. 3 epochs, batches of 128, adam at 0.001. Runs are scored at the end of the last epoch. \
-"At": the strength, chosen for the best mean accuracy on the test images themselves, which is optimistic. Paper (n=10): Thumwanit, \
-thesis, Table 2. In parentheses, ours minus the paper's.
+"At": the strength, chosen for the best mean accuracy on the test images themselves, which is \
+optimistic. Paper (n=10): Thumwanit, thesis, Table 2. In parentheses, ours minus the paper's.
 
 | method | 50 per class | paper | 100 per class |
 | --- | --- | --- | --- |

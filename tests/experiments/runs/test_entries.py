@@ -134,6 +134,19 @@ def test_what_an_older_version_had_not_counts_as_changed(changes, name):
     assert entries.changed(old(), now(**changes)) == [name]
 
 
+def test_what_is_trained_again_is_as_if_nothing_had_been_held_out():
+    again = now(selection="retrain", validation_per_class=5)
+    assert entries.changed(now(selection="test"), again) == []
+    assert entries.changed(now(validation_per_class=5), again) == ["validation_per_class"]
+    assert entries.changed(again, now(selection="retrain", validation_per_class=7)) == []
+
+
+def test_the_last_epoch_alone_has_two_names():
+    assert entries.changed(now(score_epochs=0), now(score_epochs=1)) == []
+    assert entries.changed(now(score_epochs=1), now(score_epochs=2)) == ["score_epochs"]
+    assert entries.changed(old(), now(score_epochs=2)) == ["score_epochs"]
+
+
 def test_entries_that_no_finished_run_depends_on_may_change():
     changes = {"metrics": ("accuracy",), "columns": ("nll",), "seeds": 9, "data_dir": "x"}
     assert entries.changed(old(), now(**changes)) == []

@@ -164,6 +164,38 @@ def test_a_curve_is_a_text():
     )
 
 
+CHOICE = {"losses": {"x": "l2(weight={strength})"}, "strengths": {"x": (0.1, 0.2)}}
+AGAIN = {"selection": "retrain", **CHOICE}
+
+
+@pytest.mark.parametrize(
+    "given", [{"validation_per_class": 0}, {"data": "stream", "validation_per_class": 0}]
+)
+def test_what_is_trained_again_holds_out_training_images_in_memory(given):
+    words = "config.selection='retrain' holds out training images, of data in memory, and trains"
+    assert said(config(**AGAIN | given)).startswith(words)
+    check(config(selection="retrain", train_sizes=(0,), **given))  # where nothing is chosen
+
+
+@pytest.mark.parametrize("given", [AGAIN, {"validation_included": True}])
+def test_more_is_trained_on_than_is_held_out_of_it(given):
+    assert said(config(**given, train_sizes=(0, 9, 4), validation_per_class=4)) == (
+        "config.validation_per_class=4 of the images of config.train_sizes are held out, so that "
+        "each must be 0, for all, or larger, but they are (0, 9, 4)."
+    )
+    check(config(**given, train_sizes=(0, 5), validation_per_class=4))
+    check(config(**CHOICE, train_sizes=(4,), validation_per_class=4))
+
+
+def test_no_more_epochs_are_averaged_than_there_are():
+    assert said(config(epochs=9, score_epochs=10)) == (
+        "config.score_epochs=10 last epochs are averaged, so that it must be at most "
+        "config.epochs=9."
+    )
+    check(config(epochs=10, score_epochs=10))
+    check(config(epochs=1, score_epochs=0))
+
+
 def test_a_stream_is_trained_on_whole_and_all_that_hinders_it_is_said_at_once():
     given = {"train_sizes": (5,), "validation_per_class": 1, "runs_at_once": 2}
     assert said(stream(unlabeled_batch_size=8, sampling="balanced", **given)) == (

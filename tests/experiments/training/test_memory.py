@@ -137,6 +137,21 @@ def test_the_data_sets_own_validation_split_is_measured_where_none_is_held_out()
     assert len(held_out.stored["label"]) == TRAIN + EXTRA + TESTS
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_what_is_held_out_may_be_among_the_examples_of_a_size(seed):
+    memory, whole = Memory(dataset(), 2, included=True), Memory(dataset())
+    train, held_out = memory.indices(5, seed)
+    assert sorted([*train, *held_out]) == sorted(whole.indices(5, seed)[0])
+    for part, count in ((train, 3), (held_out, 2)):
+        assert np.bincount(part % CLASSES).tolist() == [count] * CLASSES
+    # Of all examples they are what they always were.
+    expected = Memory(dataset(), 2).indices(0, seed)
+    for mine, theirs in zip(memory.indices(0, seed), expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert memory.steps_per_epoch(5, 4) == 3  # 9 examples
+    assert memory.steps_per_epoch(0, 4) == 6  # 24
+
+
 def unbalanced(more: int = 0) -> Dataset:
     """Eight examples of class 0, two of class 1; then others of class 1."""
     label = np.array([0] * 8 + [1] * (2 + more), np.int32)
