@@ -25,7 +25,7 @@ def words(config: Config, first: RunFolder | None, finished: int) -> str:
     """
     if retraining.first(config) is None:
         return ""
-    held, planned = config["validation_per_class"], again(config)
+    held, planned = config.get("validation_per_class"), again(config)
     done = f"{len(first.records)} of {len(first.planned)}" if first else "none"
     return (
         f"Runs are of two phases. Strengths are chosen by the mean over the seeds on {held} "
@@ -59,7 +59,7 @@ def table(config: Config, first: RunFolder) -> Table:
     lines = [
         (f"{method} at {strength:g}", [at(method, size, float(strength)) for size in sizes])
         for method in first.config["losses"]
-        for strength in first.config["strengths"][method]
+        for strength in first.config["strengths"].get(method, ())
     ]
     title = f"Held-out {shown(score).words} by strength, mean over n seeds, the chosen in bold."
     return Table(title, ["method", *(amount(size) for size in sizes)], lines)

@@ -204,3 +204,27 @@ def wait_for(condition, seconds=120):
             return
         time.sleep(0.1)
     raise AssertionError("nothing happened")
+
+
+@pytest.mark.slow
+def test_two_processes_choose_a_strength_and_train_again_as_one(data, tmp_path):
+    losses = {"l2": "cross_entropy | l2(weight={strength})", "plain": "cross_entropy"}
+    more = [
+        f"--config.losses={losses}",
+        "--config.strengths={'l2': (0.001, 1.0)}",
+        "--config.selection=retrain",
+        "--config.validation_per_class=2",
+        "--config.score_epochs=2",
+    ]
+    for count in (1, 2):
+        codes, errors = finish(start(count, tmp_path / f"{count}", data, *more))
+        assert codes == [0] * count, errors
+    results = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("1", "2")]
+    for found in results:
+        counts = {"selection": {"finished": 2, "planned": 2}}
+        assert found["phases"] == counts | {"retrain": {"finished": 2, "planned": 2}}
+    one, two = (
+        {(row["method"], row["strength"]): row["scores"]["nll"][0] for row in found["rows"]}
+        for found in results
+    )
+    assert one == pytest.approx(two, abs=1e-3)
