@@ -42,7 +42,9 @@ from experiments.training.group import Group, Progress, Scores
 from experiments.training.interruption import Interruption
 from experiments.training.loop import Training
 
-Begun = Mapping[str, Sequence[Run]]  # by the names of their groups, see `groups.begun`
+# By the names of their groups.
+Begun = Mapping[str, Sequence[Run]]
+Untested = Mapping[str, Sequence[Perturbation]]
 
 
 def compare(
@@ -92,7 +94,7 @@ def _chosen(whole: _Phase, first: Config, runs: Sequence[Run]) -> list[Run]:
     folder = whole.journal.folder / retraining.FOLDER
     before = _Phase(folder, first, whole.experiment, whole.interruption, whole.profile)
     mine = [run for run in runs if run.method in first["losses"]]
-    pending = before.journal.pending(mine)
+    pending, *_ = before.left(mine)
     if pending:
         whole.check(Problem(whole.config, whole.experiment), runs, runs)
         _say(
@@ -133,18 +135,23 @@ class _Phase:
         about.check(self.journal.folder, About(experiment.name, experiment.score))
         self._against = perturbation_entries.read_all(config["perturbations"])
 
+    def left(self, runs: list[Run]) -> tuple[list[Run], Untested, Begun]:
+        """What is to be trained and tested, and what was begun; all processes must agree."""
+        journal, config = self.journal, self.config
+        pending, untested = journal.pending(runs), testing.missing(journal, runs, self._against)
+        begun = groups.begun(journal.folder / "training", pending, runs_at_once(config))
+        shared = {name: value for name, value in config.items() if name not in OWN}
+        if devices.agree((pending, untested, begun, shared)):
+            return pending, untested, begun
+        raise ConfigError(
+            f"All processes must have the same config and see --workdir={journal.folder} alike, "
+            "but they do not: start them with one command."
+        )
+
     def carry_out(self, runs: list[Run]) -> None:
         """Trains and tests what is missing."""
         journal, config, against = self.journal, self.config, self._against
-        pending, untested = journal.pending(runs), testing.missing(journal, runs, against)
-        begun = groups.begun(journal.folder / "training", pending, runs_at_once(config))
-        if not devices.agree(
-            (pending, untested, begun, {n: v for n, v in config.items() if n not in OWN})
-        ):
-            raise ConfigError(
-                f"All processes must have the same config and see --workdir={journal.folder} "
-                "alike, but they do not: start them with one command."
-            )
+        pending, untested, begun = self.left(runs)
         if pending or untested:
             problem = Problem(config, self.experiment)
             _say(problem.about)

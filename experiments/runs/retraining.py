@@ -28,15 +28,16 @@ def first(config: Config) -> dict[str, Any] | None:
     Args:
       config: of the comparison; older ones lack entries.
     """
-    strengths = {name: some for name, some in config["strengths"].items() if len(some) > 1}
-    if config["selection"] != "retrain" or not strengths:
+    given = {name: config["strengths"].get(name, ()) for name in config["losses"]}
+    several = [name for name, some in given.items() if len(some) > 1]
+    if config["selection"] != "retrain" or not several:
         return None
     return {
         **config,
         "selection": "validation",
         "validation_included": True,
-        "losses": {name: loss for name, loss in config["losses"].items() if name in strengths},
-        "strengths": strengths,
+        "losses": {name: config["losses"][name] for name in several},
+        "strengths": {name: given[name] for name in several},
         "perturbations": {},
         "published": {},
         "published_robustness": {},
