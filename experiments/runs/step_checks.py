@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import regjax as rj
 from experiments import ConfigError
 from experiments.data import sources
 from experiments.evaluation.perturbed import Perturbation
@@ -46,11 +47,23 @@ def check(problem: Problem, runs: Iterable[Run]) -> None:
         second = _filled(problem, "unlabeled_batch_size", program.batch_multiple)
         try:
             objective = problem.objective(text, size)
+            _check_images(method, objective, problem.source.images)
             steps.check(task, problem.spec.example, objective, rows, second)
         except ConfigError:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"config.losses.{method}: {error}") from error
+
+
+def _check_images(method: str, objective: Any, images: int) -> None:
+    """Refuses stages that keep something of each image, and know of fewer than there are."""
+    for name, stage in objective.named() if isinstance(objective, rj.Loss) else ():
+        known = stage.arguments.get("images", images)
+        if known < images:
+            raise ConfigError(
+                f"config.losses.{method}: {name}'s images={known} must be {images} or more, the "
+                "data set's training images."
+            )
 
 
 def _check_selection(problem: Problem) -> None:

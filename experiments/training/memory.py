@@ -31,8 +31,8 @@ class Memory:
     Where labels are dense there are no classes to hold out by: all examples count as of one.
 
     Attributes:
-      stored: the training and test examples, one after the other.
       measured: the number of examples that an evaluation looks at.
+      images: the number of training examples of the first part, held out ones too.
       stored: the training, test and validation examples, one after the other.
       holds_out: whether there are examples to choose strengths by.
     """
@@ -79,6 +79,7 @@ class Memory:
         self.holds_out = bool(held_out or more)
         held = len(more[0]) if more else held_out * self._strata
         self.measured = len(self.tests) + held
+        self.images = len(self._label)
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""

@@ -86,9 +86,12 @@ def _power_step(
         clean, push = jax.linearize(logits, image)
         pull = jax.linear_transpose(push, image)
         p = jax.nn.softmax(wide(clean))
+        likeliest = jnp.argmax(p, -1, keepdims=True)
 
         def exact(direction: jax.Array) -> jax.Array:
             change = wide(push(direction.astype(image.dtype)))
+            # Of sure predictions, all that is left of the mean would be rounding.
+            change = change - jnp.take_along_axis(change, likeliest, -1)
             scaled = p * (change - jnp.sum(p * change, -1, keepdims=True))
             return pull(scaled.astype(clean.dtype))[0]
 

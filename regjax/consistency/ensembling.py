@@ -66,8 +66,7 @@ def temporal_ensembling(
     Args:
       loss: the loss to add to (positional).
       weight: the strength, w.
-      images: N, above every `batch.unlabeled.index`; in a config `{images}` stands for the data
-        set's.
+      images: N, how many there are: above every `batch.unlabeled.index`.
       momentum: alpha, between 0 and 1: what an earlier prediction still counts after the next.
       averages: as in `pi_model`.
       axis_name: under `pmap` and `shard_map`, the axis over which the batch is split; every device
@@ -88,29 +87,28 @@ def temporal_ensembling(
     """
     del part  # asked for, so that each part is given what the parts before it left
     check_choice("temporal_ensembling's averages", averages, AVERAGES)
-    batch = second.batch
-    if batch.index is None:
+    batch, index = second.batch, second.batch.index
+    if index is None:
         raise ValueError(
             "temporal_ensembling needs batch.unlabeled.index, the images' numbers in the data set."
         )
     p = jax.nn.softmax(wide(second.outputs.logits))
-    average, seen = state.average[batch.index], state.seen[batch.index]
+    average, seen = state.average[index], state.seen[index]
     known = seen > 0
     # Of momentum 1 nothing is ever added.
     share = 1 - momentum ** seen.astype(average.dtype)
     corrected = average / jnp.where(share > 0, share, 1)[:, None]
     values = jnp.where(known, jnp.mean((p - corrected) ** 2, -1), 0)
     moved = (1 - momentum) * (jax.lax.stop_gradient(p) - average)
-    return values, _added(state, batch, moved, axis_name)
+    if batch.weight is not None:
+        index = jnp.where(batch.weight > 0, index, images)  # padding leaves no trace
+    return values, _added(state, index, moved, axis_name)
 
 
 def _added(
-    state: Predictions, batch: Batch, moved: jax.Array, axis_name: str | None
+    state: Predictions, index: jax.Array, moved: jax.Array, axis_name: str | None
 ) -> Predictions:
-    """The state with the moves of all devices' images; padding has none."""
-    index = batch.index
-    if batch.weight is not None:
-        index = jnp.where(batch.weight > 0, index, len(state.seen))
+    """The state with the moves of all devices' images."""
     if axis_name is not None and is_mapped(axis_name):
         index, moved = (everywhere(x, axis_name) for x in (index, moved))
     average = state.average.at[index].add(moved, mode="drop")

@@ -52,9 +52,10 @@ def pi_model(
       cross_entropy | pi_model(weight=100.0)
     """
     check_choice("pi_model's averages", averages, AVERAGES)
+    logits = second.outputs.logits
     forward, batch = second.again(key, shared)
     other = forward(batch.image, named_key(key, "forward()")).logits
-    return squared_distance(second.outputs.logits, other if both else jax.lax.stop_gradient(other))
+    return squared_distance(logits, other if both else jax.lax.stop_gradient(other))
 
 
 @penalty(over="unlabeled")
