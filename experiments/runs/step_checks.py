@@ -47,7 +47,7 @@ def check(problem: Problem, runs: Iterable[Run]) -> None:
         second = _filled(problem, "unlabeled_batch_size", program.batch_multiple)
         try:
             objective = problem.objective(text, size)
-            _check_images(method, objective, problem.source.images)
+            _check_images(method, objective, problem)
             steps.check(task, problem.spec.example, objective, rows, second)
         except ConfigError:
             raise
@@ -55,9 +55,15 @@ def check(problem: Problem, runs: Iterable[Run]) -> None:
             raise ConfigError(f"config.losses.{method}: {error}") from error
 
 
-def _check_images(method: str, objective: Any, images: int) -> None:
-    """Refuses stages that keep something of each image, and know of fewer than there are."""
+def _check_images(method: str, objective: Any, problem: Problem) -> None:
+    """Refuses stages of unlabelled images without any, and of fewer images than there are."""
+    images = problem.source.images
     for name, stage in objective.named() if isinstance(objective, rj.Loss) else ():
+        if stage.definition.over == "unlabeled" and not problem.config["unlabeled_batch_size"]:
+            raise ConfigError(
+                f"config.losses.{method}: {name} is of unlabelled images: set "
+                "config.unlabeled_batch_size, such as 128."
+            )
         known = stage.arguments.get("images", images)
         if known < images:
             raise ConfigError(
