@@ -4,6 +4,7 @@ from importlib import metadata as _metadata
 
 from regjax import (
     attacks,
+    consistency,
     corruptions,
     gradient,
     losses,
@@ -15,6 +16,10 @@ from regjax import (
 )
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
+from regjax.consistency.adversarial import vat
+from regjax.consistency.ensembling import temporal_ensembling
+from regjax.consistency.teacher import mean_teacher, taught
+from regjax.consistency.views import entropy, pi_model
 from regjax.core.batch import Batch, example_keys
 from regjax.core.expression import parse
 from regjax.core.forward import Forward, Tap
@@ -23,6 +28,7 @@ from regjax.core.loss import Loss, LossState, View
 from regjax.core.outputs import Branch, Head, Outputs
 from regjax.core.point import Point
 from regjax.core.result import Result, total
+from regjax.core.second import Second
 from regjax.core.stages import Number, Range, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
@@ -35,6 +41,7 @@ from regjax.mixing.puzzlemix import puzzlemix
 from regjax.noise import feature_noise, noise_injection
 from regjax.parameters import l1, l2
 from regjax.semantic import statistics
+from regjax.semantic.consistency import semantic_consistency
 from regjax.semantic.explicit import (
     expected_loss,
     explicit_augmentation,
@@ -59,17 +66,20 @@ __all__ = [
     "Point",
     "Range",
     "Result",
+    "Second",
     "Tap",
     "View",
     "attacks",
     "base",
     "class_weights",
+    "consistency",
     "corruptions",
     "cross_entropy",
     "cutmix",
     "cutout",
     "disturb_label",
     "double_backprop",
+    "entropy",
     "example_keys",
     "expansion",
     "expected_loss",
@@ -87,6 +97,7 @@ __all__ = [
     "learned_augmentation",
     "losses",
     "manifold_mixup",
+    "mean_teacher",
     "metrics",
     "mixing",
     "mixup",
@@ -97,12 +108,17 @@ __all__ = [
     "parameters",
     "parse",
     "penalty",
+    "pi_model",
     "puzzlemix",
     "random_crop",
     "random_flip",
     "semantic",
+    "semantic_consistency",
     "statistics",
+    "taught",
+    "temporal_ensembling",
     "total",
     "traces",
+    "vat",
     "wrapper",
 ]

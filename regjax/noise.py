@@ -7,7 +7,7 @@ import jax
 from regjax.core.batch import Batch, example_keys
 from regjax.core.draws import normal, perturb
 from regjax.core.forward import Forward
-from regjax.core.loss import named_key
+from regjax.core.keys import named_key
 from regjax.core.precision import wide
 from regjax.core.stages import AtLeastZero, wrapper
 from regjax.core.taps import tapped

@@ -23,6 +23,7 @@ FAMILIES = {
     "noise": set[str](),
     "parameters": set[str](),
     "flax": set[str](),
+    "consistency": set[str](),
     "metrics": {"gradient", "losses"},
     "gradient": {"losses"},
     "semantic": {"losses"},

@@ -8,7 +8,7 @@ from typing import Any
 from flax import linen, nnx
 
 from experiments import said
-from experiments.models import cifar_resnet, preact_resnet, resnet, thesis
+from experiments.models import cifar_resnet, cnn13, preact_resnet, resnet, thesis
 from regjax.core.calls import imported, read_named
 
 Model = nnx.Module | linen.Module
@@ -21,6 +21,7 @@ MODELS: dict[str, Factory] = {
         f"resnet{depth}": functools.partial(cifar_resnet.CifarResNet, depth=depth)
         for depth in (20, 32, 44, 56, 110)
     },
+    "cnn13": cnn13.Cnn13,
     "resnet50": resnet.ResNet50,
     "preact_resnet18": preact_resnet.preact_resnet18,
     "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
@@ -109,7 +110,7 @@ def create(
     own = {each: value for each, value in offered.items() if each in takes}
     model = _made(name, functools.partial(factory, **own, **given))
     for _, module in nnx.iter_modules(model) if isinstance(model, nnx.Module) else ():
-        if isinstance(module, nnx.BatchNorm):
+        if isinstance(module, nnx.BatchNorm | cnn13.MeanNorm):
             module.axis_name = axis_name
     return model
 

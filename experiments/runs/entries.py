@@ -167,6 +167,12 @@ ENTRIES = (
         shared=True,
     ),
     Entry(
+        "evaluate_teacher",
+        False,
+        "Whether the teacher of a loss with mean_teacher is evaluated in place of the network.",
+        shared=True,
+    ),
+    Entry(
         "growing",
         {},
         'How numbers of the losses grow from 0 to what they are: {"isda": {"strength": "linear"}}.',

@@ -130,4 +130,5 @@ def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
         decay=config["average"],
         growing=growth.read_curves(entry_values.growing(config["growing"]), steps_per_epoch),
         steps=round(config["epochs"] * steps_per_epoch),
+        taught=config["evaluate_teacher"],
     )

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import regjax as rj
 from experiments import ConfigError
 from experiments.data import sources
 from experiments.evaluation.perturbed import Perturbation
@@ -46,11 +47,29 @@ def check(problem: Problem, runs: Iterable[Run]) -> None:
         second = _filled(problem, "unlabeled_batch_size", program.batch_multiple)
         try:
             objective = problem.objective(text, size)
+            _check_images(method, objective, problem)
             steps.check(task, problem.spec.example, objective, rows, second)
         except ConfigError:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"config.losses.{method}: {error}") from error
+
+
+def _check_images(method: str, objective: Any, problem: Problem) -> None:
+    """Refuses stages of unlabelled images without any, and of fewer images than there are."""
+    images = problem.source.images
+    for name, stage in objective.named() if isinstance(objective, rj.Loss) else ():
+        if stage.definition.over == "unlabeled" and not problem.config["unlabeled_batch_size"]:
+            raise ConfigError(
+                f"config.losses.{method}: {name} is of unlabelled images: set "
+                "config.unlabeled_batch_size, such as 128."
+            )
+        known = stage.arguments.get("images", images)
+        if known < images:
+            raise ConfigError(
+                f"config.losses.{method}: {name}'s images={known} must be {images} or more, the "
+                "data set's training images."
+            )
 
 
 def _check_selection(problem: Problem) -> None:

@@ -37,6 +37,7 @@ class Descent:
       steps: the number of steps of a whole run.
       by_image: whether the loss of dense labels is a mean over images of each one's mean, and not
         over all labelled pixels; `dataclasses.replace(task, by_image=True)`.
+      taught: whether a loss's mean teacher, where it has one, is evaluated in place of the network.
     """
 
     build: Callable[..., rj.Forward]
@@ -50,6 +51,7 @@ class Descent:
     growing: tuple[Curve, ...] = ()
     steps: int = 0
     by_image: bool = False
+    taught: bool = False
 
     @functools.cached_property
     def untrained(self) -> rj.Forward:
@@ -143,7 +145,10 @@ class Descent:
         """The network with averaged parameters, if any, and BatchNorm's averages."""
         del part  # there is one
         params = state.average if self.decay else state.params
-        return self.forward(params, state.model_state).frozen()
+        forward = self.forward(params, state.model_state)
+        if self.taught and "mean_teacher" in state.loss_state.stages:
+            forward = rj.taught(forward, state.loss_state)
+        return forward.frozen()
 
 
 @dataclasses.dataclass(frozen=True)

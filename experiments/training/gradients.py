@@ -62,6 +62,7 @@ def gradient(
     """
     assert batch.weight is not None
     whole = _weights(batch, axis_name)
+    loss_state = loss.begin(loss_state, network(params, model_state))
     step = _Step(network, params, loss, loss_state, key, axis_name, by_image, whole)
     carry = (model_state, loss_state)
     if parts == 1:

@@ -32,6 +32,7 @@ class Memory:
 
     Attributes:
       measured: the number of examples that an evaluation looks at.
+      images: the number of training examples of the first part, held out ones too.
       stored: the training, test and validation examples, one after the other.
       holds_out: whether there are examples to choose strengths by.
     """
@@ -81,6 +82,7 @@ class Memory:
         self.holds_out = bool(held_out or more)
         held = len(more[0]) if more else held_out * self._strata
         self.measured = len(self.tests) + held
+        self.images = len(self._label)
 
     def indices(self, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Training and validation examples, for a training size per class, 0 for all."""

@@ -26,6 +26,7 @@ class Stream:
       streams: the opened data set.
       measured: the number of examples that an evaluation looks at.
       holds_out: whether there are examples to choose strengths by.
+      images: the number of training examples.
     """
 
     stored: Any = None
@@ -35,6 +36,7 @@ class Stream:
         self.streams, self.unlabeled = streams, unlabeled
         self.measured = streams.test_examples + streams.validation_examples
         self.holds_out = bool(streams.validation_examples)
+        self.images = streams.examples
 
     def steps_per_epoch(self, size: int, batch: int) -> float:
         """Batches in an epoch: not whole, since they run on from epoch to epoch."""

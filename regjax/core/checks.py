@@ -95,6 +95,12 @@ def check_scalar(name: str, value: Any) -> None:
         )
 
 
+def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Refuses, at trace time, what is none of the texts that are known."""
+    if value not in known:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, but it is {value!r}.")
+
+
 def check_count(name: str, count: int) -> None:
     """Refuses, at trace time, what is no whole number of at least 1."""
     if not isinstance(count, int) or isinstance(count, bool):

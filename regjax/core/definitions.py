@@ -41,6 +41,7 @@ class Definition:
     arguments: dict[str, inspect.Parameter]
     over: str = "batch"
     written: str = ""
+    begin: Callable[..., Any] | None = None
 
     def __reduce__(self) -> Any:
         # By name, since the module holds the transform in the place of the plain function.

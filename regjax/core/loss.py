@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import zlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +18,23 @@ import numpy as np
 from regjax.core.batch import Batch, counted, labeled, weighted_mean
 from regjax.core.checks import check_batch, check_logits, check_term
 from regjax.core.forward import Forward
+from regjax.core.keys import named_key
 from regjax.core.outputs import Outputs
 from regjax.core.point import Point
 from regjax.core.result import Result
+from regjax.core.second import Second
 
 if TYPE_CHECKING:
     from regjax.core.definitions import Stage
 
-# `view(batch, key) -> (forward, batch)`: what a loss's wrappers make of other examples.
-View = Callable[[Batch, jax.Array], tuple[Forward, Batch]]
+
+class View(Protocol):
+    """What a loss's wrappers make of other examples, with draws of a key."""
+
+    def __call__(
+        self, batch: Batch, key: jax.Array, keys: Mapping[str, jax.Array] | None = None
+    ) -> tuple[Forward, Batch]:
+        """`keys` are those of wrappers, by name, that are to draw by others."""
 
 
 class LossState(NamedTuple):
@@ -101,7 +108,21 @@ class Loss:
         if key is None:
             raise TypeError("Loss.apply needs a key, such as jax.random.key(0), but it is None.")
         check_batch(batch)
+        state = self.begin(state, forward)
         return self.apply_weighted(state, forward, labeled(batch), key, part=part)
+
+    def begin(self, state: LossState, forward: Forward) -> LossState:
+        """The state at the beginning of a step: what stages make of the network's parameters.
+
+        Called once for a step, whatever the number of its parts, and outside the derivative.
+        """
+        self._check_state(state)
+        stages = dict(state.stages)
+        for name, stage in self.named():
+            if stage.definition.begin is not None:
+                given = stage.keywords(state.step)
+                stages[name] = stage.definition.begin(state.stages[name], forward, **given)
+        return LossState(state.step, stages)
 
     def apply_weighted(
         self,
@@ -112,7 +133,7 @@ class Loss:
         *,
         part: int | jax.Array | None = None,
     ) -> tuple[Result, LossState]:
-        """What `apply` does, of a batch whose weights are 0 already where there is no label."""
+        """What `apply` does after `begin`, of weights that are 0 where there is no label."""
         self._check_state(state)
         (base_name, base), *others = self.named()
         number = jnp.asarray(0 if part is None else part, jnp.int32)
@@ -134,16 +155,21 @@ class Loss:
         weight = _own_weight(batch, given)
         metrics = {base_name: weighted_mean(losses, given.weight if weight is None else weight)}
         terms: dict[str, dict[str, jax.Array]] = {"batch": {}, "unlabeled": {}}
+        second = self._second(view, batch, key, point)
+        more = {"point": point, "second": second, "base": base.keywords(state.step)}
         images = batch.replace(weight=given.weight)  # over which penalties stay means
         for name, stage in others:
             if stage.definition.kind == "penalty":
                 over = _examples(name, stage, images)
-                value, states[name] = run(name, stage, images, point=point)
+                value, states[name] = run(name, stage, images, **more)
                 value = check_term(name, value, over, scalar=True)
                 terms[stage.definition.over][name] = stage.weight(state.step) * value
                 metrics[name] = weighted_mean(value, over.weight) if value.ndim else value
         kept = {name: states[name] for name in state.stages}
-        of = (losses, terms["batch"], point.outputs, metrics, terms["unlabeled"], weight)
+        outputs = point.outputs
+        if second is not None and any(moves_averages(stage) for _, stage in others):
+            outputs = outputs._replace(state=second.outputs.state)
+        of = (losses, terms["batch"], outputs, metrics, terms["unlabeled"], weight)
         return Result(*of), LossState(state.step + 1, kept)
 
     def weight(
@@ -194,9 +220,11 @@ class Loss:
         """What `view` is to the stages that ask for it."""
         wrappers = [(n, s) for n, s in self.named() if s.definition.kind == "wrapper"]
 
-        def view(batch: Batch, key: jax.Array) -> tuple[Forward, Batch]:
+        def view(
+            batch: Batch, key: jax.Array, keys: Mapping[str, jax.Array] | None = None
+        ) -> tuple[Forward, Batch]:
             check_batch(batch)
-            forward = network
+            forward, own = network, keys or {}
             for name, stage in reversed(wrappers):
                 if stage.definition.init is not None:
                     raise ValueError(
@@ -204,10 +232,19 @@ class Loss:
                         "batch would change: leave it out, or the stage that asks for 'view'."
                     )
                 inputs = {"forward": forward, "batch": batch, "part": part}
-                (forward, batch), _ = stage.run(step, inputs | {"key": named_key(key, name)})
+                inputs["key"] = named_key(own.get(name, key), name)
+                (forward, batch), _ = stage.run(step, inputs)
             return forward, batch
 
         return view
+
+    def _second(self, view: View, batch: Batch, key: jax.Array, point: Point) -> Second | None:
+        """The unlabelled examples, where a stage asks for them."""
+        if batch.unlabeled is None:
+            return None
+        if not any("second" in stage.definition.inputs for stage in self.stages):
+            return None
+        return Second(view, batch.unlabeled, named_key(key, "unlabeled"), point.outputs.state)
 
     def named(self) -> Iterator[tuple[str, Stage]]:
         """The stages with their names; the second of a kind is called `name_2`."""
@@ -252,6 +289,11 @@ def _own_weight(batch: Batch, given: Batch) -> jax.Array | None:
     return None if weight is given.weight else weight
 
 
+def moves_averages(stage: Stage) -> bool:
+    """Whether the pass over the unlabelled examples' first view moves BatchNorm's averages."""
+    return "second" in stage.definition.inputs and stage.arguments.get("averages") == "moved"
+
+
 def _examples(name: str, stage: Stage, batch: Batch) -> Batch:
     """The examples that a penalty has a number for."""
     if stage.definition.over == "batch":
@@ -259,8 +301,3 @@ def _examples(name: str, stage: Stage, batch: Batch) -> Batch:
     if batch.unlabeled is None:
         raise ValueError(f"{name} needs batch.unlabeled, a Batch of unlabelled examples.")
     return batch.unlabeled
-
-
-def named_key(key: jax.Array, name: str) -> jax.Array:
-    """A key of its own for every name, so that adding a stage leaves the others their draws."""
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -4,14 +4,17 @@ A stage function asks for what it needs by the names of its positional parameter
 
 - `@base`: out of `outputs, batch, forward, network, view, key, state, part`; returns losses `[B]`.
 - `@wrapper`: out of `forward, batch, key, state, part`; returns `(forward, batch)`.
-- `@penalty`: out of `point, batch, forward, network, view, key, state, part`; returns `[B]` or a
-  scalar, to which the decorator applies the keyword `weight`; `@penalty(over="unlabeled")`, one
-  number for each of the examples of `batch.unlabeled`, or a scalar.
+- `@penalty`: out of `point, batch, forward, network, view, key, state, part, base, second`;
+  returns `[B]` or a scalar, to which the decorator applies the keyword `weight`;
+  `@penalty(over="unlabeled")`, one number for each example of `batch.unlabeled`, or a scalar.
 
 `forward` is what the wrappers made of the network, `network` the network itself, for examples that
 the wrappers do not know of, such as `batch.unlabeled`. `view(batch, key) -> (forward, batch)` puts
 those through the loss's own wrappers, from the outside in and from `network` on, with draws of that
 key: two keys give two views of an image. Wrappers with a state have no views and are refused.
+`second` (`second.py`) is a first view of `batch.unlabeled` with the network's outputs, which all
+who ask share; with an argument `averages="moved"` that pass moves BatchNorm's averages, after the
+one over the batch. `base` is the base's arguments at this step, by name.
 
 Its keyword-only parameters are the stage's arguments. Those annotated `Number`, `float` or
 `jax.Array`, alone or in a union, or not annotated, are numbers: leaves of the loss's pytree, each a
@@ -54,12 +57,15 @@ __all__ = [
 _INPUTS = {
     "base": ("outputs", "batch", "forward", "network", "view", "key", "state", "part"),
     "wrapper": ("forward", "batch", "key", "state", "part"),
-    "penalty": ("point", "batch", "forward", "network", "view", "key", "state", "part"),
+    "penalty": (
+        *("point", "batch", "forward", "network", "view", "key", "state", "part"),
+        *("base", "second"),
+    ),
 }
 
 
 def _define(
-    kind: str, function: Callable[..., Any], init: Callable[..., Any] | None, over: str
+    kind: str, function: Callable[..., Any], init: Any, over: str, begin: Any
 ) -> Definition:
     parameters = _parameters(function)
     inputs = tuple(n for n, p in parameters.items() if p.kind is not p.KEYWORD_ONLY)
@@ -78,6 +84,10 @@ def _define(
             f"the {kind} {name} must ask for 'state' and be declared with init=, or neither: "
             f"@{kind}(init=...)."
         )
+    if begin is not None and init is None:
+        raise TypeError(
+            f"the {kind} {name} has begin=, which makes a state of one: give init= too."
+        )
     if kind == "penalty":
         if "weight" in arguments:
             raise TypeError(f"the penalty {name} must not take 'weight': the decorator applies it.")
@@ -92,7 +102,8 @@ def _define(
         )
     if over not in ("batch", "unlabeled"):
         raise ValueError(f"a penalty is over 'batch' or 'unlabeled', but {name} over {over!r}.")
-    REGISTRY[name] = Definition(kind, name, function, init, inputs, arguments, over)
+    found = Definition(kind, name, function, init, inputs, arguments, over, begin=begin)
+    REGISTRY[name] = found
     return REGISTRY[name]
 
 
@@ -112,8 +123,8 @@ def _read(annotation: Any, scope: dict[str, Any]) -> Any:
         return annotation
 
 
-def _transform(kind: str, function: Callable[..., Any], init: Any, over: str) -> Any:
-    definition = _define(kind, function, init, over)
+def _transform(kind: str, function: Callable[..., Any], *how: Any) -> Any:
+    definition = _define(kind, function, *how)
     arguments = tuple(definition.arguments.values())
     known = ", ".join(definition.arguments) or "none"
     first = inspect.Parameter("loss", inspect.Parameter.POSITIONAL_ONLY, annotation=Loss)
@@ -148,10 +159,10 @@ def _shown(given: tuple[Any, ...]) -> str:
     return ", ".join(map(repr, given)) or "no loss"
 
 
-def _decorator(kind: str, function: Any, init: Any, over: str = "batch") -> Any:
+def _decorator(kind: str, function: Any, init: Any, over: str = "batch", begin: Any = None) -> Any:
     if function is None:
-        return lambda decorated: _transform(kind, decorated, init, over)
-    return _transform(kind, function, init, over)
+        return lambda decorated: _transform(kind, decorated, init, over, begin)
+    return _transform(kind, function, init, over, begin)
 
 
 def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any:
@@ -208,17 +219,23 @@ def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
 
 
 def penalty(
-    function: Any = None, *, init: Callable[..., Any] | None = None, over: str = "batch"
+    function: Any = None,
+    *,
+    init: Callable[..., Any] | None = None,
+    over: str = "batch",
+    begin: Callable[..., Any] | None = None,
 ) -> Any:
     """The loss-to-loss function of a function that measures a term, `[B]` or a scalar.
 
     Args:
-      function: takes any of `point, batch, forward, network, view, key, state, part` by name,
-        then `*` and arguments; the result gets the keyword `weight`, by which the term is
+      function: takes any of `point, batch, forward, network, view, key, state, part, base, second`
+        by name, then `*` and arguments; the result gets the keyword `weight`, by which the term is
         multiplied.
       init: as in `base`.
       over: "batch", or "unlabeled" for a term of `batch.unlabeled`, `[U]` or a scalar: its mean is
         over those examples, by their weights, on all devices and in all parts of a batch.
+      begin: `(state, network, **arguments) -> state`, called once at the beginning of each step,
+        for what follows the network's parameters, such as a teacher.
 
     Returns:
       `(loss, *, weight, **arguments) -> Loss`, known to `parse` by its name.
@@ -235,4 +252,4 @@ def penalty(
       >>> logit_decay(rj.cross_entropy(), weight=0.1)
       cross_entropy | logit_decay(weight=0.1)
     """
-    return _decorator("penalty", function, init, over)
+    return _decorator("penalty", function, init, over, begin)

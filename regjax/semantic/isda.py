@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from regjax.core.batch import Batch, example_means, weighted_mean
+from regjax.core.batch import Batch, example_means
 from regjax.core.forward import Forward
 from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
@@ -39,15 +39,12 @@ def init_statistics(
     rank: int | None,
     decay: Number | None,
     shrinkage: Number | None = None,
-    unlabeled_weight: Number | None = None,
     axis_name: str | None = None,
     **_: Any,
 ) -> State:
     """Statistics of nothing, of the size of the network's last layer; None for the identity."""
     kernel = jax.eval_shape(lambda: head_kernel(forward))
     check_head(forward, batch.image)
-    if unlabeled_weight is not None and batch.unlabeled is None:
-        raise ValueError("unlabeled_weight needs batch.unlabeled, a Batch of unlabelled examples.")
     if covariance == "identity":
         for name, given in (("rank", rank), ("decay", decay), ("shrinkage", shrinkage)):
             if given is not None:
@@ -129,8 +126,6 @@ def isda(
     outputs: Outputs,
     batch: Batch,
     forward: Forward,
-    network: Forward,
-    key: jax.Array,
     state: State,
     part: jax.Array,
     *,
@@ -139,7 +134,6 @@ def isda(
     rank: Count | None = None,
     decay: Share | None = None,
     shrinkage: Share | None = None,
-    unlabeled_weight: AtLeastZero | None = None,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, State]:
     """Implicit semantic data augmentation: features moved in all ways in which their class varies.
@@ -164,9 +158,6 @@ def isda(
       decay: what an earlier example still counts after each step; None never forgets, as the paper.
       shrinkage: between 0 and 1, the share of the classes' mean covariance in each class's, for
         classes with few examples; "full" and "diagonal" only. None for none, as the paper.
-      unlabeled_weight: eta_1 of eq. (19), the weight of the bound of eq. (15) on `batch.unlabeled`,
-        whose images pass through the network as they are, without wrappers and without a trace in
-        BatchNorm's averages: one more plain step, and `C A^2` an example. None for none.
       axis_name: under `pmap` and `shard_map`, the axis over which the batch is split, so that all
         devices have the statistics of all. The state may be whole on each or split by class
         (`rj.statistics.places`). Under `jit`, an axis of the mesh that `jax.set_mesh` set, over
@@ -178,8 +169,7 @@ def isda(
 
     Raises:
       ValueError: a network without a named head or without features, or whose logits are not
-        `features @ kernel + bias`; arguments that do not go together; no unlabelled examples where
-        they have a weight.
+        `features @ kernel + bias`; arguments that do not go together.
 
     Example:
       >>> import optax, regjax as rj
@@ -195,19 +185,4 @@ def isda(
     table = semantic.differences(state, kernel, batch.label, **options)
     bounds = semantic.upper_bound(outputs.logits, batch.label, 0.5 * strength * table)
     losses = example_means(bounds, batch.label)
-    if unlabeled_weight is None:
-        return losses, state
-    unlabeled = batch.unlabeled
-    if unlabeled is None:
-        raise ValueError("unlabeled_weight needs batch.unlabeled, a Batch of unlabelled examples.")
-    logits = network(unlabeled.image, key).logits
-    moved = semantic.consistency_bound(logits, state, kernel, strength=strength, **options)
-    apart = jnp.mean(moved.reshape(len(moved), -1), axis=1)
-    return losses + unlabeled_weight * _mean(apart, unlabeled, axis_name), state
-
-
-def _mean(values: jax.Array, batch: Batch, axis_name: str | None) -> jax.Array:
-    """The mean over the examples of all devices."""
-    if axis_name is None or not statistics.is_mapped(axis_name):
-        return weighted_mean(values, batch.weight)
-    return jax.lax.pmean(weighted_mean(values, batch.weight, axis_name), axis_name)
+    return losses, state

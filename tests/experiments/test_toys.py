@@ -151,8 +151,9 @@ def test_the_parts_of_a_task_are_loaded(tmp_path):
 
 def test_isda_takes_unlabelled_images_by_config(tmp_path):
     changes: dict[str, Any] = {"train_sizes": (2,), "batch_size": 6, "unlabeled_batch_size": 8}
-    classify.compare(config("isda(strength=0.5, unlabeled_weight=1.0)", **changes), tmp_path / "a")
-    classify.compare(config("isda(strength=0.5, unlabeled_weight=0.0)", **changes), tmp_path / "b")
+    text = "isda(strength=0.5) | semantic_consistency(weight="
+    classify.compare(config(f"{text}1.0)", **changes), tmp_path / "a")
+    classify.compare(config(f"{text}0.0)", **changes), tmp_path / "b")
     with_stream, without = (records(tmp_path / name)[0]["train_loss"] for name in "ab")
     assert with_stream != without
 

@@ -328,7 +328,12 @@ TABLE = [
     loss("cross_entropy | cutout(size=-3)", "cutout's size must be at least 0, but it is -3"),
     loss("cross_entropy | mixup(alpha=1, axis_name='data')", "axis_name='data' is not an axis"),
     loss("isda(strength=1, covariance='round')", "unknown covariance 'round'"),
-    loss("isda(strength=1, unlabeled_weight=1)", "unlabeled_weight needs batch.unlabeled"),
+    loss("cross_entropy | entropy(weight=1)", "entropy is of unlabelled images: set config.unl"),
+    loss(
+        "cross_entropy | temporal_ensembling(weight=1, images=3)",
+        "temporal_ensembling's images=3 must be",
+        more=["--config.unlabeled_batch_size=8"],
+    ),
     strengths('{"y": (1.0,)}', "config.strengths has ['y'], which config.losses has not"),
     strengths('{"x": (0.0,)}', "Strengths must be positive"),
     strengths('{"x": (1, 1.0)}', "config.strengths.x names a number twice"),

@@ -34,7 +34,7 @@ from support import (
 
 import regjax as rj
 import regjax.flax
-from regjax.core.loss import named_key
+from regjax.core.keys import named_key
 from regjax.core.stages import REGISTRY
 
 # Sample arguments of every public stage; several where an option changes what is computed.
@@ -46,6 +46,7 @@ TABLE = {
     "cutout": ["cutout(size=2)"],
     "disturb_label": ["disturb_label(rate=0.3)"],
     "double_backprop": ["double_backprop(weight=0.1)"],
+    "entropy": ["entropy(weight=0.1)"],
     "explicit_augmentation": ["explicit_augmentation(strength=0.5, samples=2)"],
     "feature_noise": [f"feature_noise(add=0.1, multiply=0.1, {LAYERS})"],
     "frobenius": ["frobenius(weight=0.1, probes=2)"],
@@ -57,7 +58,7 @@ TABLE = {
     "isda": [
         "isda(strength=0.5, covariance='diagonal', decay=0.9, shrinkage=0.2)",
         "isda(strength=0.5, covariance='low_rank', rank=2)",
-        "isda(strength=0.5, shrinkage=0.2, unlabeled_weight=0.3)",
+        "isda(strength=0.5, shrinkage=0.2)",
     ],
     "jacobian": ["jacobian(weight=0.1)"],
     "l1": ["l1(weight=0.1, exclude=('head',))"],
@@ -67,15 +68,23 @@ TABLE = {
         "learned_augmentation(factor=0.5, samples=2, uncertainty=0.1, margin=9)"
     ],
     "manifold_mixup": [f"manifold_mixup(alpha=1.0, {LAYERS})"],
+    "mean_teacher": ["mean_teacher(weight=0.1, decay=0.9, shared=('random_flip',))"],
     "mixup": ["mixup(alpha=0.5, per_example=True)"],
     "noise_injection": ["noise_injection(sigma=0.1)"],
     "noisy_feature_mixup": [
         f"noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, {LAYERS})",
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
+    "pi_model": ["pi_model(weight=0.1)"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
     "random_flip": ["random_flip"],
+    "semantic_consistency": ["semantic_consistency(weight=0.1)"],
+    "temporal_ensembling": ["temporal_ensembling(weight=0.1, images=160)"],
+    "vat": [
+        "vat(weight=0.1, epsilon=0.5)",
+        "vat(weight=0.1, epsilon=0.5, iterations=2, finite_difference=0.01)",
+    ],
 }
 # Those for which a network with BatchNorm tells frozen statistics from the batch's own.
 FROZEN = [
@@ -93,20 +102,32 @@ COMPOSITIONS = [
 
 
 def expression(stage: str, link: str) -> str:
-    return link if REGISTRY[stage].kind == "base" else f"cross_entropy | {link}"
+    if REGISTRY[stage].kind == "base":
+        return link
+    base = "isda(strength=0.5)" if stage == "semantic_consistency" else "cross_entropy"
+    return f"{base} | {link}"
 
 
+ON_UNLABELED = [name for name in TABLE if REGISTRY[name].over == "unlabeled"]
+# Those of unlabelled images come side by side, and each by itself in the slow tests.
+TOGETHER = " | ".join(["isda(strength=0.5)", *(TABLE[name][0] for name in ON_UNLABELED)])
+COMPOSITIONS.append(TOGETHER)
 ROWS = [expression(stage, link) for stage, links in TABLE.items() for link in links]
 SIDE_BY_SIDE = " | ".join(
     ["cross_entropy"]
-    + [link for name, links in TABLE.items() for link in links if REGISTRY[name].kind == "penalty"]
+    + [
+        link
+        for name, links in TABLE.items()
+        for link in links
+        if REGISTRY[name].kind == "penalty" and name not in ON_UNLABELED
+    ]
 )
 WRAPPERS = " | ".join(links[0] for name, links in TABLE.items() if REGISTRY[name].kind == "wrapper")
-WITHOUT_BASES = {name for name in TABLE if REGISTRY[name].kind != "base"}
+WITHOUT_BASES = {n for n in TABLE if REGISTRY[n].kind != "base" and n not in ON_UNLABELED}
 # A mask found on the side is constant to derivatives, and takes most of the time to compile.
 SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith("puzzlemix"))
 # Of what shares most of its code, one does for the tests that take programs of their own.
-BASES = ["cross_entropy", *(row for row in ROWS if "unlabeled" in row)]
+BASES = ["cross_entropy", "isda(strength=0.5, shrinkage=0.2)"]
 PENALTIES = "cross_entropy | double_backprop(weight=0.1) | jacobian(weight=0.1, probes=2)"
 
 
@@ -124,14 +145,17 @@ TO_ORDER_TWO = slow_unless_in(
     ],
 )
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
-EVERY = pytest.mark.parametrize("text", ROWS + COMPOSITIONS, scope="module")
+FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in ON_UNLABELED)), *COMPOSITIONS]
+EVERY = pytest.mark.parametrize(
+    "text", slow_unless_in(FAST, [*ROWS, *COMPOSITIONS]), scope="module"
+)
 # What takes programs of its own is told of each row by the slow tests, and fast of two penalties
 # and of wrappers of two examples: of images and of hidden layers.
 WRAPPED = ["cutmix", "noisy_feature_mixup"]
 EVERY_KIND = pytest.mark.parametrize(
     "text",
     slow_unless_in(
-        [PENALTIES, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
+        [PENALTIES, TOGETHER, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
         [SIDE_BY_SIDE, *ROWS, *COMPOSITIONS],
     ),
     scope="module",
@@ -147,6 +171,7 @@ def objective(
     forward = tanh_forward(params)
     result, _ = loss.apply(loss.init(forward, batch), forward, batch, key)
     parts = {name: getattr(result, name) for name in ("losses", "penalties", "metrics")}
+    parts["penalties"] = result.penalties | result.unlabeled  # of as many images
     total = rj.total(result, batch, axis_name=axis_name)
     return total, parts | {"logits": result.outputs.logits, "weight": result.weight}
 
@@ -167,7 +192,7 @@ jitted = jax.jit(evaluate)
 def apply(loss: rj.Loss, state: rj.LossState, batch: rj.Batch) -> tuple[Any, rj.LossState]:
     """The parts alone, from a given state on."""
     result, state = loss.apply(state, tanh_forward(), batch, KEY)
-    return (result.losses, result.penalties, result.metrics), state
+    return (result.losses, result.penalties | result.unlabeled, result.metrics), state
 
 
 def with_numbers(loss: rj.Loss, value: Any) -> rj.Loss:
@@ -228,6 +253,7 @@ def test_every_stage_is_in_the_table() -> None:
     assert stages == set(TABLE), "every public stage has its sample arguments in TABLE"
     assert stages <= set(rj.__all__)
     frozen = {name for name in stages if "batch_norm" in REGISTRY[name].arguments}
+    frozen -= set(ON_UNLABELED)
     assert frozen == {link.split("(")[0] for link in FROZEN}
     assert all(REGISTRY[name] is getattr(rj, name).definition for name in stages)
 
@@ -285,7 +311,9 @@ def by_shard_map(loss: rj.Loss, params: Any, batch: rj.Batch) -> dict[str, Any]:
             forward = tanh_forward(params)
             result, _ = loss.apply(loss.init(forward, batch), forward, batch, KEY)
             total = jax.lax.pmean(rj.total(result, batch, axis_name="data"), "data")
-            return total, by_example(result._asdict() | {"logits": result.outputs.logits})
+            more = {"logits": result.outputs.logits}
+            more["penalties"] = result.penalties | result.unlabeled
+            return total, by_example(result._asdict() | more)
 
         (total, parts), gradient = jax.value_and_grad(objective, has_aux=True)(params)
         return {"total": total, "gradient": gradient}, parts
@@ -328,7 +356,12 @@ def test_vmap_equals_a_loop(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [text for text in ROWS + COMPOSITIONS if "class_weights" not in text], scope="module"
+    "text",
+    slow_unless_in(
+        [text for text in FAST if "class_weights" not in text],
+        [text for text in ROWS if "class_weights" not in text],
+    ),
+    scope="module",
 )  # weights have no strength
 def test_strength_zero_is_the_loss_without(text: str) -> None:
     loss, params, batch = with_numbers(rj.parse(text), 0.0), tanh_params(), random_batch()
@@ -474,9 +507,9 @@ def test_total_is_the_sum_by_hand(text: str) -> None:
     result = jitted(rj.parse(text), tanh_params(), batch, KEY)
     own = weight if result["weight"] is None else np.float64(result["weight"])
     expected = np.average(np.float64(result["losses"]), weights=own)
-    for value in result["penalties"].values():
-        value = np.float64(value)
-        expected += np.average(value, weights=weight) if value.ndim else value
+    for name, value in result["penalties"].items():
+        value, own = np.float64(value), None if name in ON_UNLABELED else weight
+        expected += np.average(value, weights=own) if value.ndim else value
     assert_close(result["total"], expected)
 
 

@@ -17,7 +17,7 @@ from experiments.training.parallel import Parallel
 from experiments.training.task import Rows, gather
 
 SEED, STEPS = 3, 2
-LOSS = "isda(strength=0.5, unlabeled_weight=0.3)"
+LOSS = "isda(strength=0.5) | semantic_consistency(weight=0.3)"
 SEEDS = np.array([SEED], np.uint32)
 
 

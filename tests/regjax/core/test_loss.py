@@ -14,7 +14,7 @@ import pytest
 from support import assert_close, assert_same, random_batch, tanh_forward
 
 import regjax as rj
-from regjax.core.loss import named_key
+from regjax.core.keys import named_key
 
 KEY = jax.random.key(0)
 CHAIN = "cross_entropy | l2(weight=0.1) | noise_injection(sigma=0.2) | l2(weight=0.3, exclude=())"

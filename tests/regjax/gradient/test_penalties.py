@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from support import assert_finite, assert_same
 
 import regjax as rj
-from regjax.core.loss import named_key
+from regjax.core.keys import named_key
 from regjax.gradient import penalties as gradient
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}

@@ -17,7 +17,7 @@ from support import CLASSES, ConvNet, assert_close, assert_finite, assert_same
 
 import regjax as rj
 import regjax.flax as rf
-from regjax.core.loss import named_key
+from regjax.core.keys import named_key
 from regjax.mixing.pairing import draw_lambda, pair
 from regjax.mixing.puzzlemix import input_saliency, puzzlemix
 

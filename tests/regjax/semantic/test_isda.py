@@ -213,38 +213,6 @@ def test_the_base_loss_is_evaluated_once() -> None:
     assert calls == [1]
 
 
-# Unlabelled examples.
-
-
-@X64
-def test_unlabelled_examples_pass_through_the_network_as_it_is() -> None:
-    @rj.wrapper
-    def distort(forward: rj.Forward, batch: rj.Batch) -> Any:
-        batch = batch.replace(image=3 * batch.image)
-        return forward.with_tap(lambda _, h: h + 1, layers=("input",)), batch
-
-    params, batch = tanh_params(dtype=jnp.float64), random_batch(12, dtype=jnp.float64)
-    unlabeled = random_batch(7, seed=5, dtype=jnp.float64)
-    unlabeled = unlabeled.replace(weight=jnp.asarray([1.0, 0, 2, 1, 0, 1, 1]))
-    batch = batch.replace(unlabeled=unlabeled)
-    with_term = distort(rj.isda(strength=0.5, unlabeled_weight=0.3))
-    without = distort(rj.isda(strength=0.5))
-    states = [loss.init(tanh_forward(params), batch) for loss in (with_term, without)]
-    found = step(with_term, states[0], params, batch)
-    plain = step(without, states[1], params, batch)
-    assert_same(found[3], plain[3])
-    kernel = np.asarray(params["head"]["kernel"])
-    z, _ = (np.asarray(each) for each in tanh_network(params, unlabeled.image))
-    sigma = np.asarray(found[3].stages["isda"].covariance.matrix)
-    apart = []
-    for row in z:
-        p = np.exp(row) / np.exp(row).sum()
-        own = np.broadcast_to(0.5 * sigma[np.argmax(row)], sigma.shape)
-        apart.append(losses(row[None], p[None], kernel, own)[0])
-    term = 0.3 * np.average(apart, weights=unlabeled.weight)
-    assert_close(found[2].losses - plain[2].losses, np.full(12, term), jnp.float64)
-
-
 # Networks.
 
 
@@ -320,8 +288,8 @@ def on_mesh(loss: rj.Loss, params: Any, batch: rj.Batch, state: Any, split: bool
 @pytest.mark.parametrize(
     ("split", "options"),
     [
-        (False, {"unlabeled_weight": 0.3}),
-        (True, {"unlabeled_weight": 0.3, "shrinkage": 0.2}),
+        (False, {}),
+        (True, {"shrinkage": 0.2}),
         (True, {"covariance": "shared"}),
     ],
     ids=str,
@@ -329,12 +297,13 @@ def on_mesh(loss: rj.Loss, params: Any, batch: rj.Batch, state: Any, split: bool
 def test_devices_with_one_class_each_equal_one_device(split: bool, options: dict[str, Any]) -> None:
     params, batch = tanh_params(dtype=jnp.float64), random_batch(12, dtype=jnp.float64)
     batch = batch.replace(unlabeled=random_batch(6, seed=5, dtype=jnp.float64))
-    loss = rj.isda(strength=0.5, **options)
+    loss = rj.semantic_consistency(rj.isda(strength=0.5, **options), weight=0.3)
     start = loss.init(tanh_forward(params), batch)
     first = random_batch(12, seed=9, dtype=jnp.float64).replace(unlabeled=batch.unlabeled)
     _, _, _, start = step(loss, start, params, first)
     total, (gradient, _), _, after = step(loss, start, params, batch)
     across = rj.isda(strength=0.5, axis_name="data", **options)
+    across = rj.semantic_consistency(across, weight=0.3)
     found = on_mesh(across, params, batch, start, split)
     assert_close(found, ((total, after), gradient), jnp.float64)
 
@@ -366,7 +335,7 @@ def shapes(loss: rj.Loss) -> tuple[rj.LossState, Any, rj.Batch]:
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
 def test_no_buffer_has_a_matrix_for_each_example(covariance: str) -> None:
-    loss = rj.isda(strength=0.5, covariance=covariance, unlabeled_weight=None)
+    loss = rj.isda(strength=0.5, covariance=covariance)
     run = jax.jit(training_step, donate_argnums=(1, 2))
     text = run.lower(loss, *shapes(loss)).compile().as_text()
     found = re.findall(r"\b(?:f32|s32|pred|u32|bf16|f16)\[([\d,]+)\]", text)
@@ -416,12 +385,6 @@ def test_errors_say_what_is_missing() -> None:
     loss = rj.isda(strength=0.5)
     with pytest.raises(ValueError, match="needs the network's features"):
         loss.apply(loss.init(only_logits, batch), only_logits, batch, KEY)
-    loss = rj.isda(strength=0.5, unlabeled_weight=1.0)
-    with pytest.raises(ValueError, match=r"unlabeled_weight needs batch\.unlabeled"):
-        loss.init(tanh_forward(), batch)
-    state = loss.init(tanh_forward(), batch.replace(unlabeled=batch))
-    with pytest.raises(ValueError, match=r"unlabeled_weight needs batch\.unlabeled"):
-        loss.apply(state, tanh_forward(), batch, KEY)
     for given in ({"decay": 0.5}, {"shrinkage": 0.5}, {"rank": 3}):
         with pytest.raises(ValueError, match=f"no statistics, hence no {next(iter(given))}"):
             rj.isda(strength=0.5, covariance="identity", **given).init(tanh_forward(), batch)

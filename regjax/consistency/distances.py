@@ -1,0 +1,82 @@
+"""How far two predictions of the same examples are apart, one number an example.
+
+All take logits of any floating type and compute in float32 at least. Of dense predictions, an
+example's number is the mean over its positions.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from regjax.core.precision import wide
+
+
+def squared_distance(logits: jax.Array, other: jax.Array) -> jax.Array:
+    """The mean squared difference of the probabilities: `1/C sum_c (p_c - q_c)^2`.
+
+    See "Temporal Ensembling for Semi-Supervised Learning" (Laine and Aila, 2017), Algorithm 1.
+
+    Args:
+      logits: `[B, ..., C]`, of p.
+      other: `[B, ..., C]`, of q.
+
+    Returns:
+      `[B]`, between 0 and `2 / C`.
+
+    Example:
+      >>> z = jnp.log(jnp.array([[0.75, 0.25]]))
+      >>> print(squared_distance(z, jnp.zeros((1, 2))))
+      [0.0625]
+    """
+    p, q = (jax.nn.softmax(wide(z)) for z in (logits, other))
+    return by_example(jnp.mean((p - q) ** 2, -1))
+
+
+def divergence(logits: jax.Array, other: jax.Array) -> jax.Array:
+    """The Kullback-Leibler divergence `sum_c p_c (log p_c - log q_c)`.
+
+    See "Virtual Adversarial Training" (Miyato et al., 2018), eq. (5).
+
+    Args:
+      logits: `[B, ..., C]`, of p.
+      other: `[B, ..., C]`, of q.
+
+    Returns:
+      `[B]`, nats.
+
+    Example:
+      >>> z = jnp.log(jnp.array([[0.5, 0.5]]))
+      >>> print(divergence(z, z))
+      [0.]
+    """
+    log_p, log_q = (jax.nn.log_softmax(wide(z)) for z in (logits, other))
+    return by_example(jnp.sum(_times(jnp.exp(log_p), log_p - log_q), -1))
+
+
+def prediction_entropy(logits: jax.Array) -> jax.Array:
+    """The entropy of the predictions, `-sum_c p_c log p_c`.
+
+    Args:
+      logits: `[B, ..., C]`.
+
+    Returns:
+      `[B]`, nats.
+
+    Example:
+      >>> print(prediction_entropy(jnp.zeros((1, 2))))
+      [0.6931472]
+    """
+    log_p = jax.nn.log_softmax(wide(logits))
+    return by_example(-jnp.sum(_times(jnp.exp(log_p), log_p), -1))
+
+
+def by_example(values: jax.Array) -> jax.Array:
+    """Each example's mean over its positions, `[B]`, of `values [B, ...]`."""
+    return jnp.mean(values, tuple(range(1, values.ndim)))
+
+
+def _times(p: jax.Array, value: jax.Array) -> jax.Array:
+    """`p value`, 0 where p is 0, whose logarithm may be -inf."""
+    known = p > 0
+    return jnp.where(known, p * jnp.where(known, value, 0), 0)

@@ -1,0 +1,75 @@
+"""Temporal ensembling against a loop over images in NumPy."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import assert_close, assert_same, random_batch, tanh_forward, tanh_params
+
+import regjax as rj
+
+KEY = jax.random.key(0)
+LOSS = rj.parse("cross_entropy | temporal_ensembling(weight=1, images=6, momentum=0.6)")
+
+
+def second(index: list[int], weight: Any = None) -> rj.Batch:
+    image = random_batch(len(index), seed=3).image
+    weight = None if weight is None else jnp.array(weight, jnp.float32)
+    return rj.Batch(image, jnp.zeros((len(index), 3)), jnp.array(index), weight)
+
+
+def step(state: rj.LossState, seed: int, unlabeled: rj.Batch) -> tuple[rj.Result, Any, np.ndarray]:
+    forward = tanh_forward(tanh_params(seed))
+    batch = random_batch(4).replace(unlabeled=unlabeled)
+    result, state = LOSS.apply(state, forward, batch, KEY)
+    p = jax.nn.softmax(forward(unlabeled.image).logits)
+    return result, state, np.float64(p)
+
+
+def test_targets_are_corrected_averages_of_earlier_predictions() -> None:
+    """Images come at different times, one is skipped, and padding leaves no trace."""
+    state = LOSS.init(tanh_forward(), random_batch(4).replace(unlabeled=second([0])))
+    average, seen = np.zeros((6, 3)), np.zeros(6)
+    visits = [([0, 3, 5], None), ([3, 1, 0], None), ([5, 3, 2], (1.0, 1.0, 0.0)), ([0, 3, 5], None)]
+    for number, (index, weight) in enumerate(visits):
+        result, state, p = step(state, number, second(index, weight))
+        for row, i in enumerate(index):
+            target = average[i] / (1 - 0.6 ** seen[i]) if seen[i] else p[row]
+            value = ((p[row] - target) ** 2).mean()
+            assert_close(result.unlabeled["temporal_ensembling"][row], value)
+            if weight is None or weight[row]:
+                average[i] = 0.6 * average[i] + 0.4 * p[row]
+                seen[i] += 1
+        held = state.stages["temporal_ensembling"]
+        assert_close(held.average, average.astype(np.float32))
+        assert_same(held.seen, seen.astype(np.int32))
+    assert seen.tolist() == [3, 1, 0, 4, 0, 3]
+    rows = np.float64(held.average) / (1 - 0.6 ** np.maximum(seen, 1))[:, None]
+    assert_close(rows[seen > 0].sum(1), np.ones(4))
+
+
+def test_the_target_gets_no_gradient_and_a_first_visit_has_none() -> None:
+    batch = random_batch(4).replace(unlabeled=second([0, 1]))
+    state = LOSS.init(tanh_forward(), batch)
+
+    def value(params: Any) -> jax.Array:
+        result, _ = LOSS.apply(state, tanh_forward(params), batch, KEY)
+        return result.unlabeled["temporal_ensembling"].sum()
+
+    found, slope = jax.value_and_grad(value)(tanh_params())
+    assert found == 0
+    assert_same(slope, jax.tree.map(jnp.zeros_like, slope))
+
+
+def test_parts_of_a_batch_leave_what_the_whole_leaves() -> None:
+    assert LOSS.in_parts() == {"temporal_ensembling"}
+
+
+def test_images_without_an_index_and_dense_labels_are_refused() -> None:
+    batch = random_batch(4).replace(unlabeled=second([0]).replace(index=None))
+    with pytest.raises(ValueError, match=r"needs batch\.unlabeled\.index"):
+        LOSS.apply(LOSS.init(tanh_forward(), batch), tanh_forward(), batch, KEY)
+    with pytest.raises(ValueError, match="one prediction an image"):
+        LOSS.init(tanh_forward(), rj.Batch(jnp.ones((2, 4, 4, 1)), jnp.ones((2, 4, 4, 3))))
