@@ -107,6 +107,16 @@ def residual_norm(filters: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
     return BatchNorm(filters, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 
+def torch_linear(features: int, classes: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """A linear layer that starts as torch's own: weights and biases within 1 / sqrt(features)."""
+    edge = features**-0.5
+
+    def bias(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -edge, edge)
+
+    return nnx.Linear(features, classes, kernel_init=TORCH, bias_init=bias, rngs=rngs)
+
+
 def max_pool(
     x: jax.Array,
     window_shape: Sequence[int] = (2, 2),

@@ -1,0 +1,114 @@
+"""Which rows of a whole batch a network sees, where devices and parts take some of them each.
+
+Dropout draws other masks on every device and in every part, from a key salted with their numbers. A
+layer that draws one number for an image can do better: `keys` gives it one key for every row of the
+whole batch, so that an image has the draws of its row on any number of devices and parts. A batch
+that nobody has said is spread is whole, and under `vmap` all calls see rows of the same numbers.
+Where the network is run on more images than the batch's, as on two views at once, rows still differ
+from each other, but their numbers depend on the spread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# From the numbers of rows in a part, and their count, to numbers in what the part is of.
+Place = Callable[[jax.Array, int], tuple[jax.Array, int]]
+
+
+class _Spread(NamedTuple):
+    """A call of the network on some rows: the key for all, and what each place adds."""
+
+    key: jax.Array
+    places: tuple[Place, ...]
+
+
+_spread: ContextVar[_Spread | None] = ContextVar("spread", default=None)
+
+
+def block(number: jax.Array) -> Place:
+    """The place of contiguous rows: device `number` has rows `number n` to `number n + n - 1`."""
+    return lambda rows, size: (number * size + rows, size)
+
+
+def every(step: int, number: jax.Array) -> Place:
+    """The place of every so many-th row, from row `number` on."""
+    return lambda rows, size: (step * rows + number, step * size)
+
+
+@contextlib.contextmanager
+def spread(key: jax.Array, place: Place) -> Iterator[None]:
+    """Says, while a network is called, where its rows lie in the whole batch.
+
+    Where one is within another, the outer is of the smaller part, and its key that of all.
+
+    Args:
+      key: what the network's draws come from, the same for all rows of the batch.
+      place: made by `block` or `every`.
+
+    Example:
+      >>> import jax
+      >>> root = jax.random.key(0)
+      >>> with spread(root, every(2, 1)):
+      ...     second = keys(root, 0, 1)
+      >>> with spread(root, every(1, 0)):
+      ...     print((keys(root, 0, 2)[1:] == second).all())
+      True
+    """
+    around = _spread.get()
+    first = _Spread(key, ()) if around is None else around
+    before = _spread.set(first._replace(places=(*first.places, place)))
+    try:
+        yield
+    finally:
+        _spread.reset(before)
+
+
+def root(own: jax.Array, layer: int) -> jax.Array:
+    """A key for a layer's draws, the same for all rows of the whole batch.
+
+    Args:
+      own: the layer's own key, taken where no spread is said.
+      layer: a number of the layer's own, taken where one is.
+
+    Returns:
+      A key, `[]`.
+
+    Example:
+      >>> import jax
+      >>> print(root(jax.random.key(0), 3) == jax.random.key(0))
+      True
+    """
+    whole = _spread.get()
+    if whole is None:
+        return own
+    return jax.random.fold_in(jax.random.fold_in(whole.key, zlib.crc32(b"rows")), layer)
+
+
+def keys(own: jax.Array, layer: int, size: int) -> jax.Array:
+    """A key for each row that the network sees, which depends on its row in the whole batch.
+
+    Args:
+      own: as in `root`.
+      layer: as in `root`.
+      size: the number of rows that the network sees.
+
+    Returns:
+      Keys, `[size]`.
+
+    Example:
+      >>> import jax
+      >>> keys(jax.random.key(0), 3, 4).shape
+      (4,)
+    """
+    whole, numbers = _spread.get(), jnp.arange(size)
+    for place in () if whole is None else whole.places:
+        numbers, size = place(numbers, size)
+    return jax.vmap(jax.random.fold_in, (None, 0))(root(own, layer), numbers)
