@@ -55,9 +55,9 @@ class _Draws(nnx.Module):
         """Serves `nnx.view`."""
         self.deterministic = self.deterministic if deterministic is None else deterministic
 
-    def draws(self, key: jax.Array, size: int, count: int) -> tuple[jax.Array, ...]:
+    def draws(self, size: int, count: int) -> tuple[jax.Array, ...]:
         """So many draws from U(0, 1) for every image, each `[B]`."""
-        keys = rows.keys(key, self.number, size)
+        keys = rows.keys(self.stream, self.number, size)
         drawn = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys)
         return tuple(drawn[:, i] for i in range(count))
 
@@ -77,7 +77,7 @@ class ShakeShake(_Draws):
         """The mixture [B, ...] of h1 [B, ...] and h2 [B, ...]."""
         if self.deterministic:
             return (h1 + h2) / 2
-        a, b = self.draws(self.stream(), len(h1), 2)
+        a, b = self.draws(len(h1), 2)
         return scaled(h1, a, b) + scaled(h2, 1 - a, 1 - b)
 
 
@@ -103,10 +103,9 @@ class ShakeDrop(_Draws):
         """The branch [B, ...] of h [B, ...]."""
         if self.deterministic:
             return (1 - self.rate) * h
-        key = self.stream()
-        u, a, b = self.draws(key, len(h), 3)
+        u, a, b = self.draws(len(h), 3)
         if self.one_for_all:
-            u = jax.random.uniform(rows.root(key, self.number))
+            u = jax.random.uniform(rows.root(self.stream, self.number))
         kept = u >= self.rate
         return scaled(h, jnp.where(kept, 1, 2 * a - 1), jnp.where(kept, 1, b))
 

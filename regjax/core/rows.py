@@ -33,12 +33,12 @@ class _Spread(NamedTuple):
 _spread: ContextVar[_Spread | None] = ContextVar("spread", default=None)
 
 
-def block(number: jax.Array) -> Place:
+def block(number: int | jax.Array) -> Place:
     """The place of contiguous rows: device `number` has rows `number n` to `number n + n - 1`."""
     return lambda rows, size: (number * size + rows, size)
 
 
-def every(step: int, number: jax.Array) -> Place:
+def every(step: int, number: int | jax.Array) -> Place:
     """The place of every so many-th row, from row `number` on."""
     return lambda rows, size: (step * rows + number, step * size)
 
@@ -55,44 +55,42 @@ def spread(key: jax.Array, place: Place) -> Iterator[None]:
 
     Example:
       >>> import jax
-      >>> root = jax.random.key(0)
-      >>> with spread(root, every(2, 1)):
-      ...     second = keys(root, 0, 1)
-      >>> with spread(root, every(1, 0)):
-      ...     print((keys(root, 0, 2)[1:] == second).all())
+      >>> with spread(jax.random.key(0), every(2, 1)):
+      ...     second = keys(jax.random.key, 0, 1)
+      >>> with spread(jax.random.key(0), every(1, 0)):
+      ...     print((keys(jax.random.key, 0, 2)[1:] == second).all())
       True
     """
-    around = _spread.get()
-    first = _Spread(key, ()) if around is None else around
-    before = _spread.set(first._replace(places=(*first.places, place)))
+    whole = _spread.get() or _Spread(key, ())
+    before = _spread.set(_Spread(whole.key, (*whole.places, place)))
     try:
         yield
     finally:
         _spread.reset(before)
 
 
-def root(own: jax.Array, layer: int) -> jax.Array:
+def root(own: Callable[[], jax.Array], layer: int) -> jax.Array:
     """A key for a layer's draws, the same for all rows of the whole batch.
 
     Args:
-      own: the layer's own key, taken where no spread is said.
-      layer: a number of the layer's own, taken where one is.
+      own: returns the layer's own key; called only where no spread is said.
+      layer: a number of the layer's own, for where one is.
 
     Returns:
       A key, `[]`.
 
     Example:
       >>> import jax
-      >>> print(root(jax.random.key(0), 3) == jax.random.key(0))
+      >>> print(root(lambda: jax.random.key(0), 3) == jax.random.key(0))
       True
     """
     whole = _spread.get()
     if whole is None:
-        return own
+        return own()
     return jax.random.fold_in(jax.random.fold_in(whole.key, zlib.crc32(b"rows")), layer)
 
 
-def keys(own: jax.Array, layer: int, size: int) -> jax.Array:
+def keys(own: Callable[[], jax.Array], layer: int, size: int) -> jax.Array:
     """A key for each row that the network sees, which depends on its row in the whole batch.
 
     Args:
@@ -105,7 +103,7 @@ def keys(own: jax.Array, layer: int, size: int) -> jax.Array:
 
     Example:
       >>> import jax
-      >>> keys(jax.random.key(0), 3, 4).shape
+      >>> keys(lambda: jax.random.key(0), 3, 4).shape
       (4,)
     """
     whole, numbers = _spread.get(), jnp.arange(size)
