@@ -3,39 +3,22 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
-from formula_weights import fill, image
+from model_checks import abstract, averages, fill, image, parameters, tapped, training_step
 from multiply_adds import multiply_adds
 
-import regjax as rj
-import regjax.flax as rf
-from experiments import models
 from experiments.models import densenet, layers
 
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 SMALL = "densenet_bc100_12(depth=16, growth=4)"
 
 
-def sizes(model):
-    """Numbers of parameters and of BatchNorm's averages."""
-    return [
-        sum(p.size for p in jax.tree.leaves(nnx.state(model, kind)))
-        for kind in (nnx.Param, nnx.BatchStat)
-    ]
-
-
-def abstract(text, shape, classes):
-    return nnx.eval_shape(lambda: models.create(text, shape, classes, nnx.Rngs(0)))
-
-
 @pytest.mark.slow
 def test_the_published_network_for_cifar():
     model = abstract("densenet_bc100_12", CIFAR, 10)
-    assert sizes(model) == [769_162, 23_988]
+    assert (parameters(model), averages(model)) == (769_162, 23_988)
     assert 769_162 + 90 * 343 == 800_032  # of 100 classes
     assert model.head.kernel.shape == (342, 10)
     assert multiply_adds("densenet_bc100_12", CIFAR, 10) == pytest.approx(287_929_692, rel=0.02)
@@ -43,7 +26,7 @@ def test_the_published_network_for_cifar():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("text", "parameters", "features"),
+    ("text", "count", "features"),
     [
         ("densenet121", 7_978_856, 1024),
         ("densenet121(init_features=24)", 7_834_076, 1019),
@@ -51,9 +34,9 @@ def test_the_published_network_for_cifar():
         ("densenet265(init_features=24)", 33_107_324, 2683),
     ],
 )
-def test_the_published_networks_for_imagenet(text, parameters, features):
+def test_the_published_networks_for_imagenet(text, count, features):
     model = abstract(text, IMAGENET, 1000)
-    assert sizes(model)[0] == parameters
+    assert parameters(model) == count
     assert model.head.kernel.shape == (features, 1000)
 
 
@@ -63,26 +46,11 @@ def test_taps_reach_the_stages_and_images_of_other_sizes_are_pooled_whole():
         (SMALL, (9, 14, 1), [(9, 14, 16), (4, 7, 16), (2, 3, 16)]),
         ("densenet121(blocks=(1, 1))", (64, 40, 3), [(16, 10, 96), (8, 5, 80)]),
     ):
-        seen, outputs = tapped(text, shape)
+        seen, outputs = tapped(text, shape, 7)
         assert seen["input"] == (2, *shape)
         assert [seen[f"stages.{i}"] for i in range(len(expected))] == [(2, *e) for e in expected]
         assert outputs.logits.shape == (2, 7)
         assert outputs.features.shape == (2, expected[-1][-1])
-
-
-def tapped(text, shape):
-    """The shapes of all layers' outputs, and the network's."""
-    seen = {}
-
-    def outputs(x):
-        def tap(layer, h):
-            seen[layer] = h.shape
-            return h
-
-        model = models.create(text, shape, 7, nnx.Rngs(0))
-        return rf.bind(model, head="head")(x, tap=tap)._replace(state=())
-
-    return seen, jax.eval_shape(outputs, jnp.ones((2, *shape)))
 
 
 # Computed once in float64 by torch 2.14 and torchvision 0.29, from the same weights and images.
@@ -139,27 +107,7 @@ def test_kernels_start_as_in_the_program_and_the_head_as_torchs():
 @pytest.mark.nnx
 @pytest.mark.parametrize("text", [SMALL, "densenet121(blocks=(1, 1), dropout=0.2)"])
 def test_a_training_step(text):
-    jax.eval_shape(training_step(text))
-
-
-def training_step(text, shape=(16, 16, 3)):
-    """One step of gradient descent from a fresh network."""
-
-    def step():
-        model = models.create(text, shape, 3, nnx.Rngs(0))
-        forward, loss = rf.bind(model, head="head"), rj.cross_entropy()
-        batch = rj.Batch(jnp.ones((2, *shape)), jnp.ones((2, 3)) / 3)
-
-        def objective(params):
-            state = loss.init(forward, batch)
-            key = jax.random.key(0)
-            result, _ = loss.apply(state, forward.replace(params=params), batch, key)
-            return rj.total(result, batch), result.outputs.state
-
-        slope, state = jax.grad(objective, has_aux=True)(forward.params)
-        return optax.apply_updates(forward.params, slope), state
-
-    return step
+    jax.eval_shape(training_step(text, (16, 16, 3)))
 
 
 @pytest.mark.parametrize("depth", [4, 12, 101])
