@@ -105,7 +105,7 @@ class ShakeDrop(_Draws):
             return (1 - self.rate) * h
         u, a, b = self.draws(len(h), 3)
         if self.one_for_all:
-            u = jax.random.uniform(rows.root(self.stream, self.number))
+            u = jax.random.uniform(rows.shared(self.stream, self.number))
         kept = u >= self.rate
         return scaled(h, jnp.where(kept, 1, 2 * a - 1), jnp.where(kept, 1, b))
 

@@ -69,33 +69,30 @@ def spread(key: jax.Array, place: Place) -> Iterator[None]:
         _spread.reset(before)
 
 
-def root(own: Callable[[], jax.Array], layer: int) -> jax.Array:
-    """A key for a layer's draws, the same for all rows of the whole batch.
+def shared(own: Callable[[], jax.Array], layer: int) -> jax.Array:
+    """A key for a draw that all rows of the whole batch have in common.
 
     Args:
       own: returns the layer's own key; called only where no spread is said.
       layer: a number of the layer's own, for where one is.
 
     Returns:
-      A key, `[]`.
+      A key, `[]`, that is none of those of rows.
 
     Example:
       >>> import jax
-      >>> print(root(lambda: jax.random.key(0), 3) == jax.random.key(0))
-      True
+      >>> shared(lambda: jax.random.key(0), 3).shape
+      ()
     """
-    whole = _spread.get()
-    if whole is None:
-        return own()
-    return jax.random.fold_in(jax.random.fold_in(whole.key, zlib.crc32(b"rows")), layer)
+    return jax.random.fold_in(_root(own, layer), 2**32 - 1)
 
 
 def keys(own: Callable[[], jax.Array], layer: int, size: int) -> jax.Array:
     """A key for each row that the network sees, which depends on its row in the whole batch.
 
     Args:
-      own: as in `root`.
-      layer: as in `root`.
+      own: as in `shared`.
+      layer: as in `shared`.
       size: the number of rows that the network sees.
 
     Returns:
@@ -109,4 +106,12 @@ def keys(own: Callable[[], jax.Array], layer: int, size: int) -> jax.Array:
     whole, numbers = _spread.get(), jnp.arange(size)
     for place in () if whole is None else whole.places:
         numbers, size = place(numbers, size)
-    return jax.vmap(jax.random.fold_in, (None, 0))(root(own, layer), numbers)
+    return jax.vmap(jax.random.fold_in, (None, 0))(_root(own, layer), numbers)
+
+
+def _root(own: Callable[[], jax.Array], layer: int) -> jax.Array:
+    whole = _spread.get()
+    if whole is None:
+        return own()
+    # By a name of its own, since the salts of devices and parts are folded into this key too.
+    return jax.random.fold_in(jax.random.fold_in(whole.key, zlib.crc32(b"rows")), layer)

@@ -68,16 +68,15 @@ def test_where_nothing_is_said_the_layers_own_key_is_taken_and_left():
     np.testing.assert_array_equal(
         before, data(jax.vmap(jax.random.fold_in, (None, 0))(own, np.arange(4)))
     )
-    np.testing.assert_array_equal(data(rows.root(lambda: own, 2)), data(own))
     with pytest.raises(RuntimeError), rows.spread(ROOT, rows.block(0)):
         raise RuntimeError
     np.testing.assert_array_equal(data(rows.keys(lambda: own, 2, 4)), before)
 
 
-def test_the_key_of_all_rows_is_the_outermost_and_differs_by_layer():
+def test_the_key_of_all_rows_is_of_the_outermost_and_is_that_of_no_row_or_other_layer():
     with rows.spread(ROOT, rows.every(2, 0)), rows.spread(jax.random.key(9), rows.block(1)):
-        inner = [data(rows.root(never, layer)) for layer in (0, 1)]
+        inner = [data(rows.shared(never, layer)) for layer in (0, 1)]
     with rows.spread(ROOT, rows.every(1, 0)):
-        outer = [data(rows.root(never, layer)) for layer in (0, 1)]
+        outer = [data(rows.shared(never, layer)) for layer in (0, 1)]
     np.testing.assert_array_equal(inner, outer)
-    assert np.any(inner[0] != inner[1])
+    assert len(np.unique([*whole(), *inner], axis=0)) == ROWS + 2
