@@ -16,6 +16,7 @@ import regjax as rj
 import regjax.flax
 from experiments.data.preprocessing import normalise
 from experiments.models import layers
+from experiments.models.shakes import ShakeDrop
 from experiments.training import optimizers, steps
 from experiments.training.descent import Descent
 from experiments.training.task import Examples, Rows, TrainState
@@ -28,17 +29,21 @@ EXAMPLE = {
 
 
 class Network(nnx.Module):
-    """Logits and two hidden layers, with or without BatchNorm and dropout."""
+    """Logits and two hidden layers, with or without BatchNorm, dropout and ShakeDrop."""
 
-    def __init__(self, rngs: nnx.Rngs, norm: bool, dropout: float, axis_name: str | None):
+    def __init__(
+        self, rngs: nnx.Rngs, norm: bool, dropout: float, shake: float, axis_name: str | None
+    ):
         self.hidden = nnx.Linear(16, WIDTH, rngs=rngs)
         self.norm = layers.BatchNorm(WIDTH, axis_name=axis_name, rngs=rngs) if norm else None
         self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
+        self.shake = ShakeDrop(0, shake, rngs=rngs) if shake else None
         self.head = nnx.Linear(WIDTH, CLASSES, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         h = self.hidden(x.reshape(len(x), -1))
         h = jnp.tanh(self.norm(h) if self.norm else h)
+        h = self.shake(h) if self.shake else h
         return self.head(self.dropout(h) if self.dropout else h)
 
 
@@ -48,11 +53,12 @@ def task(
     rate: float = 0.1,
     norm: bool = False,
     dropout: float = 0.0,
+    shake: float = 0.0,
     clip: float = 0.0,
     **options: Any,
 ) -> Descent:
     def build(key: jax.Array, axis_name: str | None = None) -> rj.Forward:
-        network = Network(nnx.Rngs(key), norm, dropout, axis_name)
+        network = Network(nnx.Rngs(key), norm, dropout, shake, axis_name)
         return regjax.flax.bind(network, head="head")
 
     made = optimizers.optimizer(optimizer, rate, clip)

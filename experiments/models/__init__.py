@@ -8,7 +8,16 @@ from typing import Any
 from flax import linen, nnx
 
 from experiments import said
-from experiments.models import cifar_resnet, cnn13, preact_resnet, resnet, thesis
+from experiments.models import (
+    cifar_resnet,
+    cnn13,
+    densenet,
+    preact_resnet,
+    resnet,
+    shake_pyramid,
+    shake_shake,
+    thesis,
+)
 from regjax.core.calls import imported, read_named
 
 Model = nnx.Module | linen.Module
@@ -26,6 +35,11 @@ MODELS: dict[str, Factory] = {
     "preact_resnet18": preact_resnet.preact_resnet18,
     "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
     "wide_resnet28_10": functools.partial(preact_resnet.wide_resnet28, width=10),
+    "densenet_bc100_12": densenet.cifar_densenet,
+    "densenet121": functools.partial(densenet.imagenet_densenet, blocks=(6, 12, 24, 16)),
+    "densenet265": functools.partial(densenet.imagenet_densenet, blocks=(6, 12, 64, 48)),
+    "shake_shake26": shake_shake.ShakeShakeNet,
+    "shake_pyramidnet": shake_pyramid.ShakePyramidNet,
 }
 BUILT_IN = tuple(MODELS)
 # What every model is offered; all else that it takes are arguments of its own.

@@ -102,6 +102,16 @@ def residual_conv(
     )
 
 
+def torch_linear(channels: int, classes: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """A linear layer that starts as torch's: kernel and bias U(-1, 1) / sqrt(channels)."""
+    edge = channels**-0.5
+
+    def bias(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -edge, edge)
+
+    return Linear(channels, classes, kernel_init=TORCH, bias_init=bias, rngs=rngs)
+
+
 def residual_norm(filters: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
     """A ResNet's BatchNorm, whose averages move by a tenth."""
     return BatchNorm(filters, momentum=0.9, epsilon=1e-5, rngs=rngs)

@@ -15,6 +15,7 @@ import regjax as rj
 from experiments.training.gradients import gradient, salted
 from experiments.training.growth import Curve, grown
 from experiments.training.task import Examples, Metrics, TrainState, blank
+from regjax.core.rows import block
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ class Descent:
 
         def build(key: jax.Array) -> rj.Forward:
             forward = self.build(key, axis_name=axis_name)
-            return salted(forward, lambda: jax.lax.axis_index(axis_name))
+            return salted(forward, lambda: jax.lax.axis_index(axis_name), block)
 
         return dataclasses.replace(self, build=build)
 

@@ -14,6 +14,7 @@ import regjax as rj
 from experiments.training.task import Metrics
 from regjax.core.axes import varying_as
 from regjax.core.result import by_images, image_weight, labeled_means, unlabeled_total
+from regjax.core.rows import Place, every, spread
 
 
 class Gradient(NamedTuple):
@@ -63,7 +64,7 @@ def gradient(
     assert batch.weight is not None
     whole = _weights(batch, axis_name)
     loss_state = loss.begin(loss_state, network(params, model_state))
-    step = _Step(network, params, loss, loss_state, key, axis_name, by_image, whole)
+    step = _Step(network, params, loss, loss_state, key, parts, axis_name, by_image, whole)
     carry = (model_state, loss_state)
     if parts == 1:
         carry, (direction, metrics) = step.part(carry, (jnp.int32(0), batch))
@@ -101,6 +102,7 @@ class _Step:
     loss: rj.Loss
     start: rj.LossState
     key: jax.Array
+    parts: int
     axis_name: str | None
     by_image: bool
     whole: _Weights
@@ -132,7 +134,8 @@ class _Step:
         on_device, in_whole = _shares(mine, everywhere), _shares(everywhere, self.whole)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[rj.Result, rj.LossState]]:
-            forward = salted(self.network(params, model_state), lambda: number)
+            place = functools.partial(every, self.parts)
+            forward = salted(self.network(params, model_state), lambda: number, place)
             # Labels are looked at where data are read; to do so here too rounds otherwise.
             apply = self.loss.apply_weighted
             result, following = apply(given, forward, batch, self.key, part=number)
@@ -231,12 +234,26 @@ def _given(loss: rj.Loss, start: rj.LossState, now: rj.LossState) -> rj.LossStat
     return rj.LossState(start.step, stages)
 
 
-def salted(forward: rj.Forward, salt: Callable[[], jax.Array]) -> rj.Forward:
-    """The network with other dropout masks for every salt, for use inside the current trace."""
+def salted(
+    forward: rj.Forward, salt: Callable[[], jax.Array], place: Callable[[jax.Array], Place]
+) -> rj.Forward:
+    """The network with other dropout masks for every salt, for use inside the current trace.
+
+    Args:
+      forward: the network.
+      salt: what returns the number of the device or part, when the network runs.
+      place: where in the whole batch the rows of the device or part of that number lie.
+
+    Returns:
+      A `Forward`.
+    """
 
     def apply(params: Any, state: Any, x: jax.Array, key: Any, *rest: Any) -> rj.Outputs:
-        key = None if key is None else jax.random.fold_in(key, salt())
-        return forward.apply(params, state, x, key, *rest)
+        if key is None:
+            return forward.apply(params, state, x, key, *rest)
+        number = salt()
+        with spread(key, place(number)):
+            return forward.apply(params, state, x, jax.random.fold_in(key, number), *rest)
 
     return forward.replace(apply=apply)
 

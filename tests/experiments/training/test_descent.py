@@ -18,6 +18,7 @@ from experiments.training import gradients
 from experiments.training.growth import read_curves
 from experiments.training.steps import NEVER, advance, check, measure
 from experiments.training.task import Rows, gather
+from regjax.core.rows import block, every
 
 SEED = 3
 
@@ -129,11 +130,25 @@ def test_products_are_taken_in_the_given_type(dtype):
 
 def test_the_parts_of_a_batch_have_dropout_masks_of_their_own():
     forward = task(dropout=0.5).build(jax.random.key(0))
-    salted = [gradients.salted(forward, lambda n=n: jnp.int32(n)) for n in (0, 0, 1)]
+    salted = [gradients.salted(forward, lambda n=n: jnp.int32(n), block) for n in (0, 0, 1)]
     image = data()["image"][:8].astype(jnp.float32)
     first, again, other = (each(image, jax.random.key(1)).logits for each in salted)
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+def test_the_parts_of_a_batch_have_the_draws_of_the_whole():
+    forward, image = task(shake=0.5).build(jax.random.key(0)), jnp.asarray(data()["image"][:8])
+
+    def logits(images, part, parts):
+        place = functools.partial(every, parts)
+        within = gradients.salted(forward, lambda: jnp.int32(part), place)
+        return np.asarray(within(images / 255, jax.random.key(1)).logits)
+
+    whole = logits(image, 0, 1)
+    assert not np.allclose(whole, forward(image / 255).logits)
+    for part in (0, 1):
+        np.testing.assert_allclose(logits(image[part::2], part, 2), whole[part::2], rtol=1e-5)
 
 
 def test_bfloat16_keeps_its_state_in_float32_and_comes_close():

@@ -134,6 +134,17 @@ def test_dropout_differs_between_devices():
         assert (means["spread"][0] > 1e-3) == differs
 
 
+@pytest.mark.slow
+def test_draws_for_every_image_are_the_same_on_all_devices_and_in_parts_as_on_one():
+    loss = "cross_entropy | noise_injection(sigma=0.1)"
+    whole = alone(task(shake=0.5), loss, 41, multiple=16)
+    for kind in ("jit", "shard_map"):
+        found = many(task(shake=0.5, accumulate=2), kind, 1, loss, filled(41, 16))
+        assert_equal(found, whole)
+    without = alone(task(), loss, 41, multiple=16)
+    assert not np.allclose(whole[0].params["head"]["kernel"], without[0].params["head"]["kernel"])
+
+
 def test_streamed_batches_equal_those_in_memory():
     chosen, loss = task(norm=True), "cross_entropy"
     rows, stored = filled(9), jax.tree.map(np.asarray, data())

@@ -1,0 +1,94 @@
+"""What the tests of networks share: sizes, taps, a step, and weights and images by a formula."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import regjax as rj
+import regjax.flax as rf
+from experiments import models
+
+Shape = tuple[int, int, int]
+
+
+def abstract(text: str, shape: Shape, classes: int) -> Any:
+    """A network without numbers."""
+    return nnx.eval_shape(lambda: models.create(text, shape, classes, nnx.Rngs(0)))
+
+
+def parameters(model: nnx.Module) -> int:
+    """The number of parameters."""
+    return _size(model, nnx.Param)
+
+
+def averages(model: nnx.Module) -> int:
+    """The number of BatchNorm's running averages."""
+    return _size(model, nnx.BatchStat)
+
+
+def _size(model: nnx.Module, kind: type[nnx.Variable]) -> int:
+    return sum(each.size for each in jax.tree.leaves(nnx.state(model, kind)))
+
+
+def tapped(text: str, shape: Shape, classes: int) -> tuple[dict[str, tuple[int, ...]], rj.Outputs]:
+    """The shapes of all layers' outputs for two images, and the network's outputs."""
+    seen = {}
+
+    def outputs(x: jax.Array) -> rj.Outputs:
+        def tap(layer: str, h: jax.Array) -> jax.Array:
+            seen[layer] = h.shape
+            return h
+
+        model = models.create(text, shape, classes, nnx.Rngs(0))
+        return rf.bind(model, head="head")(x, tap=tap)._replace(state=())
+
+    return seen, jax.eval_shape(outputs, jnp.ones((2, *shape)))
+
+
+def training_step(text: str, shape: Shape) -> Callable[[], Any]:
+    """One step of gradient descent from a fresh network; returns parameters and averages."""
+
+    def step() -> Any:
+        model = models.create(text, shape, 3, nnx.Rngs(0))
+        forward, loss = rf.bind(model, head="head"), rj.cross_entropy()
+        batch = rj.Batch(image(4, shape), jnp.ones((4, 3)) / 3)
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            state, key = loss.init(forward, batch), jax.random.key(0)
+            result, _ = loss.apply(state, forward.replace(params=params), batch, key)
+            return rj.total(result, batch), result.outputs.state
+
+        slope, state = jax.grad(objective, has_aux=True)(forward.params)
+        return optax.apply_updates(forward.params, slope), state
+
+    return step
+
+
+def waves(number: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Values in -1 to 1, other ones for every number, without a pattern that a kernel could see."""
+    i = np.arange(np.prod(shape), dtype=np.float64)
+    return np.sin(0.37 * (number + 1) + 0.9 * i * i).reshape(shape)
+
+
+def image(count: int, shape: Shape) -> jax.Array:
+    """So many images [count, H, W, K]."""
+    return jnp.asarray(waves(0, (count, *shape)), jnp.float32)
+
+
+def fill(model: nnx.Module) -> None:
+    """Gives all parameters and statistics of a network values that depend on nothing but order."""
+    paths = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    for number, (path, variable) in enumerate(sorted(paths, key=lambda each: str(each[0]))):
+        value = _value(str(path[-1]), waves(number, variable.shape))
+        variable[...] = jnp.asarray(value, jnp.float32)
+
+
+def _value(name: str, wave: np.ndarray) -> np.ndarray:
+    if name == "kernel":
+        return wave * (4 / np.prod(wave.shape[:-1])) ** 0.5
+    return {"scale": 1 + 0.2 * wave, "var": 1 + 0.3 * wave}.get(name, 0.1 * wave)
