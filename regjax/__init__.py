@@ -26,8 +26,12 @@ from regjax.core.result import Result, total
 from regjax.core.stages import Number, Range, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
+from regjax.losses.center import center
 from regjax.losses.cross_entropy import cross_entropy
+from regjax.losses.distribution_net import distribution_net
 from regjax.losses.labels import class_weights, disturb_label, label_smoothing
+from regjax.losses.large_margin import large_margin
+from regjax.losses.robust import focal, generalized_cross_entropy
 from regjax.mixing import expansion
 from regjax.mixing.features import manifold_mixup, noisy_feature_mixup
 from regjax.mixing.images import cutmix, mixup, noisy_mixup
@@ -63,11 +67,13 @@ __all__ = [
     "View",
     "attacks",
     "base",
+    "center",
     "class_weights",
     "corruptions",
     "cross_entropy",
     "cutmix",
     "cutout",
+    "distribution_net",
     "disturb_label",
     "double_backprop",
     "example_keys",
@@ -75,8 +81,10 @@ __all__ = [
     "expected_loss",
     "explicit_augmentation",
     "feature_noise",
+    "focal",
     "frobenius",
     "from_function",
+    "generalized_cross_entropy",
     "gradient",
     "hessian_frobenius",
     "isda",
@@ -84,6 +92,7 @@ __all__ = [
     "l1",
     "l2",
     "label_smoothing",
+    "large_margin",
     "learned_augmentation",
     "losses",
     "manifold_mixup",

@@ -2,11 +2,12 @@
 
 A stage function asks for what it needs by the names of its positional parameters:
 
-- `@base`: out of `outputs, batch, forward, network, view, key, state, part`; returns losses `[B]`.
-- `@wrapper`: out of `forward, batch, key, state, part`; returns `(forward, batch)`.
-- `@penalty`: out of `point, batch, forward, network, view, key, state, part`; returns `[B]` or a
-  scalar, to which the decorator applies the keyword `weight`; `@penalty(over="unlabeled")`, one
-  number for each of the examples of `batch.unlabeled`, or a scalar.
+- `@base`: out of `outputs, batch, forward, network, view, key, state, part, step`; returns losses
+  `[B]`.
+- `@wrapper`: out of `forward, batch, key, state, part, step`; returns `(forward, batch)`.
+- `@penalty`: out of `point, batch, forward, network, view, key, state, part, step`; returns `[B]`
+  or a scalar, to which the decorator applies the keyword `weight`; `@penalty(over="unlabeled")`,
+  one number for each of the examples of `batch.unlabeled`, or a scalar.
 
 `forward` is what the wrappers made of the network, `network` the network itself, for examples that
 the wrappers do not know of, such as `batch.unlabeled`. `view(batch, key) -> (forward, batch)` puts
@@ -25,6 +26,9 @@ schedules at step 0.
 in the first and for whole batches. Who asks for it is given the state as the parts before left it,
 and can so see a step once; all others are given, in every part, the state of the step's beginning,
 and what the last part makes of it is kept.
+
+`step`, int32 `[]`, is `LossState.step`, the number of the steps before, of which schedules are
+functions; it is the same in all parts of a batch.
 """
 
 from __future__ import annotations
@@ -52,9 +56,9 @@ __all__ = [
 ]
 
 _INPUTS = {
-    "base": ("outputs", "batch", "forward", "network", "view", "key", "state", "part"),
-    "wrapper": ("forward", "batch", "key", "state", "part"),
-    "penalty": ("point", "batch", "forward", "network", "view", "key", "state", "part"),
+    "base": ("outputs", "batch", "forward", "network", "view", "key", "state", "part", "step"),
+    "wrapper": ("forward", "batch", "key", "state", "part", "step"),
+    "penalty": ("point", "batch", "forward", "network", "view", "key", "state", "part", "step"),
 }
 
 
@@ -158,8 +162,8 @@ def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any
     """The base loss, `() -> Loss`, of a function that returns losses `[B]`.
 
     Args:
-      function: takes any of `outputs, batch, forward, network, view, key, state, part` by name,
-        then `*` and arguments.
+      function: takes any of `outputs, batch, forward, network, view, key, state, part, step` by
+        name, then `*` and arguments.
       init: `(forward, batch, **arguments) -> state`, where the function asks for `state`.
 
     Returns:
@@ -185,8 +189,8 @@ def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
     """The loss-to-loss function of a function that changes the batch or the network.
 
     Args:
-      function: takes any of `forward, batch, key, state, part` by name, then `*` and arguments;
-        returns `(forward, batch)`.
+      function: takes any of `forward, batch, key, state, part, step` by name, then `*` and
+        arguments; returns `(forward, batch)`.
       init: as in `base`.
 
     Returns:
@@ -213,8 +217,8 @@ def penalty(
     """The loss-to-loss function of a function that measures a term, `[B]` or a scalar.
 
     Args:
-      function: takes any of `point, batch, forward, network, view, key, state, part` by name,
-        then `*` and arguments; the result gets the keyword `weight`, by which the term is
+      function: takes any of `point, batch, forward, network, view, key, state, part, step` by
+        name, then `*` and arguments; the result gets the keyword `weight`, by which the term is
         multiplied.
       init: as in `base`.
       over: "batch", or "unlabeled" for a term of `batch.unlabeled`, `[U]` or a scalar: its mean is
