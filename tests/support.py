@@ -56,7 +56,6 @@ def tanh_params(seed: int = 0, dtype: Any = jnp.float32) -> dict[str, Any]:
         "hidden": {"kernel": draw(int(np.prod(SHAPE)), FEATURES), "bias": draw(FEATURES)},
         "head": {"kernel": draw(FEATURES, CLASSES), "bias": draw(CLASSES)},
         "second": draw(FEATURES, FEATURES),
-        "factor": 0.3 * draw(CLASSES, FEATURES, FEATURES),
     }
 
 
