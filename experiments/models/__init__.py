@@ -8,7 +8,7 @@ from typing import Any
 from flax import linen, nnx
 
 from experiments import said
-from experiments.models import cifar_resnet, preact_resnet, resnet, thesis
+from experiments.models import cifar_resnet, preact_resnet, resnet, thesis, two_headed
 from regjax.core.calls import imported, read_named
 
 Model = nnx.Module | linen.Module
@@ -25,6 +25,8 @@ MODELS: dict[str, Factory] = {
     "preact_resnet18": preact_resnet.preact_resnet18,
     "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
     "wide_resnet28_10": functools.partial(preact_resnet.wide_resnet28, width=10),
+    "two_headed": two_headed.two_headed,
+    "with_covariances": two_headed.with_covariances,
 }
 BUILT_IN = tuple(MODELS)
 # What every model is offered; all else that it takes are arguments of its own.
