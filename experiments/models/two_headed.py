@@ -4,6 +4,8 @@ Both take a network of this package by name, such as `"two_headed(model='resnet3
 layers and their names as they are, but for the head.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -91,9 +93,9 @@ def with_covariances(
 
 def _headed(
     model: str, image_shape: tuple[int, int, int], classes: int, rngs: nnx.Rngs
-) -> tuple[nnx.Module, nnx.Linear]:
+) -> tuple[Any, nnx.Linear]:
     """The network of a name, and its head."""
-    network = models.create(model, image_shape, classes, rngs)
+    network: Any = models.create(model, image_shape, classes, rngs)
     head = getattr(network, "head", None)
     if not isinstance(network, nnx.Module) or not isinstance(head, nnx.Linear):
         raise ValueError(

@@ -23,23 +23,21 @@ class Centers(NamedTuple):
       centers: `[C, A]`, as the last step left them.
       before: `[C, A]`, as the last step found them.
       total: `[C, A]`, the sum of each class's features in the last step.
-      count: `[C]`, the sum of the weights of its examples there.
+      seen: `[C]`, the sum of the weights of its examples there.
     """
 
     centers: jax.Array
     before: jax.Array
     total: jax.Array
-    count: jax.Array
+    seen: jax.Array
 
 
 def _zeros(forward: Forward, batch: Batch, **_: Any) -> Centers:
-    outputs = jax.eval_shape(forward, batch.image)
-    features = head_features(outputs)
+    features = head_features(jax.eval_shape(forward, batch.image))
     dtype = jnp.promote_types(features.dtype, jnp.float32)
-    count = jnp.zeros(batch.label.shape[-1], dtype)
+    shape = batch.label.shape[-1], features.shape[-1]
     # Arrays of their own, since a step that donates its arguments takes each once.
-    centers = [jnp.zeros((len(count), features.shape[-1]), dtype) for _ in range(3)]
-    return Centers(*centers, count)
+    return Centers(*(jnp.zeros(s, dtype) for s in (shape, shape, shape, shape[:1])))
 
 
 @penalty(init=_zeros)
@@ -95,12 +93,12 @@ def center(
     features, label = wide(head_features(point.outputs)), wide(batch.label)
     first = part == 0
     before = jnp.where(first, state.centers, state.before)
-    total, count = (jnp.where(first, 0, x) for x in (state.total, state.count))
+    total, seen = (jnp.where(first, 0, x) for x in (state.total, state.seen))
     added = _sums(features, label, batch.weight)
     added = added if axis_name is None else jax.lax.psum(added, axis_name)
-    total, count = total + added[0].astype(total.dtype), count + added[1].astype(count.dtype)
-    step = (count[:, None] * before - total) / (1 + count)[:, None]
-    following = Centers(before - rate * step, before, total, count)
+    total, seen = total + added[0].astype(total.dtype), seen + added[1].astype(seen.dtype)
+    step = (seen[:, None] * before - total) / (1 + seen)[:, None]
+    following = Centers(before - rate * step, before, total, seen)
     return example_means(_distances(features, label, before), batch.label), following
 
 
