@@ -14,6 +14,25 @@ from regjax.core.calls import imported, read_named
 Model = nnx.Module | linen.Module
 Factory = Callable[..., Model]
 
+
+def _two_headed(
+    image_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    model: str,
+    outputs: int | None = None,
+    rngs: nnx.Rngs,
+) -> Model:
+    network = create(model, image_shape, classes, rngs)
+    return two_headed.with_second_head(network, outputs, rngs)
+
+
+def _with_covariances(
+    image_shape: tuple[int, int, int], classes: int, *, model: str, rngs: nnx.Rngs
+) -> Model:
+    return two_headed.with_covariances(create(model, image_shape, classes, rngs), classes)
+
+
 MODELS: dict[str, Factory] = {
     "small_cnn": thesis.SmallCNN,
     "thesis_resnet": thesis.ThesisResNet,
@@ -25,8 +44,8 @@ MODELS: dict[str, Factory] = {
     "preact_resnet18": preact_resnet.preact_resnet18,
     "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
     "wide_resnet28_10": functools.partial(preact_resnet.wide_resnet28, width=10),
-    "two_headed": two_headed.two_headed,
-    "with_covariances": two_headed.with_covariances,
+    "two_headed": _two_headed,
+    "with_covariances": _with_covariances,
 }
 BUILT_IN = tuple(MODELS)
 # What every model is offered; all else that it takes are arguments of its own.

@@ -1,7 +1,7 @@
-"""Networks with more that is trained than what makes their logits: a second head, covariances.
+"""What is trained beside the layers that make a network's logits: a second head, covariances.
 
-Both take a network of this package by name, such as `"two_headed(model='resnet32')"`, and leave its
-layers and their names as they are, but for the head.
+By config, `"two_headed(model='resnet32')"` and `"with_covariances(model='resnet32')"`. A network's
+layers and their names stay as they are, but for the head.
 """
 
 from typing import Any
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments import models
 from experiments.models import layers
 
 DEVIATION = 0.1  # of learned covariances before the training; 0 would be a saddle
@@ -33,73 +32,55 @@ class TwoHeads(nnx.Module):
         return self.main(x)
 
 
-def two_headed(
-    image_shape: tuple[int, int, int],
-    classes: int,
-    *,
-    model: str,
-    outputs: int | None = None,
-    rngs: nnx.Rngs,
-) -> nnx.Module:
+def with_second_head(network: Any, outputs: int | None, rngs: nnx.Rngs) -> nnx.Module:
     """A network with a second linear head, as `distribution_net` needs it.
 
     Its first head is called "head.main", its second "head.second".
 
     Args:
-      image_shape: (height, width, channels).
-      classes: number of logits.
-      model: the network's own, with its arguments.
+      network: a module whose last linear layer is its attribute `head`; it is changed.
       outputs: numbers of the second head; None for as many as there are features.
-      rngs: source of the initial parameters.
+      rngs: source of its initial parameters.
 
     Returns:
       The network.
 
     Raises:
-      ValueError: its last linear layer is not its attribute `head`.
+      ValueError: there is no such layer.
     """
-    network, main = _headed(model, image_shape, classes, rngs)
+    main = _head(network)
     width = main.kernel.shape[0]
     network.head = TwoHeads(main, layers.Linear(width, outputs or width, rngs=rngs))
     network.head_name, network.auxiliary_names = "head.main", ("head.second",)
     return network
 
 
-def with_covariances(
-    image_shape: tuple[int, int, int], classes: int, *, model: str, rngs: nnx.Rngs
-) -> nnx.Module:
+def with_covariances(network: Any, classes: int) -> nnx.Module:
     """A network with a matrix D [A, A] of each class beside it, as `learned_augmentation` needs it.
 
     They are its parameter "covariances", [C, A, A], a tenth of the identity each at first:
     `learned_augmentation(parameter='covariances', ...)` trains them with the network.
 
     Args:
-      image_shape: (height, width, channels).
+      network: a module whose last linear layer is its attribute `head`; it is changed.
       classes: number of logits.
-      model: the network's own, with its arguments.
-      rngs: source of the initial parameters.
 
     Returns:
       The network.
 
     Raises:
-      ValueError: its last linear layer is not its attribute `head`.
+      ValueError: there is no such layer.
     """
-    network, main = _headed(model, image_shape, classes, rngs)
-    width = main.kernel.shape[0]
-    network.covariances = nnx.Param(jnp.tile(DEVIATION * jnp.eye(width), (classes, 1, 1)))
+    own = DEVIATION * jnp.eye(_head(network).kernel.shape[0])
+    network.covariances = nnx.Param(jnp.tile(own, (classes, 1, 1)))
     return network
 
 
-def _headed(
-    model: str, image_shape: tuple[int, int, int], classes: int, rngs: nnx.Rngs
-) -> tuple[Any, nnx.Linear]:
-    """The network of a name, and its head."""
-    network: Any = models.create(model, image_shape, classes, rngs)
+def _head(network: Any) -> nnx.Linear:
     head = getattr(network, "head", None)
     if not isinstance(network, nnx.Module) or not isinstance(head, nnx.Linear):
         raise ValueError(
-            f"the model {model} must be a module of Flax NNX whose last linear layer is its "
-            "attribute 'head'."
+            f"the model {type(network).__name__} must be a module of Flax NNX whose last linear "
+            "layer is its attribute 'head'."
         )
-    return network, head
+    return head

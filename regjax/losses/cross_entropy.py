@@ -40,8 +40,8 @@ def log_complements(logits: jax.Array) -> jax.Array:
       other class has a finite logit.
 
     Example:
-      >>> print(log_complements(jnp.array([100.0, 0.0])))
-      [-100.    0.]
+      >>> print(log_complements(jnp.array([9.0, 0.0])).round(4))
+      [-9.0001e+00 -1.0000e-04]
     """
     log_p = log_probabilities(logits)
     largest = jax.nn.one_hot(jnp.argmax(log_p, -1), log_p.shape[-1], dtype=bool)

@@ -1,14 +1,21 @@
 """Second heads and covariances beside a network: where they are, and that losses train them."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from flax import nnx
+from ml_collections import ConfigDict
 
 import regjax as rj
-from experiments import models
+from configs import digits
+from experiments import classify, models
+from experiments.models.two_headed import DEVIATION
 from experiments.runs import networks
+from experiments.runs.load import load
 
 SHAPE, CLASSES = (8, 8, 1), 3
 SECOND = "distribution_net(samples=2)"
@@ -92,3 +99,37 @@ def test_networks_without_a_head_are_refused():
     for text in ("two_headed(model='two_headed(model=\"small_cnn\")')", "two_headed()"):
         with pytest.raises(ValueError, match=r"attribute 'head'|needs model="):
             models.create(text, SHAPE, CLASSES, nnx.Rngs(0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "losses"),
+    [
+        (
+            "two_headed(model='tiny')",
+            {
+                "baseline": "focal(gamma=2.0)",
+                "distribution": SECOND,
+                "center": "large_margin(margin=2, base=1.0) | center(weight=0.1, rate=0.5)",
+            },
+        ),
+        ("with_covariances(model='tiny')", {"baseline": "cross_entropy", "learned": LEARNED}),
+    ],
+)
+def test_a_config_trains_them(text, losses, tmp_path, monkeypatch):
+    monkeypatch.setitem(models.MODELS, "tiny", toys.Tiny)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    config = digits.get_config("smoke")
+    config.model, config.train_sizes, config.epochs, config.seeds = text, (2,), 2, 1
+    config.batch_size, config.accumulate, config.runs_at_once = 15, 3, 1
+    config.losses = ConfigDict(losses, sort_keys=False)
+    config.strengths = ConfigDict()
+    classify.compare(config, tmp_path / "run")
+    lines = (tmp_path / "run" / "runs.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in lines]
+    assert {line["method"] for line in lines} == set(losses)
+    assert all(np.isfinite(line["train_loss"]) for line in lines)
+    network = load(tmp_path / "run", list(losses)[-1], train_size=2)
+    if "covariances" in text:
+        learned = np.asarray(network.parameter("covariances"))
+        assert np.any(np.abs(learned - DEVIATION * np.eye(learned.shape[-1])) > 1e-6)
