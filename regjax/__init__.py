@@ -32,8 +32,12 @@ from regjax.core.second import Second
 from regjax.core.stages import Number, Range, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
+from regjax.losses.center import center
 from regjax.losses.cross_entropy import cross_entropy
+from regjax.losses.distribution_net import distribution_net
 from regjax.losses.labels import class_weights, disturb_label, label_smoothing
+from regjax.losses.large_margin import large_margin
+from regjax.losses.robust import focal, generalized_cross_entropy
 from regjax.mixing import expansion
 from regjax.mixing.features import manifold_mixup, noisy_feature_mixup
 from regjax.mixing.images import cutmix, mixup, noisy_mixup
@@ -71,12 +75,14 @@ __all__ = [
     "View",
     "attacks",
     "base",
+    "center",
     "class_weights",
     "consistency",
     "corruptions",
     "cross_entropy",
     "cutmix",
     "cutout",
+    "distribution_net",
     "disturb_label",
     "double_backprop",
     "entropy",
@@ -85,8 +91,10 @@ __all__ = [
     "expected_loss",
     "explicit_augmentation",
     "feature_noise",
+    "focal",
     "frobenius",
     "from_function",
+    "generalized_cross_entropy",
     "gradient",
     "hessian_frobenius",
     "isda",
@@ -94,6 +102,7 @@ __all__ = [
     "l1",
     "l2",
     "label_smoothing",
+    "large_margin",
     "learned_augmentation",
     "losses",
     "manifold_mixup",

@@ -55,13 +55,19 @@ def tanh_params(seed: int = 0, dtype: Any = jnp.float32) -> dict[str, Any]:
     return {
         "hidden": {"kernel": draw(int(np.prod(SHAPE)), FEATURES), "bias": draw(FEATURES)},
         "head": {"kernel": draw(FEATURES, CLASSES), "bias": draw(CLASSES)},
+        "second": draw(FEATURES, FEATURES),
     }
 
 
 def tanh_forward(params: Any = None) -> rj.Forward:
-    """`tanh_network` as a `Forward` with a head."""
+    """`tanh_network` as a `Forward` with a head, and another that has a number a feature."""
     params = tanh_params() if params is None else params
-    return rj.from_function(tanh_network, params, head=_head, layers=("hidden",))
+    return rj.from_function(_two_headed, params, head=_head, layers=("hidden",))
+
+
+def _two_headed(params: Any, x: jax.Array, tap: rj.Tap) -> tuple[jax.Array, jax.Array, Any]:
+    logits, features = tanh_network(params, x, tap)
+    return logits, features, (features @ params["second"],)
 
 
 def _head(params: Any) -> tuple[jax.Array, jax.Array]:

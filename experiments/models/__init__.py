@@ -17,11 +17,31 @@ from experiments.models import (
     shake_pyramid,
     shake_shake,
     thesis,
+    two_headed,
 )
 from regjax.core.calls import imported, read_named
 
 Model = nnx.Module | linen.Module
 Factory = Callable[..., Model]
+
+
+def _two_headed(
+    image_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    model: str,
+    outputs: int | None = None,
+    rngs: nnx.Rngs,
+) -> Model:
+    network = create(model, image_shape, classes, rngs)
+    return two_headed.with_second_head(network, outputs, rngs)
+
+
+def _with_covariances(
+    image_shape: tuple[int, int, int], classes: int, *, model: str, rngs: nnx.Rngs
+) -> Model:
+    return two_headed.with_covariances(create(model, image_shape, classes, rngs), classes)
+
 
 MODELS: dict[str, Factory] = {
     "small_cnn": thesis.SmallCNN,
@@ -40,6 +60,8 @@ MODELS: dict[str, Factory] = {
     "densenet265": functools.partial(densenet.imagenet_densenet, blocks=(6, 12, 64, 48)),
     "shake_shake26": shake_shake.ShakeShakeNet,
     "shake_pyramidnet": shake_pyramid.ShakePyramidNet,
+    "two_headed": _two_headed,
+    "with_covariances": _with_covariances,
 }
 BUILT_IN = tuple(MODELS)
 # What every model is offered; all else that it takes are arguments of its own.

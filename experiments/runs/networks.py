@@ -62,7 +62,8 @@ def builder(text: str, shape: tuple[int, ...], classes: int) -> Callable[..., rj
 
     Args:
       text: a model with its arguments, such as `"preact_resnet18(width=16)"`. Its last linear
-        layer is called `head`, or as its class's `head_name` says, by path.
+        layer is called `head`, or as its `head_name` says, by path; `auxiliary_names` are the
+        paths of other heads, whose outputs losses may read.
       shape: of an image, `(H, W, K)`.
       classes: the number of logits.
 
@@ -75,7 +76,8 @@ def builder(text: str, shape: tuple[int, ...], classes: int) -> Callable[..., rj
         rngs = nnx.Rngs(key)
         of = (height, width, channels)
         model = models.create(text, of, classes, rngs, axis_name=axis_name)
-        bind = functools.partial(regjax.flax.bind, model)
+        others = getattr(model, "auxiliary_names", ())
+        bind = functools.partial(regjax.flax.bind, model, auxiliary=others)
         if isinstance(model, linen.Module):
             training, frozen = _modes(model)
             variables = model.init(key, jnp.zeros((1, *of)), **frozen)

@@ -124,7 +124,8 @@ class Stage:
     def run(self, step: jax.Array, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """The value of the stage's function, and its next state."""
         definition = self.definition
-        positional = [inputs[name] for name in definition.inputs]
+        known = inputs | {"step": step}
+        positional = [known[name] for name in definition.inputs]
         out = definition.function(*positional, **self.keywords(step))
         if definition.init is not None:
             _check_pair(out, f"{definition.name} asks for state and must return (value, state)")

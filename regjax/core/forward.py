@@ -86,6 +86,32 @@ class Forward:
         """The linear layers of the auxiliary heads, in the order of `Outputs.auxiliary`."""
         return tuple(Head(*get(self.params)) for get in self.get_auxiliary)
 
+    def parameter(self, path: str) -> jax.Array:
+        """The array of a path among the parameters, which need not be one that the model uses.
+
+        Args:
+          path: such as `"head.kernel"`.
+
+        Returns:
+          The array.
+
+        Raises:
+          ValueError: there is none.
+
+        Example:
+          >>> import jax.numpy as jnp, regjax as rj
+          >>> params = {"scale": jnp.ones(2)}
+          >>> rj.from_function(lambda params, x: x, params).parameter("scale")
+          Array([1., 1.], dtype=float32)
+        """
+        leaves = jax.tree_util.tree_leaves_with_path(self.params)
+        known = {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in leaves}
+        if path not in known:
+            raise ValueError(
+                f"the network has no parameter {path!r}; its parameters are {sorted(known)}."
+            )
+        return known[path]
+
     def replace(self, **changes: Any) -> Forward:
         """The same network with other `params` or `state`."""
         return dataclasses.replace(self, **changes)

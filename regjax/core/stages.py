@@ -2,9 +2,10 @@
 
 A stage function asks for what it needs by the names of its positional parameters:
 
-- `@base`: out of `outputs, batch, forward, network, view, key, state, part`; returns losses `[B]`.
-- `@wrapper`: out of `forward, batch, key, state, part`; returns `(forward, batch)`.
-- `@penalty`: out of `point, batch, forward, network, view, key, state, part, base, second`;
+- `@base`: out of `outputs, batch, forward, network, view, key, state, part, step`; returns losses
+  `[B]`.
+- `@wrapper`: out of `forward, batch, key, state, part, step`; returns `(forward, batch)`.
+- `@penalty`: out of `point, batch, forward, network, view, key, state, part, step, base, second`;
   returns `[B]` or a scalar, to which the decorator applies the keyword `weight`;
   `@penalty(over="unlabeled")`, one number for each example of `batch.unlabeled`, or a scalar.
 
@@ -28,6 +29,9 @@ schedules at step 0.
 in the first and for whole batches. Who asks for it is given the state as the parts before left it,
 and can so see a step once; all others are given, in every part, the state of the step's beginning,
 and what the last part makes of it is kept.
+
+`step`, int32 `[]`, is `LossState.step`, the number of the steps before, of which schedules are
+functions; it is the same in all parts of a batch.
 """
 
 from __future__ import annotations
@@ -55,10 +59,10 @@ __all__ = [
 ]
 
 _INPUTS = {
-    "base": ("outputs", "batch", "forward", "network", "view", "key", "state", "part"),
-    "wrapper": ("forward", "batch", "key", "state", "part"),
+    "base": ("outputs", "batch", "forward", "network", "view", "key", "state", "part", "step"),
+    "wrapper": ("forward", "batch", "key", "state", "part", "step"),
     "penalty": (
-        *("point", "batch", "forward", "network", "view", "key", "state", "part"),
+        *("point", "batch", "forward", "network", "view", "key", "state", "part", "step"),
         *("base", "second"),
     ),
 }
@@ -169,8 +173,8 @@ def base(function: Any = None, *, init: Callable[..., Any] | None = None) -> Any
     """The base loss, `() -> Loss`, of a function that returns losses `[B]`.
 
     Args:
-      function: takes any of `outputs, batch, forward, network, view, key, state, part` by name,
-        then `*` and arguments.
+      function: takes any of `outputs, batch, forward, network, view, key, state, part, step` by
+        name, then `*` and arguments.
       init: `(forward, batch, **arguments) -> state`, where the function asks for `state`.
 
     Returns:
@@ -196,8 +200,8 @@ def wrapper(function: Any = None, *, init: Callable[..., Any] | None = None) -> 
     """The loss-to-loss function of a function that changes the batch or the network.
 
     Args:
-      function: takes any of `forward, batch, key, state, part` by name, then `*` and arguments;
-        returns `(forward, batch)`.
+      function: takes any of `forward, batch, key, state, part, step` by name, then `*` and
+        arguments; returns `(forward, batch)`.
       init: as in `base`.
 
     Returns:
@@ -228,9 +232,9 @@ def penalty(
     """The loss-to-loss function of a function that measures a term, `[B]` or a scalar.
 
     Args:
-      function: takes any of `point, batch, forward, network, view, key, state, part, base, second`
-        by name, then `*` and arguments; the result gets the keyword `weight`, by which the term is
-        multiplied.
+      function: takes any of `point, batch, forward, network, view, key, state, part, step, base,
+        second` by name, then `*` and arguments; the result gets the keyword `weight`, by which the
+        term is multiplied.
       init: as in `base`.
       over: "batch", or "unlabeled" for a term of `batch.unlabeled`, `[U]` or a scalar: its mean is
         over those examples, by their weights, on all devices and in all parts of a batch.

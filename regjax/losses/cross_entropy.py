@@ -10,6 +10,8 @@ from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
 from regjax.core.stages import base
 
+_LOWEST = -1e30  # a logarithm of nothing that is finite, as are its products with 0
+
 
 def log_probabilities(logits: jax.Array) -> jax.Array:
     """`log softmax(logits)` over the last axis, in float32 at least.
@@ -25,6 +27,28 @@ def log_probabilities(logits: jax.Array) -> jax.Array:
       [-0.6931 -0.6931]
     """
     return jax.nn.log_softmax(wide(logits))
+
+
+def log_complements(logits: jax.Array) -> jax.Array:
+    """`log(1 - softmax(logits))` over the last axis, in float32 at least.
+
+    Args:
+      logits: `[..., C]`.
+
+    Returns:
+      `[..., C]`, nats, exact where a probability is all but 1; -1e30 or less where it is 1 and no
+      other class has a finite logit.
+
+    Example:
+      >>> print(log_complements(jnp.array([9.0, 0.0])).round(4))
+      [-9.0001e+00 -1.0000e-04]
+    """
+    log_p = log_probabilities(logits)
+    largest = jax.nn.one_hot(jnp.argmax(log_p, -1), log_p.shape[-1], dtype=bool)
+    # 1 - p cancels where p is more than 1/2, which is the largest's alone: there, the others' sum.
+    others = jnp.where(largest, _LOWEST, jnp.maximum(log_p, _LOWEST))
+    of_largest = jax.nn.logsumexp(others, axis=-1, keepdims=True)
+    return jnp.where(largest, of_largest, jnp.log1p(-jnp.where(largest, 0, jnp.exp(log_p))))
 
 
 def counted(weight: jax.Array, log_p: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ def label_smoothing(forward: Forward, batch: Batch, *, amount: Share) -> tuple[F
 
     `label <- (1 - amount) label + amount / C`, where there is a label. See "Rethinking the
     Inception Architecture for Computer Vision" (Szegedy et al., 2016), section 7.
+    Who means a share for the C - 1 other classes alone gives C / (C - 1) times it.
 
     Args:
       loss: the loss to wrap; its labels are `[B, C]` (positional).

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from regjax.core.checks import check_choice
+from regjax.core.head_check import head_kernel
 from regjax.core.point import Point
 from regjax.core.second import Second
 from regjax.core.stages import AtLeastZero, penalty
 from regjax.semantic import bounds
-from regjax.semantic.isda import head_kernel
 from regjax.semantic.statistics import ClassStatistics
 
 

@@ -17,13 +17,13 @@ from regjax.core.batch import Batch, example_keys, example_means
 from regjax.core.checks import check_count
 from regjax.core.control import recomputed
 from regjax.core.forward import Forward
+from regjax.core.head_check import head_kernel, no_state
 from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
 from regjax.core.stages import AtLeastZero, Count, Share, Unbounded, base
 from regjax.losses.cross_entropy import counted, log_probabilities
 from regjax.semantic.covariance import Full
-from regjax.semantic.head_check import check_head
-from regjax.semantic.isda import State, check_state, head_kernel, init_statistics, updated
+from regjax.semantic.isda import State, check_state, init_statistics, updated
 from regjax.semantic.statistics import Covariance, is_shared
 
 
@@ -176,13 +176,7 @@ def explicit_augmentation(
     return example_means(losses, batch.label), state
 
 
-def _checked(forward: Forward, batch: Batch, **_: Any) -> None:
-    """No state, of a network whose head is the whole map from features to logits."""
-    head_kernel(forward)
-    check_head(forward, batch.image)
-
-
-@base(init=_checked)
+@base(init=no_state)
 def learned_augmentation(
     outputs: Outputs,
     batch: Batch,
@@ -190,10 +184,11 @@ def learned_augmentation(
     key: jax.Array,
     state: None,
     *,
-    factor: Unbounded,
     samples: Count,
     uncertainty: AtLeastZero,
     margin: Unbounded,
+    factor: Unbounded | None = None,
+    parameter: str | None = None,
 ) -> tuple[jax.Array, None]:
     """Explicit semantic augmentation by learned covariances, kept from vanishing by their entropy.
 
@@ -201,23 +196,26 @@ def learned_augmentation(
     with `u_m ~ N(0, I)` and `H_c = 1/2 log det(2 pi e (D_c D_c' + 1e-6 I))`, the entropy of class
     c's moves. See ISDA, section 6.5.3, and the feature uncertainty loss of "Robust person
     re-identification by modelling feature uncertainty" (Yu et al., 2019). `D` is trained with the
-    parameters: build the loss inside the objective, of an array that is differentiated.
+    parameters: it is one of them, by name, or an array that is differentiated, of which the loss is
+    built inside the objective.
 
     When it helps: as a rival; the paper finds estimated covariances better. Cost: as
     `explicit_augmentation`.
 
     Args:
-      factor: D, `[C, A, A]`, `Sigma = D D'`; a number stands for that multiple of the identity.
       samples: M.
       uncertainty: the weight of the uncertainty term.
       margin: the entropy up to which it acts, nats.
+      factor: D, `[C, A, A]`, `Sigma = D D'`; a number stands for that multiple of the identity.
+      parameter: in place of `factor`, the path of D among the network's parameters.
 
     Returns:
       A `Loss` with losses `[B]`, in nats, not averaged.
 
     Raises:
       ValueError: a network without a named head, or whose logits are not `features @ kernel +
-        bias`; a factor of another shape, `samples` below 1.
+        bias`; a factor of another shape, both or none of `factor` and `parameter`, no parameter of
+        that path; `samples` below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp, regjax as rj
@@ -233,7 +231,7 @@ def learned_augmentation(
     """
     kernel = head_kernel(forward)
     features, classes = kernel.shape
-    factor = jnp.asarray(factor, kernel.dtype)
+    factor = jnp.asarray(_factor(forward, factor, parameter), kernel.dtype)
     if factor.shape not in ((), (classes, features, features)):
         raise ValueError(
             f"learned_augmentation's factor must be a number or [C, A, A], here "
@@ -252,6 +250,15 @@ def learned_augmentation(
     )
     lacking = uncertainty * jnp.maximum(margin - _entropies(factor), 0)
     return example_means(losses + wide(batch.label) @ lacking, batch.label), state
+
+
+def _factor(forward: Forward, factor: Any, parameter: str | None) -> Any:
+    if (factor is None) == (parameter is None):
+        raise ValueError(
+            "learned_augmentation needs its covariances once: factor=, an array or a number, or "
+            "parameter=, the path of one of the network's parameters."
+        )
+    return factor if parameter is None else forward.parameter(parameter)
 
 
 def _entropies(factor: jax.Array) -> jax.Array:

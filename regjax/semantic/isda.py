@@ -20,13 +20,12 @@ import jax.numpy as jnp
 
 from regjax.core.batch import Batch, example_means
 from regjax.core.forward import Forward
+from regjax.core.head_check import check_head, head_features, head_kernel
 from regjax.core.outputs import Outputs
-from regjax.core.precision import wide
 from regjax.core.stages import AtLeastZero, Count, Number, Share, base
 from regjax.semantic import bounds as semantic
 from regjax.semantic import statistics
 from regjax.semantic.covariance import KINDS, LowRank
-from regjax.semantic.head_check import check_head
 
 State = statistics.ClassStatistics | None
 
@@ -79,16 +78,6 @@ def check_state(
         )
 
 
-def head_kernel(forward: Forward) -> jax.Array:
-    """The last layer's weights, `[A, C]`, in float32 at least; refuses a network without a head."""
-    if forward.head is None:
-        raise ValueError(
-            "the loss needs the network's last linear layer: name it where the network is bound, "
-            "regjax.flax.bind(model, head='...') or regjax.from_function(fn, params, head=...)."
-        )
-    return wide(forward.head.kernel)
-
-
 def updated(
     state: State,
     outputs: Outputs,
@@ -103,17 +92,12 @@ def updated(
     """
     if state is None:
         return None
-    if outputs.features is None:
-        raise ValueError(
-            "the loss needs the network's features, the last layer's input, but it returns logits "
-            "only, or calls the layer twice: return (logits, features)."
-        )
     label = batch.label
     if statistics.is_shared(state):
         label = jnp.sum(label, -1, keepdims=True)
     return statistics.update(
         state,
-        outputs.features,
+        head_features(outputs),
         label,
         weight=batch.weight,
         decay=None if decay is None else jnp.where(part == 0, decay, 1),

@@ -40,16 +40,20 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "center": ["center(weight=0.1, rate=0.5)"],
     "class_weights": ["class_weights(weights=(0.5, 2.0, 1.0))"],
     "cross_entropy": ["cross_entropy"],
     "cutmix": ["cutmix(alpha=1.0)"],
     "cutout": ["cutout(size=2)"],
+    "distribution_net": ["distribution_net(samples=2, sampled=0.5, uncertainty=0.1)"],
     "disturb_label": ["disturb_label(rate=0.3)"],
     "double_backprop": ["double_backprop(weight=0.1)"],
     "entropy": ["entropy(weight=0.1)"],
     "explicit_augmentation": ["explicit_augmentation(strength=0.5, samples=2)"],
     "feature_noise": [f"feature_noise(add=0.1, multiply=0.1, {LAYERS})"],
+    "focal": ["focal(gamma=1.5, alpha=0.5)"],
     "frobenius": ["frobenius(weight=0.1, probes=2)"],
+    "generalized_cross_entropy": ["generalized_cross_entropy(q=0.7, truncation=0.3)"],
     "hessian_frobenius": [
         "hessian_frobenius(weight=0.1)",
         "hessian_frobenius(weight=0.1, power=2)",
@@ -64,8 +68,9 @@ TABLE = {
     "l1": ["l1(weight=0.1, exclude=('head',))"],
     "l2": ["l2(weight=0.1)"],
     "label_smoothing": ["label_smoothing(amount=0.1)"],
+    "large_margin": ["large_margin(margin=4, base=2.0, gamma=0.1, power=2.0)"],
     "learned_augmentation": [
-        "learned_augmentation(factor=0.5, samples=2, uncertainty=0.1, margin=9)"
+        "learned_augmentation(samples=2, uncertainty=0.1, margin=9, factor=0.5)"
     ],
     "manifold_mixup": [f"manifold_mixup(alpha=1.0, {LAYERS})"],
     "mean_teacher": ["mean_teacher(weight=0.1, decay=0.9, shared=('random_flip',))"],
@@ -355,16 +360,22 @@ def test_vmap_equals_a_loop(text: str) -> None:
         assert_close(jax.tree.map(lambda x, i=i: x[i], together), one)
 
 
+# Of weights and of a margin's annealing, none is a strength.
+WITHOUT_STRENGTH = ("class_weights", "large_margin")
+
+
 @pytest.mark.parametrize(
     "text",
     slow_unless_in(
-        [text for text in FAST if "class_weights" not in text],
-        [text for text in ROWS if "class_weights" not in text],
+        [text for text in FAST if not any(name in text for name in WITHOUT_STRENGTH)],
+        [text for text in ROWS if not any(name in text for name in WITHOUT_STRENGTH)],
     ),
     scope="module",
-)  # weights have no strength
+)
 def test_strength_zero_is_the_loss_without(text: str) -> None:
     loss, params, batch = with_numbers(rj.parse(text), 0.0), tanh_params(), random_batch()
+    if "focal" in text:  # alpha is a factor of the whole
+        loss = rj.focal(gamma=0.0)
     zero, plain = (jitted(each, params, batch, KEY) for each in (loss, rj.cross_entropy()))
     for name in ("total", "losses", "logits", "gradient"):
         assert_same(zero[name], plain[name])

@@ -129,6 +129,13 @@ def test_what_changes_batch_or_weights_is_free(expression: str, name: str) -> No
     assert multiple(counted, name, expression) == 1
 
 
+@pytest.mark.parametrize(
+    "expression", ["focal(gamma=2.0)", "generalized_cross_entropy(q=0.7, truncation=0.5)"]
+)
+def test_other_bases_cost_what_cross_entropy_costs(expression: str) -> None:
+    assert counted("small_cnn", expression) == counted("small_cnn", None)
+
+
 @on_both
 @pytest.mark.parametrize("expression", ONE_PASS)
 def test_one_pullback_doubles_the_step(expression: str, name: str) -> None:

@@ -84,6 +84,29 @@ def test_stateful_stages_of_every_kind() -> None:
     assert_close(state.stages["drift"], jnp.full(3, 0.125))
 
 
+def test_stages_of_every_kind_are_given_the_step() -> None:
+    @rj.base
+    def at_base(outputs, step):
+        return jnp.full(len(outputs.logits), step, float)
+
+    @rj.wrapper
+    def at_wrapper(forward, batch, step):
+        return forward, batch.replace(weight=batch.weight * (step + 1))
+
+    @rj.penalty
+    def at_penalty(point, step):
+        return 10.0 * step + 0 * jnp.sum(point.outputs.logits)
+
+    loss = at_penalty(at_wrapper(at_base()), weight=1.0)
+    forward, batch = tanh_forward(), random_batch()
+    for step in (0, 3):
+        state = loss.init(forward, batch)._replace(step=jnp.int32(step))
+        result, _ = loss.apply(state, forward, batch, jax.random.key(0), part=1)
+        assert jnp.all(result.losses == step)
+        assert jnp.all(result.weight == step + 1)
+        assert result.penalties["at_penalty"] == 10 * step
+
+
 def test_running_a_cell_again_redefines_its_stage() -> None:
     def cell(factor):
         @rj.penalty

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import regjax as rj
-from regjax.losses.cross_entropy import log_probabilities
+from regjax.losses.cross_entropy import log_complements, log_probabilities
 from regjax.semantic.bounds import upper_bound
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -99,6 +99,21 @@ def test_log_probabilities_keep_the_wider_type() -> None:
     with jax.enable_x64(True):
         assert log_probabilities(np.zeros(3)).dtype == np.float64
     assert log_probabilities(jnp.zeros((2, 3), jnp.bfloat16)).dtype == np.float32
+
+
+@pytest.mark.usefixtures("x64")
+def test_log_complements_do_not_cancel() -> None:
+    """Of a class that is all but sure, of equal ones, and of one beside classes that are masked."""
+    logits = np.array([[50.0, 0, -3], [1, 1, 1], [1e4, 0, -1e4], [0, -np.inf, -np.inf]])
+    found, gradient = jax.value_and_grad(lambda z: log_complements(z)[:, 0].sum())(logits)
+    assert np.isfinite(found)
+    assert np.all(np.isfinite(gradient))
+    others = np.log1p(np.exp(-3)) - 50
+    expected = [[others, 0, 0], [np.log(2 / 3)] * 3, [-1e4, 0, 0]]
+    np.testing.assert_allclose(log_complements(logits)[:3], expected, rtol=1e-10, atol=1e-12)
+    last = log_complements(logits)[3]
+    assert last[0] < -1e29
+    np.testing.assert_array_equal(last[1:], 0)
 
 
 def test_dense_labels_count_where_there_are_any() -> None:

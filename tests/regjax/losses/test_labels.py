@@ -37,6 +37,18 @@ def test_smoothing_composes_as_the_wrappers_nest() -> None:
     np.testing.assert_allclose(values, [expected], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("amount", "expected"), [(0.1, 0.482346), (0.1 * 3 / 2, 0.549012)])
+def test_smoothing_is_over_all_classes(amount: float, expected: float) -> None:
+    """To give a share to the C - 1 others alone is to smooth by C / (C - 1) of it."""
+    logits, loss = (
+        jnp.array([[2.0, 1.0, -1.0]]),
+        rj.label_smoothing(rj.cross_entropy(), amount=amount),
+    )
+    forward, batch = rj.from_function(identity, ()), rj.Batch(logits, jnp.eye(3)[:1])
+    found = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))[0].losses
+    np.testing.assert_allclose(found, [expected], atol=1e-6)
+
+
 def test_smoothing_acts_on_the_labels_that_penalties_see() -> None:
     params = {"W": jnp.eye(2), "b": jnp.zeros(2)}
     forward = rj.from_function(linear, params)
@@ -56,7 +68,7 @@ def weighted(
     """The total under an expression, and log probabilities in NumPy."""
     logits = np.random.default_rng(1).normal(size=label.shape)
     forward = rj.from_function(
-        lambda params, x: (x @ params, x), jnp.eye(3), head=lambda params: (params, None)
+        lambda params, x: (x @ params, x, (x,)), jnp.eye(3), head=lambda params: (params, None)
     )
     batch = rj.Batch(jnp.asarray(logits), jnp.asarray(label, float), weight=weight)
     loss = rj.parse(expression)
@@ -65,14 +77,25 @@ def weighted(
     return float(rj.total(result, batch)), result, log_p
 
 
-@pytest.mark.parametrize("base", ["cross_entropy", "isda(strength=0.0)"])
+LINEAR = {
+    "cross_entropy": lambda log_p: -log_p,
+    "isda(strength=0.0)": lambda log_p: -log_p,
+    "focal(gamma=2.0)": lambda log_p: -((1 - np.exp(log_p)) ** 2) * log_p,
+    "generalized_cross_entropy(q=0.5)": lambda log_p: (1 - np.exp(log_p) ** 0.5) / 0.5,
+    "large_margin(margin=1, base=0.0)": lambda log_p: -log_p,
+    "distribution_net(sampled=0.0, uncertainty=0.0)": lambda log_p: -log_p,
+}
+
+
+@pytest.mark.parametrize("base", LINEAR)
 def test_classes_count_by_their_weights_whatever_an_examples_label_is(base: str) -> None:
     """Hard and mixed labels, and one example of weight 0 and one without a label."""
     label = np.array([[1, 0, 0], [0, 0.3, 0.7], [0.5, 0.5, 0], [0, 0, 1], [0, 0, 0.0]])
     weight = np.array([1.0, 2.0, 1.0, 0.0, 1.0])
     found, result, log_p = weighted(f"{base} | class_weights(weights={WEIGHTS})", label, weight)
     counts = weight[:, None] * label * np.asarray(WEIGHTS)
-    np.testing.assert_allclose(found, -(counts * log_p).sum() / counts.sum(), rtol=1e-6)
+    expected = (counts * LINEAR[base](log_p)).sum() / counts.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(result.metrics[base.partition("(")[0]], found, rtol=1e-6)
 
 
@@ -131,6 +154,18 @@ def test_a_share_of_the_labels_is_drawn_from_all_classes(rate: float) -> None:
             np.testing.assert_array_equal(drawn, label)
         else:
             assert stats.chisquare(counts, expected * n / C).pvalue > 1e-3
+
+
+def test_in_the_mean_over_draws_disturbed_labels_are_smoothed_ones() -> None:
+    """Soft labels too, within four standard errors in every class; alike in every other way."""
+    n, rate = 20_000, 0.3
+    for row in ([0.0, 1, 0, 0], [0.5, 0.3, 0.2, 0]):
+        label = jnp.tile(jnp.array(row), (n, 1))
+        batch = rj.Batch(jnp.zeros((n, 1)), label[:1])
+        smoothed = rj.label_smoothing.definition.function(None, batch, amount=rate)[1].label[0]
+        drawn = relabelled(label, rate)
+        errors = drawn.std(0) / np.sqrt(n)
+        assert np.all(np.abs(drawn.mean(0) - smoothed) < 4 * errors)
 
 
 def test_labels_are_drawn_by_index_and_left_alone_otherwise() -> None:

@@ -314,6 +314,32 @@ def test_a_number_is_that_multiple_of_the_identity() -> None:
         )
 
 
+def test_a_parameter_of_the_network_is_taken_by_name() -> None:
+    """Its gradient is that by a factor that is given; the network itself does not use it."""
+    batch, factor = random_batch(12), 0.3 * jnp.ones((CLASSES, FEATURES, FEATURES))
+    given = {"samples": 2, "uncertainty": 0.3, "margin": 20.0}
+    named = rj.learned_augmentation(parameter="factor", **given)
+
+    def total(factor: jax.Array, by_name: bool) -> jax.Array:
+        loss = named if by_name else learned(factor)
+        forward = tanh_forward(tanh_params() | {"factor": factor})
+        result, _ = loss.apply(loss.init(forward, batch), forward, batch, KEY)
+        return rj.total(result, batch)
+
+    both = jax.jit(lambda f: [jax.value_and_grad(total)(f, by_name) for by_name in (True, False)])
+    assert_close(*both(factor))
+    for wrong, words in (
+        ({"parameter": "roots"}, r"no parameter 'roots'; its parameters are \['head.bias'"),
+        ({}, "needs its covariances once"),
+        ({"parameter": "second", "factor": 1.0}, "needs its covariances once"),
+        ({"parameter": "second"}, r"here \[3, 5, 5\], but it is \[5, 5\]"),
+    ):
+        loss = rj.learned_augmentation(**given, **wrong)
+        state = loss.init(tanh_forward(), batch)
+        with pytest.raises(ValueError, match=words):
+            jax.eval_shape(lambda x=loss, s=state: x.apply(s, tanh_forward(), batch, KEY)[0])
+
+
 def test_factors_are_learned() -> None:
     """From zero, where all is finite; parameters and factors get better together."""
     batch, optimizer = random_batch(32), optax.adam(0.05)

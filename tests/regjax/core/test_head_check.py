@@ -11,8 +11,8 @@ from flax import linen, nnx
 from support import CONV_SHAPE, ConvNet, random_batch, tanh_forward
 
 import regjax as rj
+from regjax.core.head_check import check_head
 from regjax.flax import bind
-from regjax.semantic.head_check import check_head
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)

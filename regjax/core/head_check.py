@@ -1,4 +1,4 @@
-"""Whether a network's last linear layer is all that lies between its features and its logits."""
+"""A network's last linear layer, and whether it is all between its features and its logits."""
 
 from __future__ import annotations
 
@@ -8,10 +8,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from regjax.core.batch import Batch
 from regjax.core.forward import Forward
 from regjax.core.outputs import Head, Outputs
+from regjax.core.precision import wide
 
 TOLERANCE = 0.02  # of the largest logit: more than bfloat16 and TF32 are off
+
+
+def head_kernel(forward: Forward) -> jax.Array:
+    """The last layer's weights, `[A, C]`, in float32 at least; refuses a network without a head."""
+    if forward.head is None:
+        raise ValueError(
+            "the loss needs the network's last linear layer: name it where the network is bound, "
+            "regjax.flax.bind(model, head='...') or regjax.from_function(fn, params, head=...)."
+        )
+    return wide(forward.head.kernel)
+
+
+def head_features(outputs: Outputs) -> jax.Array:
+    """The last layer's input, `[B, ..., A]`; refuses a network that does not return it."""
+    if outputs.features is None:
+        raise ValueError(
+            "the loss needs the network's features, the last layer's input, but it returns logits "
+            "only, or calls the layer twice: return (logits, features)."
+        )
+    return outputs.features
+
+
+def no_state(forward: Forward, batch: Batch, **_: Any) -> None:
+    """The state of a base without one that needs the head to be the map from features to logits."""
+    head_kernel(forward)
+    check_head(forward, batch.image)
 
 
 def check_head(forward: Forward, image: jax.Array) -> None:
