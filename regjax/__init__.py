@@ -13,6 +13,7 @@ from regjax import (
     parameters,
     semantic,
 )
+from regjax.augment.automatic import auto_augment, rand_augment
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
 from regjax.core.batch import Batch, example_keys
@@ -62,6 +63,7 @@ __all__ = [
     "Tap",
     "View",
     "attacks",
+    "auto_augment",
     "base",
     "class_weights",
     "corruptions",
@@ -98,6 +100,7 @@ __all__ = [
     "parse",
     "penalty",
     "puzzlemix",
+    "rand_augment",
     "random_crop",
     "random_flip",
     "semantic",

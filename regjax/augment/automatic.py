@@ -161,8 +161,12 @@ def _sign(key: jax.Array, count: int) -> jax.Array:
 
 def _augmented(batch: Batch, drawn: Row, look: Look) -> Batch:
     """The batch after the operations drawn, `[B, N]` each."""
-    mean, std = _checked(batch, look)
+    _check(batch, look)
     image = batch.image.astype(jnp.promote_types(batch.image.dtype, jnp.float32))
+    mean, std = (
+        jnp.asarray(each, image.dtype).reshape(1, 1, 1, -1)
+        for each in (look.mean or (0.0,), look.std or (1.0,))
+    )
     levels = jnp.round(jnp.clip(image * std + mean, 0, 1) * 255).astype(jnp.int32)
     rows = table(image_size(batch, look.stage), look.bins, look.as_in_program)
     fill = 128 if look.as_in_program else 0
@@ -179,8 +183,7 @@ def _augmented(batch: Batch, drawn: Row, look: Look) -> Batch:
     return batch.replace(image=image.astype(batch.image.dtype))
 
 
-def _checked(batch: Batch, look: Look) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation by channel, of images that fit."""
+def _check(batch: Batch, look: Look) -> None:
     shape = batch.image.shape
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise ValueError(
@@ -200,4 +203,3 @@ def _checked(batch: Batch, look: Look) -> tuple[jax.Array, jax.Array]:
             )
     if not all(each > 0 for each in look.std):
         raise ValueError(f"{look.stage}'s std must be above 0, but it is {look.std}.")
-    return jnp.asarray(look.mean or (0.0,)), jnp.asarray(look.std or (1.0,))

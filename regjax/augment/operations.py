@@ -74,14 +74,14 @@ def _moved(levels: jax.Array, operation: Operation, fill: int, cubic: bool) -> j
     place = operation.place
     x = place[0] * column[None, :] + place[1] * row[:, None] + place[2]
     y = place[3] * column[None, :] + place[4] * row[:, None] + place[5]
-    # What comes from just the border is on one side of it for Pillow, which has no fixed point here.
+    # Pillow has no fixed point here, and so places just on the border on its one side.
     near = ONE // 128 if cubic else 0
     known = _within(x + near * operation.along[0], width)
     known &= _within(y + near * operation.along[1], height)
 
     def at(x: jax.Array, y: jax.Array) -> jax.Array:
         index = jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
-        return levels.reshape(-1, channels)[index]
+        return levels.reshape(-1, channels).at[index].get(mode="promise_in_bounds")
 
     if not cubic:
         moved = at(x >> 16, y >> 16)
@@ -126,44 +126,58 @@ def _grey(levels: jax.Array) -> jax.Array:
     """Luma by ITU-R 601, `[H, W, 1]`."""
     if levels.shape[-1] == 1:
         return levels
-    weights = jnp.array([19595, 38470, 7471], jnp.int32)
+    weights = jnp.array([[[19595, 38470, 7471]]], jnp.int32)
     return (jnp.sum(levels * weights, -1, keepdims=True, dtype=jnp.int32) + ONE // 2) >> 16
 
 
 def _smooth(levels: jax.Array) -> jax.Array:
     """Means over 3 x 3 pixels with weight 5 in the middle; those at the border stay."""
-    height, width, _ = levels.shape
-    if height < 3 or width < 3:
-        return levels
-    rows = levels[:-2] + levels[1:-1] + levels[2:]
+    padded = jnp.pad(levels, ((1, 1), (1, 1), (0, 0)))
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
     around = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
-    inner = (2 * (around + 4 * levels[1:-1, 1:-1]) + 13) // 26
-    return levels.at[1:-1, 1:-1].set(inner)
+    row, column = (jnp.arange(length) % (length - 1) > 0 for length in levels.shape[:2])
+    inner = row[:, None, None] & column[None, :, None]
+    mean = jnp.floor((around + 4 * levels) / 13 + 0.5).astype(jnp.int32)
+    return jnp.where(inner, mean, levels)
 
 
 def _curved(levels: jax.Array, operation: Operation) -> jax.Array:
     channels = levels.shape[-1]
-    flat, level = levels.reshape(-1, channels), jnp.arange(256, dtype=jnp.int32)[:, None]
+    # The histogram and the look-up share these, for which XLA keeps them.
+    bins = (levels + 256 * jnp.arange(channels, dtype=jnp.int32)[None, None]).ravel()
+    counts = jnp.zeros(256 * channels, jnp.int32).at[bins].add(1, mode="promise_in_bounds")
+    counts, level = counts.reshape(channels, 256), jnp.arange(256, dtype=jnp.int32)[None]
     kept = level & operation.mask
     given = jnp.where(kept >= operation.threshold, 255 - kept, kept)
-    cases = given, _autocontrast(flat, level), _equalize(flat, level)
+    cases = given, _autocontrast(counts, level), _equalize(counts, level)
     curve = jax.lax.select_n(
-        operation.stretch, *(jnp.broadcast_to(case, (256, channels)) for case in cases)
+        operation.stretch, *(jnp.broadcast_to(case, counts.shape) for case in cases)
     )
-    return jnp.take_along_axis(curve, flat, 0).reshape(levels.shape)
+    return curve.ravel().at[bins].get(mode="promise_in_bounds").reshape(levels.shape)
 
 
-def _autocontrast(flat: jax.Array, level: jax.Array) -> jax.Array:
-    low, high = flat.min(0), flat.max(0)
-    stretched = 255 * jnp.maximum(level - low, 0) // jnp.maximum(high - low, 1)
+def _ends(counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The lowest and the highest level of each channel that there is, `[K, 1]`."""
+    seen = counts > 0
+    low, after = (jnp.argmax(x, 1, keepdims=True).astype(jnp.int32) for x in (seen, seen[:, ::-1]))
+    return low, 255 - after
+
+
+def _autocontrast(counts: jax.Array, level: jax.Array) -> jax.Array:
+    low, high = _ends(counts)
+    stretched = _quotient(255 * jnp.maximum(level - low, 0), jnp.maximum(high - low, 1))
     return jnp.where(high > low, jnp.minimum(stretched, 255), level)
 
 
-def _equalize(flat: jax.Array, level: jax.Array) -> jax.Array:
-    channels = flat.shape[-1]
-    bins = (flat + 256 * jnp.arange(channels, dtype=jnp.int32)).ravel()
-    counts = jnp.zeros(256 * channels, jnp.int32).at[bins].add(1).reshape(channels, 256).T
-    below = jnp.cumsum(counts, 0, dtype=jnp.int32) - counts
-    step = (len(flat) - jnp.take_along_axis(counts, flat.max(0)[None], 0)) // 255
-    equal = (step // 2 + below) // jnp.maximum(step, 1)
+def _equalize(counts: jax.Array, level: jax.Array) -> jax.Array:
+    _, high = _ends(counts)
+    below = jnp.cumsum(counts, 1, dtype=jnp.int32) - counts
+    others = jnp.take_along_axis(below, high, 1)  # all but those of the highest level
+    step = others // 255
+    equal = _quotient(step // 2 + below, jnp.maximum(step, 1))
     return jnp.where(step > 0, jnp.minimum(equal, 255), level)
+
+
+def _quotient(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The whole part of `a / b`, neither of which is negative: cheaper than for any sign."""
+    return jax.lax.div(a, jnp.broadcast_to(b, a.shape))

@@ -40,6 +40,7 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "auto_augment": ["auto_augment(policy='svhn', as_in_program=True)"],
     "class_weights": ["class_weights(weights=(0.5, 2.0, 1.0))"],
     "cross_entropy": ["cross_entropy"],
     "cutmix": ["cutmix(alpha=1.0)"],
@@ -74,6 +75,7 @@ TABLE = {
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
+    "rand_augment": ["rand_augment(operations=2, magnitude=9, mean=(0.5,), std=(0.25,))"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
     "random_flip": ["random_flip"],
 }
@@ -327,9 +329,14 @@ def test_vmap_equals_a_loop(text: str) -> None:
         assert_close(jax.tree.map(lambda x, i=i: x[i], together), one)
 
 
+WITHOUT_STRENGTH = ("class_weights", "auto_augment", "rand_augment")
+
+
 @pytest.mark.parametrize(
-    "text", [text for text in ROWS + COMPOSITIONS if "class_weights" not in text], scope="module"
-)  # weights have no strength
+    "text",
+    [row for row in ROWS + COMPOSITIONS if not any(name in row for name in WITHOUT_STRENGTH)],
+    scope="module",
+)
 def test_strength_zero_is_the_loss_without(text: str) -> None:
     loss, params, batch = with_numbers(rj.parse(text), 0.0), tanh_params(), random_batch()
     zero, plain = (jitted(each, params, batch, KEY) for each in (loss, rj.cross_entropy()))
