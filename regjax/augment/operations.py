@@ -43,10 +43,12 @@ class Operation(NamedTuple):
 def apply(levels: jax.Array, operation: Operation, fill: int, cubic: bool) -> jax.Array:
     """An image after one operation.
 
-    As Pillow computes it, and equal to its results but for rounding: what is a whole level when
-    computed exactly is that level here, where Pillow's floating point may fall just below it and so
-    to the next lower one. That concerns brightness, color, contrast and sharpness, autocontrast,
-    and shears by cubics.
+    Bit by bit what Pillow makes of it where that computes with whole numbers: identity, shears,
+    translations and rotations by nearest pixels, posterize, solarize, invert and equalize. Within
+    one level of 255, and mostly equal, where it does not: brightness, color, contrast, sharpness,
+    autocontrast and shears by cubics. What is a whole level when computed exactly is that level
+    here, whatever the device, where Pillow's floating point may fall just below it and so to the
+    next lower one.
 
     Args:
       levels: `[H, W, K]` int32, 0 to 255, K 1 or 3.
