@@ -14,6 +14,7 @@ from regjax import (
     parameters,
     semantic,
 )
+from regjax.augment.automatic import auto_augment, rand_augment
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
 from regjax.consistency.adversarial import vat
@@ -74,6 +75,7 @@ __all__ = [
     "Tap",
     "View",
     "attacks",
+    "auto_augment",
     "base",
     "center",
     "class_weights",
@@ -119,6 +121,7 @@ __all__ = [
     "penalty",
     "pi_model",
     "puzzlemix",
+    "rand_augment",
     "random_crop",
     "random_flip",
     "semantic",

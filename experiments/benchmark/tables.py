@@ -27,7 +27,15 @@ from absl import flags
 from tqdm import tqdm
 
 import regjax as rj
-from experiments.benchmark import against, communication, isda, streams, training, transforms
+from experiments.benchmark import (
+    against,
+    augment,
+    communication,
+    isda,
+    streams,
+    training,
+    transforms,
+)
 from experiments.benchmark.timing import paired, processor
 from experiments.benchmark.transforms import PLAIN, Setting
 from experiments.report import files
@@ -45,6 +53,7 @@ TRAINING_TABLES = {
     **streams.TABLES,
     **against.TABLES,
 }
+KNOWN_TABLES = {**augment.TABLES, **TRAINING_TABLES}
 SWEPT = "cross_entropy | double_backprop(weight=0.1)"
 
 
@@ -101,6 +110,7 @@ def of_losses(quick: bool) -> Iterator[dict[str, Any]]:
     yield _transforms(quick)
     mixing = dict(list(transforms.IN_STAGES.items())[: 1 if quick else None])
     yield {"resnet": _costs(transforms.resnet(quick), mixing)}
+    yield {"augment": augment.costs(augment.QUICK if quick else augment.FULL)}
     yield _sweeps(quick)
 
 
@@ -146,8 +156,8 @@ def text(name: str, result: dict[str, Any]) -> str:
 
 
 def _heading(name: str, result: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    if name in TRAINING_TABLES:
-        return TRAINING_TABLES[name]
+    if name in KNOWN_TABLES:
+        return KNOWN_TABLES[name]
     if name == "isda":
         formats = {"batch": "d", "classes": "d", "features": "d", "covariance": "s"}
         return (

@@ -40,6 +40,7 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "auto_augment": ["auto_augment(policy='svhn', as_in_program=True)"],
     "center": ["center(weight=0.1, rate=0.5)"],
     "class_weights": ["class_weights(weights=(0.5, 2.0, 1.0))"],
     "cross_entropy": ["cross_entropy"],
@@ -82,6 +83,7 @@ TABLE = {
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "pi_model": ["pi_model(weight=0.1)"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
+    "rand_augment": ["rand_augment(operations=2, magnitude=9, mean=(0.5,), std=(0.25,))"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
     "random_flip": ["random_flip"],
     "semantic_consistency": ["semantic_consistency(weight=0.1)"],
@@ -360,8 +362,8 @@ def test_vmap_equals_a_loop(text: str) -> None:
         assert_close(jax.tree.map(lambda x, i=i: x[i], together), one)
 
 
-# Of weights and of a margin's annealing, none is a strength.
-WITHOUT_STRENGTH = ("class_weights", "large_margin")
+# Of weights, of draws and of a margin's annealing, none is a strength.
+WITHOUT_STRENGTH = ("class_weights", "large_margin", "auto_augment", "rand_augment")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The benchmark runs, and its numbers are what they say they are.
 
-Covers `experiments/benchmark/isda.py`, `timing.py` and `transforms.py` too.
+Covers `augment.py`, `experiments/benchmark/isda.py`, `timing.py` and `transforms.py` too.
 """
 
 import itertools
@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 import regjax as rj
-from experiments.benchmark import isda, tables, timing, transforms
+from experiments.benchmark import augment, isda, tables, timing, transforms
 from experiments.training.task import Rows, gather
 
 
@@ -56,6 +56,8 @@ def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch)
     assert all(row["compilation"] > 0 for row in result["resnet"]["rows"])
     kinds = [row["covariance"] for row in result["isda"]["rows"]]
     assert kinds == ["full", "diagonal", "shared", "low_rank"]
+    assert [row["stage"] for row in result["augment"]["rows"]] == list(augment.QUICK.stages)
+    assert all(row["ms"] > 0 for row in result["augment"]["rows"])
     rows = result["sweeps"]["rows"]
     assert [row["strategy"] for row in rows] == ["vmap", "map", "sharded"]
     for row in rows:
@@ -139,7 +141,7 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
     assert "| 1 | 2 | 3 | full | 1.5 | 2 | 3.00 |" in said
 
 
-@pytest.mark.parametrize("name", ["transforms", "resnet", "sweeps", *tables.TRAINING_TABLES])
+@pytest.mark.parametrize("name", ["transforms", "resnet", "sweeps", *tables.KNOWN_TABLES])
 def test_each_table_has_its_heading(name):
     setting = transforms.Setting((8, 8, 1), 8, 2, 3)._asdict()
     result = {"setting": setting, "default": "map", "loss": "x", "rows": []}
@@ -168,6 +170,16 @@ def test_isda_counts_the_products_of_its_formulas(features, formed):
     scatters = isda.most_pieces(b, c) * 2 * (16 + 1) * a * a
     tables = 2 * c * c * a * a * formed
     assert row["gflop"] * 1e9 == pytest.approx(layer + amid + means + scatters + tables)
+
+
+def test_augmentation_is_counted_by_the_thousand_images():
+    """What a flip reads and writes, however many images there are: each of its pixels, twice."""
+    setting = augment.Setting((8, 8, 3), 20, 1, ("random_flip",))
+    program = augment.Program("random_flip", setting)
+    image = 8 * 8 * 3 * 4 * 1000 / 1e9
+    assert 2 * image < program.gigabytes < 5 * image
+    assert program.gflop < 1e-3
+    assert program.milliseconds() > 0
 
 
 def test_isda_never_holds_more_than_its_state_and_the_tables():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from support import assert_same, flat_identity, random_batch
+from support import assert_close, assert_same, flat_identity, random_batch
 
 import regjax as rj
 
@@ -77,6 +77,30 @@ def test_the_image_keeps_its_type_and_its_other_pixels(dtype: jnp.dtype) -> None
     assert changed.image.dtype == dtype
     assert_same(changed.image, jnp.where(changed.image == 0, 0, batch.image))
     assert_same(changed.label, batch.label)
+
+
+def test_what_is_cut_is_black_before_normalisation_where_asked() -> None:
+    """A square of zeros in pixels, normalised afterwards, is one of `-mean / std`."""
+    mean, std = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.25, 0.3])
+    pixels = np.random.default_rng(0).uniform(0.1, 1, (16, 8, 8, 3))
+    fill = tuple(-mean / std)
+    function = rj.cutout.definition.function
+
+    def after(image: np.ndarray, **options: tuple[float, ...]) -> np.ndarray:
+        batch = rj.Batch(jnp.asarray(image, jnp.float32), jnp.ones((16, 2)))
+        return np.asarray(function(None, batch, jax.random.key(0), size=4.0, **options)[1].image)
+
+    cut_first = (after(pixels) - mean) / std
+    assert (cut_first < (0.05 - mean) / std).any((1, 2, 3)).all()
+    assert_close(after((pixels - mean) / std, fill=fill), cut_first.astype(np.float32))
+
+
+def test_a_fill_that_does_not_fit_is_refused() -> None:
+    function = rj.cutout.definition.function
+    batch = rj.Batch(jnp.ones((2, 4, 4, 3)), jnp.ones((2, 2)))
+    for fill in ((0.0, 1.0), 0.5):
+        with pytest.raises(ValueError, match=r"cutout needs a tuple of one number in fill"):
+            function(None, batch, jax.random.key(0), size=2.0, fill=fill)
 
 
 def test_images_without_rows_are_refused() -> None:
