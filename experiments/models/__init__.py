@@ -21,10 +21,15 @@ MODELS: dict[str, Factory] = {
         f"resnet{depth}": functools.partial(cifar_resnet.CifarResNet, depth=depth)
         for depth in (20, 32, 44, 56, 110)
     },
-    "resnet50": resnet.ResNet50,
+    "se_resnet110": functools.partial(cifar_resnet.CifarResNet, depth=110, excited=True),
+    "resnext29_8x64d": resnet.CifarResNeXt,
+    **{f"resnet{depth}": functools.partial(resnet.ResNet, depth=depth) for depth in (50, 101, 152)},
+    "resnext50_32x4d": functools.partial(resnet.ResNet, depth=50, groups=32, group_width=4),
+    "resnext101_32x8d": functools.partial(resnet.ResNet, depth=101, groups=32, group_width=8),
     "preact_resnet18": preact_resnet.preact_resnet18,
     "wide_resnet18": functools.partial(preact_resnet.preact_resnet18, width=128),
-    "wide_resnet28_10": functools.partial(preact_resnet.wide_resnet28, width=10),
+    "wide_resnet16_8": functools.partial(preact_resnet.wide_resnet, depth=16, width=8),
+    "wide_resnet28_10": preact_resnet.wide_resnet,
 }
 BUILT_IN = tuple(MODELS)
 # What every model is offered; all else that it takes are arguments of its own.
