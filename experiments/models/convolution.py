@@ -155,9 +155,12 @@ def _bilinear(
     def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
         plain = functools.partial(one if a.ndim == 4 else many, window=window)
         if window.groups > 1:
-            grouped = blocks.apply if a.ndim == 4 else blocks.at_once
-            of = {"groups": window.groups, "to_kernel": primitive is kernel_p}
-            plain = functools.partial(grouped, plain, **of)
+            plain = functools.partial(
+                blocks.apply if a.ndim == 4 else blocks.at_once,
+                plain,
+                groups=window.groups,
+                to_kernel=primitive is kernel_p,
+            )
         return plain(a, b) if a.ndim == 4 else jax.vmap(plain)(a, b)
 
     def abstract(a: Any, b: Any, *, window: Window) -> Any:
