@@ -1,5 +1,6 @@
 """Multiply-adds of a network for one image, read off its jaxpr: nothing is compiled or run."""
 
+import functools
 import math
 
 import jax
@@ -28,12 +29,18 @@ def multiply_adds(model_text: str, image_shape: tuple[int, int, int], classes: i
       `multiply_adds("resnet32", (32, 32, 3), 10) == 69_124_736`
     """
 
-    def logits(image: jax.Array) -> jax.Array:
-        model = models.create(model_text, image_shape, classes, nnx.Rngs(0))
-        model.eval()
-        return model(image)
+    graph, state = nnx.split(abstract(model_text, image_shape, classes))
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(state, images)
+    return _of(jaxpr.jaxpr)
 
-    return _of(jax.make_jaxpr(logits)(jnp.ones((1, *image_shape))).jaxpr)
+
+@functools.cache
+def abstract(model_text: str, image_shape: tuple[int, int, int], classes: int) -> nnx.Module:
+    """The network in evaluation, with shapes for arrays: made once, since that takes longest."""
+    model = nnx.eval_shape(lambda: models.create(model_text, image_shape, classes, nnx.Rngs(0)))
+    model.eval()
+    return model
 
 
 def _of(jaxpr) -> int:

@@ -94,8 +94,8 @@ def _bilinear(equation: JaxprEqn) -> int:
     first, second, _ = _shapes(equation)
     kernel = equation.primitive.name == "convolution_kernel"
     images = math.prod(first[:-3])  # of all models
-    channels = first[-1] * second[-1] if kernel else second[-2] * second[-1]
     window = equation.params["window"]
+    channels = (first[-1] // window.groups if kernel else second[-2]) * second[-1]
     sides = (window.output, window.image, window.kernel, window.strides, window.padding)
     met = math.prod(pairs(*side, 1, 1) for side in zip(*sides, strict=True))
     return 2 * images * channels * met

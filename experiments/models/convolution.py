@@ -3,6 +3,7 @@
 XLA's CPU compiler is fast at NHWC x HWIO -> NHWC only, and inside a loop it does not bring other
 forms into that one. The derivatives that JAX writes down for a convolution have other forms, so a
 training step inside `lax.scan` crawls; under `vmap` over models, so do grouped convolutions.
+Those of a network itself are made of plain ones in `blocks.py`.
 
 A convolution is a trilinear form in image, kernel and output. Fixing two of the three leaves three
 bilinear maps, to the output, the image and the kernel, which are each other's transposes: every
@@ -23,6 +24,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from experiments.models import blocks
+
 # The batch is cut into chunks of this many images where it is summed over: shorter rows stay in
 # the cache, and the chunks run in parallel.
 CHUNK = 8
@@ -33,12 +36,16 @@ FEW_NUMBERS = 2**20
 
 
 class Window(NamedTuple):
-    """What a convolution is besides its two factors; all pairs are (vertical, horizontal)."""
+    """What a convolution is besides its two factors; all pairs are (vertical, horizontal).
+
+    The channels of image and output are in `groups`, of which each sees its like only.
+    """
 
     image: tuple[int, int]
     kernel: tuple[int, int]
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
+    groups: int = 1
 
     @property
     def output(self) -> tuple[int, int]:
@@ -146,9 +153,15 @@ def _bilinear(
     primitive = Primitive(name)
 
     def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
-        if a.ndim == 4:
-            return one(a, b, window)
-        return jax.vmap(functools.partial(many, window=window))(a, b)
+        plain = functools.partial(one if a.ndim == 4 else many, window=window)
+        if window.groups > 1:
+            plain = functools.partial(
+                blocks.apply if a.ndim == 4 else blocks.at_once,
+                plain,
+                groups=window.groups,
+                to_kernel=primitive is kernel_p,
+            )
+        return plain(a, b) if a.ndim == 4 else jax.vmap(plain)(a, b)
 
     def abstract(a: Any, b: Any, *, window: Window) -> Any:
         lead = a.ndim - 4
@@ -187,13 +200,13 @@ output_p = _bilinear(
 )
 image_p = _bilinear(
     "convolution_image",
-    lambda y, kernel, window: (y[0], *window.image, kernel[2]),
+    lambda y, kernel, window: (y[0], *window.image, kernel[2] * window.groups),
     _image,
     _patched_image,
 )
 kernel_p = _bilinear(
     "convolution_kernel",
-    lambda x, y, window: (*window.kernel, x[3], y[3]),
+    lambda x, y, window: (*window.kernel, x[3] // window.groups, y[3]),
     _kernel,
     _patched_kernel,
 )
@@ -216,7 +229,7 @@ ad.defbilinear(
 
 
 def convolve(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Convolve images x [B, H, W, K] with a kernel [h, w, K, O] to [B, H', W', O]."""
+    """Convolve images x [B, H, W, K] with a kernel [h, w, K / groups, O] to [B, H', W', O]."""
     # Under shard_map a primitive wants both factors to vary over the same mesh axes.
     varying = [jax.typeof(a).mat.varying for a in (x, kernel)]
     for_x, for_kernel = (tuple(varying[1] - varying[0]), tuple(varying[0] - varying[1]))

@@ -49,9 +49,7 @@ def convolve(
             **options,
         )
     window = _window(lhs, rhs.shape[:2], window_strides, padding)
-    if feature_group_count == 1:
-        return convolution.convolve(lhs, rhs, window)
-    return _grouped(lhs, rhs, window, feature_group_count)
+    return convolution.convolve(lhs, rhs, window._replace(groups=feature_group_count))
 
 
 Conv = functools.partial(
@@ -87,6 +85,7 @@ def residual_conv(
     stride: int,
     rngs: nnx.Rngs,
     kernel_init: nnx.Initializer = RESIDUAL,
+    groups: int = 1,
 ) -> nnx.Conv:
     """A ResNet's convolution: no bias, equal padding, from N(0, sqrt(2 / (size^2 filters)))."""
     edge = (size // 2, size // 2)
@@ -96,6 +95,7 @@ def residual_conv(
         (size, size),
         strides=stride,
         padding=(edge, edge),
+        feature_group_count=groups,
         use_bias=False,
         kernel_init=kernel_init,
         rngs=rngs,
@@ -176,12 +176,3 @@ def _tiles(x: jax.Array, window: convolution.Window) -> jax.Array:
 def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
     # Of equal values the first takes the whole gradient, as in the native pooling; NaN is kept.
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
-
-
-def _grouped(x: jax.Array, kernel: jax.Array, window: convolution.Window, groups: int) -> jax.Array:
-    """Each group's patches times its own matrix: XLA's grouped convolution is slow on CPUs."""
-    patches = jnp.stack(convolution.shifted(x, window), axis=3)
-    patches = patches.reshape(*patches.shape[:4], groups, -1)
-    kernel = kernel.reshape(math.prod(window.kernel), kernel.shape[2], groups, -1)
-    y = jnp.einsum("bijngk,nkgo->bijgo", patches, kernel)
-    return y.reshape(*y.shape[:3], -1)

@@ -6,10 +6,8 @@ Wide ResNets ("Wide Residual Networks", Zagoruyko & Komodakis, 2016), which are 
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models import layers
@@ -20,13 +18,6 @@ def _convolution(as_in_program: bool) -> Callable[..., nnx.Conv]:
     """A block's convolution, as `residual_conv`, in the program from torch's default kernel."""
     init = layers.TORCH if as_in_program else layers.RESIDUAL
     return functools.partial(residual_conv, kernel_init=init)
-
-
-def _between(low: float, high: float) -> nnx.Initializer:
-    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, low, high)
-
-    return init
 
 
 class PreActBlock(nnx.Module):
@@ -80,6 +71,7 @@ class PreActResNet(nnx.Module):
       as_in_program: whether, as in the authors' program of Noisy Feature Mixup, every shortcut
         starts after the first ReLU, no BatchNorm and ReLU come before the mean, and training
         begins from torch's default parameters, of less than half the deviation.
+      torch_head: whether the linear layer starts from torch's default parameters.
       rngs: source of the initial parameters.
     """
 
@@ -93,6 +85,7 @@ class PreActResNet(nnx.Module):
         blocks: int,
         dropout: float = 0.0,
         as_in_program: bool = False,
+        torch_head: bool = False,
         rngs: nnx.Rngs,
     ):
         self.conv = _convolution(as_in_program)(image_shape[-1], stem, 3, 1, rngs)
@@ -107,11 +100,8 @@ class PreActResNet(nnx.Module):
             channels = width
         self.stages = nnx.List(stages)
         self.norm = None if as_in_program else residual_norm(channels, rngs)
-        own: dict[str, Any] = {}
-        if as_in_program:
-            edge = channels**-0.5
-            own = {"kernel_init": layers.TORCH, "bias_init": _between(-edge, edge)}
-        self.head = layers.Linear(channels, classes, rngs=rngs, **own)
+        linear = layers.torch_linear if torch_head or as_in_program else layers.Linear
+        self.head = linear(channels, classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [B, C] of images x [B, H, W, K]."""
@@ -142,21 +132,40 @@ def preact_resnet18(
     )
 
 
-def wide_resnet28(
+def wide_resnet(
     image_shape: tuple[int, int, int],
     classes: int,
     *,
+    depth: int = 28,
     width: int = 10,
     dropout: float = 0.0,
     rngs: nnx.Rngs,
 ) -> PreActResNet:
-    """WRN-28-`width`: three stages of four blocks with 16, 32 and 64 times `width` filters."""
+    """WRN-`depth`-`width`: three stages with 16, 32 and 64 times `width` filters.
+
+    As in the ISDA authors' program, the linear layer starts as torch's does.
+
+    Args:
+      image_shape: (height, width, channels).
+      classes: number of logits.
+      depth: 6 n + 4 layers with weights, for n blocks a stage.
+      width: times as many filters as in a ResNet for CIFAR.
+      dropout: rate between the convolutions of a block; ISDA's is 0.3.
+      rngs: source of the initial parameters.
+
+    Raises:
+      ValueError: the depth is not 6 n + 4.
+    """
+    blocks, rest = divmod(depth - 4, 6)
+    if blocks < 1 or rest:
+        raise ValueError(f"a wide ResNet has 6 n + 4 layers, not {depth}.")
     return PreActResNet(
         image_shape,
         classes,
         stem=16,
         filters=[16 * width * 2**i for i in range(3)],
-        blocks=4,
+        blocks=blocks,
         dropout=dropout,
+        torch_head=True,
         rngs=rngs,
     )

@@ -1,4 +1,11 @@
-"""ResNet-50 for ImageNet ("Deep Residual Learning for Image Recognition", He et al., 2016)."""
+"""ResNets and ResNeXts for ImageNet, and a ResNeXt for CIFAR.
+
+"Deep Residual Learning for Image Recognition" (He et al., 2016) and "Aggregated Residual
+Transformations for Deep Neural Networks" (Xie et al., 2017).
+"""
+
+import functools
+from collections.abc import Sequence
 
 import jax
 from flax import nnx
@@ -6,20 +13,39 @@ from flax import nnx
 from experiments.models import layers
 from experiments.models.layers import residual_conv, residual_norm
 
-BLOCKS = (3, 4, 6, 3)
-EXPANSION = 4  # filters at a block's end, in filters of its middle
+# Depth: blocks of each stage.
+IMAGENET = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+EXPANSION = 4  # filters at a block's end, for each one that the stage is named by
 
 
 class Bottleneck(nnx.Module):
-    """Convolutions of 1 x 1, 3 x 3 and 1 x 1 beside a shortcut, 1 x 1 where the shape changes."""
+    """Convolutions of 1 x 1, 3 x 3 and 1 x 1 beside a shortcut, 1 x 1 where the shape changes.
 
-    def __init__(self, channels: int, filters: int, stride: int, *, rngs: nnx.Rngs):
-        wide = EXPANSION * filters
-        self.conv1 = residual_conv(channels, filters, 1, 1, rngs)
-        self.norm1 = residual_norm(filters, rngs)
-        self.conv2 = residual_conv(filters, filters, 3, stride, rngs)
-        self.norm2 = residual_norm(filters, rngs)
-        self.conv3 = residual_conv(filters, wide, 1, 1, rngs)
+    Args:
+      channels: of the input.
+      filters: a quarter of those of the output.
+      stride: of the 3 x 3 convolution.
+      groups: of the 3 x 3 convolution.
+      inner: filters of the first two convolutions; `filters` if None.
+      rngs: source of the initial parameters.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        stride: int,
+        *,
+        groups: int = 1,
+        inner: int | None = None,
+        rngs: nnx.Rngs,
+    ):
+        narrow, wide = inner or filters, EXPANSION * filters
+        self.conv1 = residual_conv(channels, narrow, 1, 1, rngs)
+        self.norm1 = residual_norm(narrow, rngs)
+        self.conv2 = residual_conv(narrow, narrow, 3, stride, rngs, groups=groups)
+        self.norm2 = residual_norm(narrow, rngs)
+        self.conv3 = residual_conv(narrow, wide, 1, 1, rngs)
         self.norm3 = residual_norm(wide, rngs)
         self.project = stride != 1 or channels != wide
         if self.project:
@@ -34,31 +60,43 @@ class Bottleneck(nnx.Module):
         return nnx.relu(h + (self.shortcut_norm(self.shortcut(x)) if self.project else x))
 
 
-class ResNet50(nnx.Module):
-    """Four stages of 3, 4, 6 and 3 bottleneck blocks, after a 7 x 7 convolution and max pooling.
+class ResNet(nnx.Module):
+    """Four stages of bottleneck blocks, after a 7 x 7 convolution and max pooling.
 
     The stride of a stage is in its 3 x 3 convolution ("v1.5", as in torchvision and the ISDA
     authors' program); He et al. have it in the 1 x 1 before. Every BatchNorm starts with scale 1,
-    the last of a block too. Layers for taps: "input", "stages.0" to "stages.3".
+    the last of a block too, and the linear layer as torch's does. Layers for taps: "input",
+    "stages.0" to "stages.3".
 
     Args:
       image_shape: (height, width, channels).
       classes: number of logits.
+      depth: 50, 101 or 152 layers with weights.
+      groups: of the 3 x 3 convolutions: ResNeXt's cardinality.
+      group_width: filters of a group in the first stage, twice as many in each later one.
       rngs: source of the initial parameters.
+
+    Raises:
+      ValueError: there is no such depth.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        depth: int,
+        groups: int = 1,
+        group_width: int = 64,
+        rngs: nnx.Rngs,
+    ):
+        if depth not in IMAGENET:
+            known = ", ".join(map(str, IMAGENET))
+            raise ValueError(f"a ResNet for ImageNet has one of {known} layers, not {depth}.")
         self.conv = residual_conv(image_shape[-1], 64, 7, 2, rngs)
         self.norm = residual_norm(64, rngs)
-        stages, channels = [], 64
-        for i, blocks in enumerate(BLOCKS):
-            filters = 64 * 2**i
-            first = Bottleneck(channels, filters, 1 if i == 0 else 2, rngs=rngs)
-            channels = EXPANSION * filters
-            others = [Bottleneck(channels, filters, 1, rngs=rngs) for _ in range(blocks - 1)]
-            stages.append(nnx.Sequential(first, *others))
-        self.stages = nnx.List(stages)
-        self.head = layers.Linear(channels, classes, rngs=rngs)
+        self.stages = _stages(IMAGENET[depth], groups, group_width, rngs)
+        self.head = layers.torch_linear(64 * 2**3 * EXPANSION, classes, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [B, C] of images x [B, H, W, K]."""
@@ -67,3 +105,61 @@ class ResNet50(nnx.Module):
         for stage in self.stages:
             x = stage(x)
         return self.head(layers.avg_pool(x, x.shape[1:3]).reshape(len(x), -1))
+
+
+class CifarResNeXt(nnx.Module):
+    """Three stages of bottleneck blocks after a 3 x 3 convolution of 64 filters.
+
+    Every stage's first shortcut is a 1 x 1 convolution with BatchNorm, and, as in the ISDA authors'
+    program, the linear layer starts as torch's does. Layers for taps: "input", "stages.0" to
+    "stages.2".
+
+    Args:
+      image_shape: (height, width, channels).
+      classes: number of logits.
+      depth: 9 n + 2 layers with weights, for n blocks a stage.
+      groups: of the 3 x 3 convolutions: the cardinality.
+      group_width: filters of a group in the first stage, twice as many in each later one.
+      rngs: source of the initial parameters.
+
+    Raises:
+      ValueError: the depth is not 9 n + 2.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        depth: int = 29,
+        groups: int = 8,
+        group_width: int = 64,
+        rngs: nnx.Rngs,
+    ):
+        blocks, rest = divmod(depth - 2, 9)
+        if blocks < 1 or rest:
+            raise ValueError(f"a ResNeXt for CIFAR has 9 n + 2 layers, not {depth}.")
+        self.conv = residual_conv(image_shape[-1], 64, 3, 1, rngs)
+        self.norm = residual_norm(64, rngs)
+        self.stages = _stages(3 * (blocks,), groups, group_width, rngs)
+        self.head = layers.torch_linear(64 * 2**2 * EXPANSION, classes, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Logits [B, C] of images x [B, H, W, K]."""
+        x = nnx.relu(self.norm(self.conv(x)))
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(layers.avg_pool(x, x.shape[1:3]).reshape(len(x), -1))
+
+
+def _stages(blocks: Sequence[int], groups: int, group_width: int, rngs: nnx.Rngs) -> nnx.List:
+    stages, channels = [], 64
+    for i, number in enumerate(blocks):
+        inner = groups * group_width * 2**i
+        block = functools.partial(Bottleneck, groups=groups, inner=inner, rngs=rngs)
+        filters = 64 * 2**i
+        first = block(channels, filters, 1 if i == 0 else 2)
+        channels = EXPANSION * filters
+        others = (block(channels, filters, 1) for _ in range(number - 1))
+        stages.append(nnx.Sequential(first, *others))
+    return nnx.List(stages)

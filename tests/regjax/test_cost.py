@@ -6,6 +6,7 @@ which multiplies loops out. Where both apply they are held to each other.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ import regjax.flax as rf
 from experiments import models
 from experiments.benchmark.flops import flops
 from experiments.benchmark.isda import most_pieces
+from experiments.models import layers
 
 CLASSES = 10
 PROBED = ("jacobian", "frobenius", "hessian_frobenius")
@@ -255,18 +257,21 @@ def test_the_count_is_xlas_where_there_is_no_loop(expression: str | None, name: 
     assert 1 <= compiled(name, expression) / counted(name, expression) < more
 
 
+@pytest.mark.parametrize("convolution", [jax.lax.conv_general_dilated, layers.convolve])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_convolutions_count_without_padding_and_holes(padding: str, stride: int) -> None:
+def test_convolutions_count_without_padding_and_holes(
+    padding: str, stride: int, convolution: Callable[..., jax.Array]
+) -> None:
     x, kernel = jnp.ones((2, 7, 6, 4)), jnp.ones((3, 2, 2, 6))
 
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return jax.lax.conv_general_dilated(
+        return convolution(
             x,
             kernel,
             (stride, 1),
             padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            dimension_numbers=layers.NHWC,
             feature_group_count=2,
         )
 

@@ -13,6 +13,7 @@ from flax import nnx
 from jax import lax
 from jax.test_util import check_grads
 
+from experiments import compiled_for
 from experiments.models import convolution, layers
 
 # image [H, W, K], kernel [h, w], filters, strides, padding, groups
@@ -26,7 +27,7 @@ CASES = {
     "pixelwise": ((8, 8, 6), (1, 1), 4, (2, 2), "SAME", 1),
     "wide padding": ((5, 6, 5), (3, 3), 4, (2, 1), ((3, 4), (0, 5)), 1),
     "cropping": ((8, 8, 5), (3, 3), 4, (1, 1), ((-1, 0), (0, -2)), 1),
-    "grouped": ((6, 7, 6), (3, 3), 4, (1, 1), "SAME", 2),
+    "grouped": ((5, 6, 24), (3, 3), 12, (1, 1), "SAME", 4),  # two blocks of two groups
     "depthwise, strided": ((7, 7, 4), (3, 3), 8, (2, 2), "SAME", 4),
 }
 
@@ -177,9 +178,12 @@ def test_single_and_half_precision(dtype, tolerance, form, monkeypatch):
     assert_close(got, want, tolerance)
 
 
-@pytest.mark.parametrize("check", [True, False])
-def test_shard_map_equals_one_device(check):
-    x, kernel, geometry = sample("same", np.float32, batch=8)
+@pytest.mark.parametrize(
+    ("case", "check"),
+    [("same", True), ("same", False), pytest.param("grouped", True, marks=pytest.mark.slow)],
+)
+def test_shard_map_equals_one_device(case, check):
+    x, kernel, geometry = sample(case, np.float32, batch=8)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     data, whole = jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec()
 
@@ -201,6 +205,19 @@ def test_an_unmodified_flax_convolution_uses_it():
     )
     theirs.kernel[...] = mine.kernel[...]
     assert_close(mine(x), theirs(x), 1e-5)
+
+
+@pytest.mark.parametrize("groups", [3, 12])
+def test_on_accelerators_groups_are_native(groups):
+    arrays = jnp.ones((2, 5, 5, 12)), jnp.ones((3, 3, 12 // groups, 24))
+
+    def program():
+        make = jax.make_jaxpr(lambda x, k: layers.convolve(x, k, feature_group_count=groups))
+        return str(make(*arrays))
+
+    with compiled_for("tpu"):
+        assert f"feature_group_count={groups}" in program()
+    assert "conv_general_dilated" not in program()
 
 
 def test_other_convolutions_are_handed_over():

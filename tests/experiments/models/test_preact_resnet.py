@@ -111,6 +111,9 @@ def test_the_last_activation_is_missing_in_the_program_only():
 
 def test_dropout_is_between_the_convolutions_in_training_only():
     model = models.create("wide_resnet28_10(width=1, dropout=0.5)", (8, 8, 3), 10, nnx.Rngs(0))
+    bound = 64**-0.5  # the linear layer starts as torch's
+    for array in (model.head.kernel[...], model.head.bias[...]):
+        assert 0.7 * bound < np.abs(array).max() <= bound
     block = model.stages[0].layers[1]
     x = jax.random.normal(jax.random.key(0), (4, 8, 8, 16))
     assert np.any(np.asarray(block(x)) != np.asarray(block(x)))
@@ -135,7 +138,7 @@ def test_dropout_is_between_the_convolutions_in_training_only():
             "dropout must be a rate from 0.0 to below 1.0, not -0.5",
         ),
         ("preact_resnet18(64)", "cannot be read: write a name with keyword arguments"),
-        ("resnet50(width=2)", "takes no arguments"),
+        ("resnet50(width=2)", "takes depth, groups, group_width, but was given 'width'"),
     ],
 )
 def test_wrong_arguments_are_refused(text, message):

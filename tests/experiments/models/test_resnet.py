@@ -1,10 +1,11 @@
-"""ResNet-50: the published shapes, the place of the stride, taps, and one small forward."""
+"""Bottleneck networks: the published shapes, the place of the stride, taps, a block by NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from multiply_adds import abstract
 
 import regjax.flax as rf
 from experiments import models
@@ -17,12 +18,7 @@ PUBLISHED = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
 
 @pytest.fixture(scope="module")
 def model():
-    return nnx.eval_shape(lambda: models.create("resnet50", SHAPE, 1000, nnx.Rngs(0)))
-
-
-def test_parameters_are_as_many_as_published(model):
-    params = nnx.state(model, nnx.Param)
-    assert sum(p.size for p in jax.tree.leaves(params)) == 25_557_032
+    return abstract("resnet50", SHAPE, 1000)
 
 
 def test_kernels_are_the_published_ones(model):
@@ -65,10 +61,9 @@ def test_taps_reach_the_stages_whose_outputs_have_the_published_sizes():
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (33, 47, 1)])
 def test_images_of_other_sizes_are_pooled_whole(shape):
-    def logits():
-        return models.create("resnet50", shape, 7, nnx.Rngs(0))(jnp.ones((2, *shape)))
-
-    assert jax.eval_shape(logits).shape == (2, 7)
+    graph, state = nnx.split(abstract("resnet50", shape, 7))
+    images = jnp.ones((2, *shape))
+    assert jax.eval_shape(lambda s, x: nnx.merge(graph, s)(x), state, images).shape == (2, 7)
 
 
 def test_the_stride_is_in_the_3x3_convolution():
@@ -106,3 +101,25 @@ def test_a_block_is_what_numpy_computes():
     h = normed(np.maximum(normed(h), 0) @ kernel(block.conv3)[0, 0])
     expected = np.maximum(h + normed(x[:, ::2, ::2] @ kernel(block.shortcut)[0, 0]), 0)
     np.testing.assert_allclose(block(jnp.asarray(x, jnp.float32)), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_linear_layer_starts_as_torchs():
+    model = resnet.CifarResNeXt((8, 8, 3), 10, depth=11, groups=1, group_width=1, rngs=nnx.Rngs(0))
+    for array in (model.head.kernel[...], model.head.bias[...]):
+        assert 0.7 / 32 < np.abs(array).max() <= 1 / 32
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "groups"),
+    [
+        ("resnext29_8x64d", (512, 1024, 2048), 8),
+        ("resnext50_32x4d", (128, 256, 512, 1024), 32),
+    ],
+)
+def test_the_groups_of_a_resnext_have_the_published_widths(name, widths, groups):
+    model = abstract(name, (32, 32, 3) if "29" in name else SHAPE, 10)
+    for stage, width in zip(model.stages, widths, strict=True):
+        for block in stage.layers:
+            assert block.conv1.kernel.shape[-1] == width
+            assert block.conv2.kernel.shape == (3, 3, width // groups, width)
