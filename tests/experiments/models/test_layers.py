@@ -109,7 +109,7 @@ def test_values_and_derivatives_equal_the_native_ones(case, form, double, monkey
 @pytest.mark.parametrize("case", ["strided", pytest.param("grouped", marks=pytest.mark.slow)])
 def test_derivatives_are_right_to_second_order_in_both_modes(case, double):
     x, kernel, geometry = sample(case, batch=1)
-    check_grads(jax.jit(energy(ours, geometry)), (x, kernel / 4), order=2)
+    check_grads(jax.jit(energy(ours, geometry)), (x, kernel / 8), order=2)
 
 
 def test_gradient_of_a_gradient_of_a_gradient(double):
