@@ -19,7 +19,7 @@ MODELS: dict[str, Factory] = {
     "thesis_resnet": thesis.ThesisResNet,
     **{
         f"resnet{depth}": functools.partial(cifar_resnet.CifarResNet, depth=depth)
-        for depth in (20, 32, 44, 56, 110)
+        for depth in (8, 14, 20, 32, 44, 56, 110)
     },
     "resnet50": resnet.ResNet50,
     "preact_resnet18": preact_resnet.preact_resnet18,
