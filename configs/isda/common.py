@@ -149,6 +149,27 @@ def publish(config: ConfigDict, table: str, rows: Mapping[str, Error]) -> None:
     config.published_for = (config.dataset, config.model)
 
 
+def cutout(config: ConfigDict) -> str:
+    """Cutout of 16 pixels before normalisation, as in the authors' program, for both data sets."""
+    return f"cutout(size={2 if config.dataset == 'digits' else 16}, fill={black(config)})"
+
+
+def augmentations(
+    config: ConfigDict, operations: int = 2, magnitude: int = 9
+) -> tuple[str, str, str]:
+    """Cutout, RandAugment and AutoAugment, which Cutout follows in both.
+
+    Args:
+      config: when its data are known.
+      operations: of RandAugment an image.
+      magnitude: theirs.
+    """
+    hole = cutout(config)
+    scale = f", mean={tuple(config.mean)}, std={tuple(config.std)}" if config.mean else ""
+    drawn = f"rand_augment(operations={operations}, magnitude={magnitude}{scale})"
+    return hole, f"{hole} | {drawn}", f"{hole} | auto_augment(policy='cifar10'{scale})"
+
+
 def black(config: ConfigDict) -> tuple[float, ...]:
     """What black pixels are after normalisation."""
     pairs = zip(config.mean, config.std, strict=True)
