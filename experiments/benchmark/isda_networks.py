@@ -166,9 +166,7 @@ COLUMNS = {
 def times(name: str, classes: int, steps: int = 3, rounds: int = 5) -> dict[str, Any]:
     """The step with ISDA over the plain one, in turn, and the paper's percentage."""
     network = PAPER[name]
-    setting = Setting(
-        SHAPE, network.batch, steps, rounds, model=network.model, classes=classes
-    )
+    setting = Setting(SHAPE, network.batch, steps, rounds, model=network.model, classes=classes)
     plain, isda = Step(PLAIN, setting), Step(ISDA, setting)
     seconds, ratio = paired(plain.seconds, isda.seconds, rounds)
     return {

@@ -37,13 +37,12 @@ METHOD = "ISDA"
 
 
 class Point(NamedTuple):
-    """The losses at a step: means over the images, nats, and of the sampling its standard error."""
+    """The strength and the losses at a step, means over the images, nats."""
 
     step: int
     strength: float
     cross_entropy: float
     expected: float
-    error: float
     bound: float
 
 
@@ -71,6 +70,9 @@ def losses(
     return jnp.stack([plain, expected, bound])
 
 
+_losses = jax.jit(losses, static_argnames="samples")
+
+
 def measure(workdir: str, method: str, examples: int, samples: int) -> list[Point]:
     """The losses at every checkpoint of the method's first seed.
 
@@ -87,33 +89,26 @@ def measure(workdir: str, method: str, examples: int, samples: int) -> list[Poin
     stored = {name: data.train[name][at] for name in ("image", "label")}
     chosen = {row.method: row.strength for row in found.chosen}
     of = {"strength": chosen.get(method)}
-    steps = load.trained(workdir, method, **of).checkpoints
-    runs = (load.trained(workdir, method, **of, step=step) for step in steps)
-    return [_point(run, step, stored, samples) for run, step in zip(runs, steps, strict=True)]
+    last = load.trained(workdir, method, **of)
+    # One task for all, so that they are one program.
+    runs = ((step, load.trained(workdir, method, **of, step=step)) for step in last.checkpoints)
+    return [_point(last.task, step, run, stored, samples) for step, run in runs]
 
 
-def _point(run: load.Trained, step: int, stored: Any, samples: int) -> Point:
-    loss = rj.parse(run.loss)
-    if loss.stages[0].name != "isda":
+def _point(task: Any, step: int, run: load.Trained, stored: Any, samples: int) -> Point:
+    stages = dict(grown(rj.parse(run.loss), task.growing, jnp.int32(step), run.steps).named())
+    if "isda" not in stages:
         raise ValueError(f"the method's loss is {run.loss}, but its base must be isda.")
-    loss = grown(loss, run.task.growing, jnp.int32(step), run.steps)
-    strength = jnp.asarray(loss.stages[0].arguments["strength"], jnp.float32)
-    network, statistics = run.task.network(run.state), run.state.loss_state.stages["isda"]
-
-    @jax.jit
-    def means(stored: Any, index: jax.Array) -> jax.Array:
-        batch = run.task.batch(Examples(stored, index, jnp.ones(len(index))))
-        return losses(network, batch, statistics, strength, samples)
-
+    strength = jnp.asarray(stages["isda"].arguments["strength"], jnp.float32)
+    network, statistics = task.network(run.state), run.state.loss_state.stages["isda"]
+    found = []
     size = len(stored["label"])
-    parts = (slice(i, i + MEASURED) for i in range(0, size, MEASURED))
-    index = np.arange(size, dtype=np.int32)
-    each = [means({n: x[p] for n, x in stored.items()}, index[p]) for p in parts]
-    plain, expected, bound = np.concatenate([np.asarray(e, float) for e in each], 1)
-    # That of the means of single images, which differ, is not the sampling's: by halves of the keys
-    # it would need as many draws again. Images are independent, so that this bounds it from above.
-    error = float(np.std(expected - plain, ddof=1) / np.sqrt(size))
-    return Point(step, float(strength), plain.mean(), expected.mean(), error, bound.mean())
+    for index in np.array_split(np.arange(size), -(-size // MEASURED)):
+        own = {name: array[index] for name, array in stored.items()}
+        batch = task.batch(Examples(own, index.astype(np.int32), jnp.ones(len(index))))
+        found.append(_losses(network, batch, statistics, strength, samples))
+    means = np.concatenate([np.asarray(part, float) for part in found], 1).mean(1)
+    return Point(step, float(strength), *map(float, means))
 
 
 def draw(points: list[Point]) -> Figure:
