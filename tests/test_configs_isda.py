@@ -165,7 +165,7 @@ def test_every_loss_takes_a_step(name, random_data, tmp_path):
     config.model, config.train_sizes, config.batch_size = "small_cnn", (2,), 20
     config.epochs = config.score_epochs = config.seeds = config.runs_at_once = 1
     config.selection, config.validation_per_class, config.strategy = "test", 1, "map"
-    config.strengths = {name: (0.5,) for name in config.strengths}
+    config.strengths = dict.fromkeys(config.strengths, (0.5,))
     one = problem.Problem(config.to_dict(), CLASSIFICATION)
     runs = plan(config.to_dict())
     for _, group in groups.groups(one, runs, runs):

@@ -170,6 +170,20 @@ def augmentations(
     return hole, f"{hole} | {drawn}", f"{hole} | auto_augment(policy='cifar10'{scale})"
 
 
+def explicit(samples: int) -> str:
+    """Explicit augmentation with so many samples, Figure 10, at the strength of `ISDA`."""
+    return f"explicit_augmentation(strength=0.5, samples={samples})"
+
+
+def learned(samples: int) -> str:
+    """The same with covariances that are trained; the paper does not tell the numbers.
+
+    The margin is the entropy of 640 features that are moved by 0.3 each.
+    """
+    rest = "parameter='covariances', uncertainty=0.001, margin=138.0"
+    return f"learned_augmentation(samples={samples}, {rest})"
+
+
 def black(config: ConfigDict) -> tuple[float, ...]:
     """What black pixels are after normalisation."""
     pairs = zip(config.mean, config.std, strict=True)

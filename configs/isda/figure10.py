@@ -2,14 +2,14 @@
 
     python -m experiments.classify --config=configs/isda/figure10.py --workdir=runs/isda_figure10
 
-"Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021), 6.5.3: WRN-28-10 on
-CIFAR-100 with Cutout, or with AutoAugment: `configs/isda/figure10.py:auto_augment`. M = 0 is the
+"Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021), 6.5.3: WRN-28-10
+on CIFAR-100 with Cutout, or with AutoAugment: `configs/isda/figure10.py:auto_augment`. M = 0 is the
 baseline and M = infinity is ISDA, whose published errors are 18.05 and 16.95 % with Cutout, 16.60
 and 15.62 % with AutoAugment (Table 4). "Learned" are covariances that are trained by gradient
-descent. The figure is not printed as numbers: what it shows is that few samples gain less than ISDA,
-more of them come near it, and learned covariances stay behind at every M. It needs TFDS's "cifar100"
-in array_record format and accelerators; `:smoke` takes the same way with the embedded digits and a
-small network, in two minutes.
+descent. The figure is not printed as numbers: what it shows is that few samples gain less than
+ISDA, more of them come near it, and learned covariances stay behind at every M. It needs TFDS's
+"cifar100" in array_record format and accelerators; `:smoke` takes the same way with the embedded
+digits and a small network, in two minutes.
 
 The text names M = 1, 2 and 5; 10 and 20 are chosen here, as are the numbers of the learned
 covariances' uncertainty term. Their factors are 41 million parameters. All strengths are 0.5.
@@ -37,6 +37,8 @@ def get_config(arg: str = "") -> ConfigDict:
     samples = SAMPLES[:2] if arg == "smoke" else SAMPLES
     explicit = {f"explicit, M={m}": common.explicit(m) for m in samples}
     learned = {f"learned, M={m}": common.learned(m) for m in samples}
+    # All others train as without the covariances.
+    config.model = f"with_covariances(model={config.model!r})"
     losses = {"baseline": "cross_entropy", **explicit, "ISDA": common.ISDA, **learned}
     common.fill_in(config, {name: f"{loss} | {stage}" for name, loss in losses.items()})
     config.growing.explicit_augmentation = ConfigDict({"strength": "linear"})

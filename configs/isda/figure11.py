@@ -2,13 +2,12 @@
 
     python -m experiments.classify --config=configs/isda/figure11.py --workdir=runs/isda_figure11
 
-"Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021), 6.5.4: WRN-28-10 on
-CIFAR-100 with Cutout, each strength a row. Published errors are 18.05 % without ISDA and 16.95 % at
-the strength that was chosen (Table 4); the figure is not printed as numbers, but the text says that
-0.25 to 1 do well, that 5 still gains, and that 10 is slightly worse than the baseline. It needs
-TFDS's "cifar100" in array_record format and accelerators; `:smoke` takes the same way with the
-embedded digits and a small network, in two minutes.
-"""
+"Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021), 6.5.4: WRN-28-10
+on CIFAR-100 with Cutout, each strength a row. Published errors are 18.05 % without ISDA and 16.95 %
+at the strength that was chosen (Table 4); the figure is not printed as numbers, but the text says
+that 0.25 to 1 do well, that 5 still gains, and that 10 is slightly worse than the baseline. It
+needs TFDS's "cifar100" in array_record format and accelerators; `:smoke` takes the same way with
+the embedded digits and a small network, in two minutes."""
 
 from ml_collections import ConfigDict
 

@@ -4,11 +4,11 @@
     python -m experiments.gallery.feature_map runs/isda_figure8 --output=feature_map.png
 
 "Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021), (a) and (b):
-CIFAR-10, networks as in Table 2, whose published errors are 6.76 and 6.33 %. The second command draws
-the test images' features and prints how well t-SNE shows them (its KL divergence) and how many of
-their 10 nearest neighbours are of their class. The paper has the picture only. It needs TFDS's
-"cifar10" in array_record format and accelerators; `:smoke` takes the same way with the embedded
-digits and a small network, in a minute.
+CIFAR-10, networks as in Table 2, whose published errors are 6.76 and 6.33 %. The second command
+draws the test images' features and prints how well t-SNE shows them (its KL divergence) and how
+many of their 10 nearest neighbours are of their class. The paper has the picture only. It needs
+TFDS's "cifar10" in array_record format and accelerators; `:smoke` takes the same way with the
+embedded digits and a small network, in a minute.
 
 The strength is 0.5, which the paper recommends where none is chosen.
 """

@@ -8,8 +8,8 @@ and CIFAR-100 by `configs/isda/figure9.py:cifar100`. The first command keeps a c
 fourth epoch; the second reads the losses off these, the expected one by 1,000 draws an image as in
 the paper. What the figure shows is that the bound lies close above; it is not printed as numbers.
 It needs TFDS's "cifar10" or "cifar100" in array_record format and accelerators; `:quick` takes 500
-images of "cifar10_jpeg" and a ResNet-8 as in `configs/isda/quick.py`, some minutes on two CPU cores,
-and `:smoke` the embedded digits, in a minute.
+images of "cifar10_jpeg" and a ResNet-8 as in `configs/isda/quick.py`, some minutes on two CPU
+cores, and `:smoke` the embedded digits, in a minute.
 
 The strength is 0.5, which the paper recommends where none is chosen.
 """

@@ -3,13 +3,13 @@
     python -m experiments.classify --config=configs/isda/table1.py --workdir=runs/isda_table1 \
         --config.workers=16
 
-"Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021): 300 epochs, batches
-of 512, rate 0.2 with a cosine, weight decay 1e-4, diagonal covariances, strengths of 1 for DenseNets,
-5 for ResNet-101 and 7.5 for all others. One command is one row, here ResNet-50, whose published
-top-1 errors are 23.0 and 21.9 %; the others are `configs/isda/table1.py:densenet265` and so on, and
-ROWS has all numbers. It needs TFDS's "imagenet2012" in array_record format and accelerators;
-`:smoke` takes the same way with the embedded digits, a small network and two epochs, in a minute
-on two CPU cores.
+"Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021): 300 epochs,
+batches of 512, rate 0.2 with a cosine, weight decay 1e-4, diagonal covariances, strengths of 1 for
+DenseNets, 5 for ResNet-101 and 7.5 for all others. One command is one row, here ResNet-50, whose
+published top-1 errors are 23.0 and 21.9 %; the others are `configs/isda/table1.py:densenet265` and
+so on, and ROWS has all numbers. It needs TFDS's "imagenet2012" in array_record format and
+accelerators; `:smoke` takes the same way with the embedded digits, a small network and two epochs,
+in a minute on two CPU cores.
 
 The momentum is not Nesterov's, as in the authors' program; the paper names that for CIFAR.
 BatchNorm and ISDA's statistics are over the whole batch; in the program each process has its own.

@@ -4,11 +4,11 @@
 
 "Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021): the recipes of
 Table 9, 5 seeds; the strength, which grows linearly, is chosen on 5,000 held-out images, and what
-is reported is the mean over the last 10 epochs. One command is one cell, here ResNet-32 on CIFAR-10,
-whose published errors are 7.39 and 7.09 %. The others are named data set first, such as
-`configs/isda/table2.py:cifar100_wide_resnet28_10`: ERRORS has the numbers to expect, all in percent.
-It needs TFDS's "cifar10" or "cifar100" in array_record format and accelerators. `:smoke` takes the
-same way with the embedded digits and a small network, in a minute.
+is reported is the mean over the last 10 epochs. One command is one cell, here ResNet-32 on
+CIFAR-10, whose published errors are 7.39 and 7.09 %. The others are named data set first, such as
+`configs/isda/table2.py:cifar100_wide_resnet28_10`: ERRORS has the numbers to expect, all in
+percent. It needs TFDS's "cifar10" or "cifar100" in array_record format and accelerators. `:smoke`
+takes the same way with the embedded digits and a small network, in a minute.
 
 What two CPU cores can say is in `configs/isda/quick.py`.
 """

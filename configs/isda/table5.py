@@ -6,16 +6,15 @@
 as in Table 2. One command is one column, here ResNet-110 on CIFAR-10 (published errors: 6.76 %
 basic, 6.33 % ISDA); the others are `configs/isda/table5.py:cifar100_resnet110`,
 `:cifar10_wide_resnet28_10` and `:cifar100_wide_resnet28_10`, and ERRORS has all numbers.
-`:cifar10_resnet110_dropout` are the two rows with dropout, which is a matter of the network: of
-WRN-28-10, all rows have it, "basic" too. `:cifar10_resnet110_two_heads` is DistributionNet, whose
-network has a second head. Each form has a folder of its own, and all stand beside each other on the
-page of `python -m experiments.report FOLDER FOLDER FOLDER`. `:smoke` takes the same way with the embedded digits and
-a small network, in two minutes; otherwise it needs TFDS's "cifar10" or "cifar100" in array_record
-format and accelerators.
+`:cifar10_resnet110_dropout` are the two rows with dropout, which is a matter of the network; of
+WRN-28-10 all rows have it. The two folders stand beside each other on the page of
+`python -m experiments.report FOLDER FOLDER`. `:smoke` takes the same way with the embedded digits
+and a small network, in two minutes; otherwise it needs TFDS's "cifar10" or "cifar100" in
+array_record format and accelerators.
 
-The rows of WGAN, CGAN, ACGAN and infoGAN need generated images, which are not made here yet: they
-are published numbers only. The rivals' numbers are the paper's, as far as it has them (focal loss,
-L_q, disturb label, rate of the center loss); those of large margin, center loss's weight, label
+The rows of WGAN, CGAN, ACGAN and infoGAN need generated images, which are not made here: they are
+published numbers only. The rivals' numbers are the paper's, as far as it has them (focal loss, L_q,
+disturb label, rate of the center loss); those of large margin, the center loss's weight, label
 smoothing and DistributionNet are of their own papers or programs, see `configs/isda/common.py`.
 """
 
@@ -25,8 +24,7 @@ from configs.isda import common
 
 NETWORKS = ("resnet110", "wide_resnet28_10")
 COLUMNS = tuple(f"{dataset}_{network}" for network in NETWORKS for dataset in common.DATASETS)
-FORMS = ("", "_dropout", "_two_heads")
-TWO_HEADS = {"DistributionNet": common.DISTRIBUTION_NET}
+FORMS = ("", "_dropout")
 DROPOUT = {"dropout": "cross_entropy", "ISDA + dropout": "isda(strength={strength})"}
 # In the order of COLUMNS.
 ERRORS = {
@@ -58,6 +56,7 @@ def methods(dataset: str, network: str) -> dict[str, str]:
         "center": common.CENTER,
         "L_q": "generalized_cross_entropy(q=0.4)",
         "label smoothing": common.SMOOTHING,
+        "DistributionNet": common.DISTRIBUTION_NET,
     }
     own = {"baseline": "cross_entropy", "ISDA": "isda(strength={strength})"}
     return rivals | (own if network == "resnet110" else DROPOUT)
@@ -72,12 +71,12 @@ def get_config(arg: str = "") -> ConfigDict:
     dataset, network, form = common.cell(arg, NETWORKS, FORMS)
     config = common.table(arg, dataset, network)
     column = COLUMNS.index(f"{dataset}_{network}")
-    if form == "_dropout":
+    if form:
         config.model = f"{network}(dropout=0.3)"
-    if form == "_two_heads":
+    else:
+        # For DistributionNet; all others train as without a second head.
         config.model = f"two_headed(model={config.model!r})"
-    forms = {"_dropout": DROPOUT, "_two_heads": TWO_HEADS}
-    common.fill_in(config, forms.get(form) or methods(dataset, network))
+    common.fill_in(config, DROPOUT if form else methods(dataset, network))
     if arg != "smoke":
         errors = {name: row[column] for name, row in ERRORS.items()}
         common.publish(config, "Table 5", errors)

@@ -3,16 +3,14 @@
     python -m experiments.gallery.isda_bound runs/isda_figure9 --output=isda_bound.png
 
 At every checkpoint that a run kept, the network as it is evaluated sees so many training images,
-without augmentation, and the strength and the covariances are those of that step: the cross entropy,
-the expected cross entropy of features that are really moved, by sampling, and ISDA's bound of it.
-The first is at most the second, and the second at most the third, but for the error of sampling.
-The numbers are written beside the picture as JSON.
-"""
+without augmentation, and the strength and the covariances are those of that step: the cross
+entropy, the expected cross entropy of features that are really moved, by sampling, and ISDA's bound
+of it. The first is at most the second, and the second at most the third, but for the error of
+sampling. The numbers are written beside the picture as JSON."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
