@@ -1,9 +1,11 @@
 """Tables 2, 5 and 8 of the ISDA paper as far as two CPU cores can say something.
 
-    for data in cifar10 cifar100; do for form in $data ${data}_constant ${data}_dropout; do
-      python -m experiments.classify --config=configs/isda/quick.py:$form \
-          --workdir=runs/isda_quick/$form
-    done; done
+    python -m experiments.classify --config=configs/isda/quick.py --workdir=runs/isda_quick/cifar10
+
+and likewise `configs/isda/quick.py:cifar10_constant`, `:cifar10_dropout`, `:cifar100`,
+`:cifar100_constant` and `:cifar100_dropout`, each in a folder of its own; they stand beside each
+other on the page of
+
     python -m experiments.report runs/isda_quick/cifar10* --output=isda_quick.html
 
 Plain training, ISDA with the covariances of Table 8, and three rivals of Table 5, each with 3

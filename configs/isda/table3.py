@@ -8,7 +8,8 @@
 counts what ISDA adds to each network of Table 2 and prints it beside ROWS, in a minute on a CPU;
 the second also times training steps with and without it. The third trains as Table 2 does, whose
 cells have the same names, on all of the images and with the time of each step on its page.
-`configs/isda/table3.py:smoke` takes that way with the embedded digits, in a minute."""
+`configs/isda/table3.py:smoke` takes that way with the embedded digits, in a minute.
+"""
 
 from ml_collections import ConfigDict
 

@@ -51,7 +51,7 @@ def methods(dataset: str, network: str) -> dict[str, str]:
     noise = 0.1 if (dataset, network) == ("cifar100", "resnet110") else 0.05
     rivals = {
         "large margin": common.LARGE_MARGIN,
-        "disturb label": f"cross_entropy | disturb_label(amount={noise})",
+        "disturb label": f"cross_entropy | disturb_label(rate={noise})",
         "focal": common.FOCAL,
         "center": common.CENTER,
         "L_q": "generalized_cross_entropy(q=0.4)",

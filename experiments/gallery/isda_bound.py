@@ -6,7 +6,8 @@ At every checkpoint that a run kept, the network as it is evaluated sees so many
 without augmentation, and the strength and the covariances are those of that step: the cross
 entropy, the expected cross entropy of features that are really moved, by sampling, and ISDA's bound
 of it. The first is at most the second, and the second at most the third, but for the error of
-sampling. The numbers are written beside the picture as JSON."""
+sampling. The numbers are written beside the picture as JSON.
+"""
 
 from __future__ import annotations
 
