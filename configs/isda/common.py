@@ -133,7 +133,7 @@ def fill_in(config: ConfigDict, methods: Mapping[str, str]) -> None:
         config.growing = ConfigDict({"isda": {"strength": "linear"}})
 
 
-def publish(config: ConfigDict, table: str, rows: Mapping[str, Error]) -> None:
+def publish(config: ConfigDict, table: str, rows: Mapping[str, Error | None]) -> None:
     """Sets the published numbers, errors of five runs in percent, as accuracies.
 
     Args:

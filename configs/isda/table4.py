@@ -72,7 +72,8 @@ def get_config(arg: str = "") -> ConfigDict:
     line = f"{dataset}_{network}"
     config = common.table(arg, dataset, network)
     stages = common.augmentations(config, *RAND_AUGMENT.get(line, SHAKE_SHAKE))
-    rows, losses = {}, {}
+    rows: dict[str, common.Error] = {}
+    losses: dict[str, str] = {}
     for name, stage, (alone, both) in zip(NAMES, stages, ERRORS[line], strict=True):
         losses |= {name: f"cross_entropy | {stage}"}
         losses |= {f"{name} + ISDA": f"isda(strength={{strength}}) | {stage}"}

@@ -11,6 +11,7 @@ sampling. The numbers are written beside the picture as JSON.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from experiments.training.feeds import MEASURED, spaced
 from experiments.training.growth import grown
 from experiments.training.task import Examples
 from regjax.semantic.explicit import expected_loss
+from regjax.semantic.isda import head_kernel
 
 METHOD = "ISDA"
 
@@ -57,7 +59,7 @@ def losses(
       strength: lambda, `[]`.
       samples: M.
     """
-    outputs, kernel = forward(batch.image), forward.head.kernel
+    outputs, kernel = forward(batch.image), head_kernel(forward)
     spread = 0.5 * strength * rj.semantic.differences(statistics, kernel, batch.label)
     plain, bound = (
         rj.semantic.upper_bound(outputs.logits, batch.label, s) for s in (0 * spread, spread)
@@ -87,10 +89,10 @@ def measure(workdir: str, method: str, examples: int, samples: int) -> list[Poin
     at = spaced(len(data.train["label"]), examples)
     stored = {name: data.train[name][at] for name in ("image", "label")}
     chosen = {row.method: row.strength for row in found.chosen}
-    of = {"strength": chosen.get(method)}
-    last = load.trained(workdir, method, **of)
+    trained = functools.partial(load.trained, workdir, method, strength=chosen.get(method))
+    last = trained()
     # One task for all, so that they are one program.
-    runs = ((step, load.trained(workdir, method, **of, step=step)) for step in last.checkpoints)
+    runs = ((step, trained(step=step)) for step in last.checkpoints)
     return [_point(last.task, step, run, stored, samples) for step, run in runs]
 
 
@@ -138,8 +140,8 @@ def main(workdir: str = "") -> None:
         commands.stop(error)
     print(f"{'step':>8}{'lambda':>8}{'plain':>10}{'expected':>10}{'bound':>10}")
     for p in points:
-        numbers = f"{p.cross_entropy:10.4f}{p.expected:10.4f}{p.bound:10.4f}"
-        print(f"{p.step:8}{p.strength:8.3f}{numbers}")
+        shown = f"{p.cross_entropy:10.4f}{p.expected:10.4f}{p.bound:10.4f}"
+        print(f"{p.step:8}{p.strength:8.3f}{shown}")
     print(f"Written to {path} and {path.with_suffix('.json')}")
 
 
