@@ -143,6 +143,12 @@ def test_what_is_not_published_stays_what_the_figures_are_about():
     assert figure11.get_config().strengths.ISDA == figure11.STRENGTHS
 
 
+SMALL = {
+    "table5": "two_headed(model='small_cnn')",
+    "figure10": "with_covariances(model='small_cnn')",
+}
+
+
 @pytest.fixture
 def random_data(monkeypatch):
     """Every data set is a few random images of its shape."""
@@ -161,7 +167,8 @@ def random_data(monkeypatch):
 def test_every_loss_takes_a_step(name, random_data, tmp_path):
     """With the small network, of images that are large enough for every augmentation."""
     config = get(name)
-    config.model, config.train_sizes, config.batch_size = "small_cnn", (2,), 20
+    config.model = SMALL.get(name, "small_cnn")
+    config.train_sizes, config.batch_size = (2,), 20
     config.epochs = config.score_epochs = config.seeds = 1
     config.runs_at_once = 1 if name == "table8" else 2
     config.selection, config.validation_per_class, config.strategy = "test", 1, "map"

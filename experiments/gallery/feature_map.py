@@ -26,7 +26,6 @@ from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.gallery import figure_file
 from experiments.report import files
-from experiments.report.plots import COLOURS
 from experiments.runs import commands, entries, folder, imports, load, networks
 from experiments.training.feeds import MEASURED, spaced
 
@@ -118,9 +117,9 @@ def draw(found: dict[str, Map], label: np.ndarray) -> Figure:
     """A panel for each method, a colour for each class."""
     figure = Figure(figsize=(4.2 * len(found), 4.6), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False)[0]
+    colours = "tab10" if label.max() < 10 else "tab20" if label.max() < 20 else "turbo"
     for axes, (name, each) in zip(panels, found.items(), strict=True):
-        colours = [COLOURS[c % len(COLOURS)] for c in label]
-        axes.scatter(*each.plane.T, s=4, c=colours, linewidths=0)
+        axes.scatter(*each.plane.T, s=4, c=label, cmap=colours, linewidths=0)
         axes.set(xticks=[], yticks=[], title=name)
         axes.set_xlabel(f"KL {each.divergence:.3f}, 10-NN {100 * each.in_features:.1f} %")
     return figure
