@@ -78,12 +78,13 @@ class Setting(NamedTuple):
     rounds: int
     runs: int = 1
     model: str = "small_cnn"
+    classes: int = 10
 
 
 def random_problem(setting: Setting) -> tuple[Descent, dict[str, jax.Array]]:
-    """The setting's network and random images of its shape, ten classes."""
-    data = random_data(4 * setting.batch, setting.shape)
-    return random_task(setting.model, setting.shape), data
+    """The setting's network and random images of its shape and classes."""
+    data = random_data(4 * setting.batch, setting.shape, setting.classes)
+    return random_task(setting.model, setting.shape, classes=setting.classes), data
 
 
 class Step:

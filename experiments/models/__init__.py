@@ -48,7 +48,7 @@ MODELS: dict[str, Factory] = {
     "thesis_resnet": thesis.ThesisResNet,
     **{
         f"resnet{depth}": functools.partial(cifar_resnet.CifarResNet, depth=depth)
-        for depth in (20, 32, 44, 56, 110)
+        for depth in (8, 14, 20, 32, 44, 56, 110)
     },
     "se_resnet110": functools.partial(cifar_resnet.CifarResNet, depth=110, excited=True),
     "resnext29_8x64d": resnet.CifarResNeXt,

@@ -1,6 +1,6 @@
 """A config's training step on a pod of TPUs, planned on a machine without one.
 
-    python -m experiments.pod --config=configs/isda/imagenet.py --topology=v5e:4x4
+    python -m experiments.pod --config=configs/isda/table1.py --topology=v5e:4x4
 
 compiles the very step of every method (the first of its strengths, or `--method` alone) for that
 topology: whether it fits, what each chip computes, reads, writes and sends, how long that takes at

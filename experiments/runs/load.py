@@ -47,8 +47,8 @@ def load(
     Example:
       `network = load("runs/digits", "db", train_size=20, strength=0.1)`
     """
-    task, state, _ = _trained(workdir, method, train_size, strength, seed)
-    return task.network(state, part)
+    found = trained(workdir, method, train_size=train_size, strength=strength, seed=seed)
+    return found.task.network(found.state, part)
 
 
 class Predictor(NamedTuple):
@@ -99,21 +99,56 @@ def load_predictor(
       `predict = load_predictor("runs/digits", "db", train_size=20, strength=0.1)`, then
       `predict.spec.class_names[predict(image)[0].argmax()]`
     """
-    task, state, spec = _trained(workdir, method, train_size, strength, seed)
+    found = trained(workdir, method, train_size=train_size, strength=strength, seed=seed)
+    task, state, spec = found.task, found.state, found.spec
     if not hasattr(task, "prepare"):
         raise ValueError(f"{workdir} holds no networks of images, which could be normalised.")
     network = task.network(state).frozen()
     return Predictor(network.after(lambda image: task.prepare(image).astype(task.dtype)), spec)
 
 
-def _trained(
+class Trained(NamedTuple):
+    """A run, read back.
+
+    Attributes:
+      task: what was trained.
+      state: its state, at its end or at an earlier checkpoint.
+      spec: the description of its data set.
+      loss: its loss as an expression.
+      steps: the number of steps of the whole run.
+      checkpoints: the steps of the checkpoints that were kept.
+    """
+
+    task: Any
+    state: Any
+    spec: Spec
+    loss: str
+    steps: int
+    checkpoints: tuple[int, ...]
+
+
+def trained(
     workdir: str | os.PathLike[str],
     method: str,
-    train_size: int | None,
-    strength: float | None,
-    seed: int,
-) -> tuple[Any, Any, Spec]:
-    """The task of a run, its state at its end, and its data set."""
+    *,
+    train_size: int | None = None,
+    strength: float | None = None,
+    seed: int = 0,
+    step: int | None = None,
+) -> Trained:
+    """A run with its whole state, the loss's statistics too; arguments and errors as in `load`.
+
+    Args:
+      workdir: the folder.
+      method: of the run.
+      train_size: of the run.
+      strength: of the run.
+      seed: of the run.
+      step: of the checkpoint; None for the last.
+
+    Raises:
+      ValueError: as in `load`; or there is no such checkpoint, and which there are.
+    """
     found = folder.read(workdir)
     imports.load(found.config)
     asked = {"method": method, "train_size": train_size, "strength": strength, "seed": seed}
@@ -124,9 +159,12 @@ def _trained(
             f"{workdir} does not say what images it was trained on ({about.FILE}): the same "
             "command that trained it writes that, without training again."
         )
-    stored = checkpoint_reading.read_arrays(
-        Path(workdir, "training", record["group"], "checkpoints"), record["steps"]
-    )
+    checkpoints = Path(workdir, "training", record["group"], "checkpoints")
+    kept = tuple(sorted(int(each.name) for each in checkpoints.glob("*") if each.name.isdecimal()))
+    at = record["steps"] if step is None else step
+    if step is not None and step not in kept:
+        raise ValueError(f"{checkpoints} holds no checkpoint of step {step}, but of {kept}.")
+    stored = checkpoint_reading.read_arrays(checkpoints, at)
     kind = experiment.find(known.experiment)
     # Only the length of the training depends on it, and that is over.
     task = kind.task(entries.complete(found.config), known.spec, 1.0)
@@ -137,7 +175,8 @@ def _trained(
         # Of runs that were trained together, this one's.
         return jnp.asarray(array if array.shape == like.shape else array[record["place"]])
 
-    return task, jax.tree.map_with_path(value, state), known.spec
+    state = jax.tree.map_with_path(value, state)
+    return Trained(task, state, known.spec, record["loss"], record["steps"], kept)
 
 
 def _record(found: folder.RunFolder, asked: dict[str, Any]) -> Any:

@@ -106,7 +106,8 @@ class Parallel:
             places = self._starting_places(arguments)
             state = jax.jit(self._task.init, out_shardings=places)(*arguments)
         places = jax.tree.map(lambda x: x.sharding, state)
-        if places != self._places:
+        # With their types: tuples of two kinds of statistics are equal to Python.
+        if jax.tree.flatten(places) != jax.tree.flatten(self._places):
             self._jitted.cache_clear()  # of programs for a state that lies elsewhere
         self._places = places
         return state

@@ -1,0 +1,184 @@
+"""ISDA's configs: every argument, the recipes of Table 9, the printed numbers, a step of each."""
+
+import importlib
+
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+from configs.isda import (
+    common,
+    figure9,
+    figure11,
+    quick,
+    table1,
+    table2,
+    table4,
+    table5,
+    table8,
+)
+from experiments.benchmark.isda_networks import PAPER
+from experiments.classify import CLASSIFICATION
+from experiments.data import sources
+from experiments.data.sources import Dataset
+from experiments.models import MODELS
+from experiments.report.published import published
+from experiments.runs import groups, problem
+from experiments.runs.plan import plan
+from experiments.training.interruption import Interruption
+from experiments.training.loop import Training
+
+CELLS = {
+    "table1": tuple(table1.ROWS),
+    "table2": tuple(f"{d}_{n}" for d in common.DATASETS for n in table2.NETWORKS),
+    "table3": ("cifar100_resnet110",),
+    "table4": tuple(table4.ERRORS),
+    "table5": tuple(f"{c}{s}" for c in table5.COLUMNS for s in table5.FORMS),
+    "table8": tuple(f"{c}{s}" for c in table8.COLUMNS for s in ("", "_constant")),
+    "figure5": ("",),
+    "figure8": ("",),
+    "figure9": ("", "cifar100", "quick"),
+    "figure10": ("", "auto_augment"),
+    "figure11": ("",),
+    "quick": quick.FORMS,
+}
+EVERY = [(name, arg) for name, args in CELLS.items() for arg in args]
+
+
+def get(name, arg=""):
+    return importlib.import_module(f"configs.isda.{name}").get_config(arg)
+
+
+@pytest.mark.parametrize(("name", "arg"), EVERY)
+def test_every_cell_is_a_plan_with_a_network_of_the_package(name, arg):
+    config = get(name, arg)
+    runs = plan(config.to_dict())
+    assert len({run.method for run in runs}) == len(config.losses)
+    assert config.model.partition("(")[0] in MODELS
+    assert "isda" not in config.growing or any("isda(" in run.loss for run in runs)
+    assert all("isda(" not in run.loss for run in runs) or config.growing or "constant" in arg
+
+
+@pytest.mark.parametrize(
+    ("network", "epochs", "batch", "decay", "rate", "falls", "factor"),
+    [
+        ("resnet32", 160, 128, 1e-4, 0.1, (80, 120), 0.1),
+        ("se_resnet110", 200, 128, 1e-4, 0.1, (80, 120, 160), 0.1),
+        ("wide_resnet16_8", 240, 128, 5e-4, 0.1, (60, 120, 160, 200), 0.2),
+        ("densenet_bc100_12", 300, 64, 1e-4, 0.1, (150, 200, 250), 0.1),
+        ("resnext29_8x64d", 350, 128, 5e-4, 0.05, (150, 225, 300), 0.1),
+        ("shake_shake26_2x112d", 1800, 64, 1e-4, 0.1, None, None),
+    ],
+)
+def test_the_recipes_of_table_9(network, epochs, batch, decay, rate, falls, factor):
+    config = get("table2", f"cifar100_{network}")
+    assert (config.epochs, config.batch_size, config.learning_rate) == (epochs, batch, rate)
+    assert f"weight_decay={decay:g})" in config.optimizer
+    assert config.optimizer.endswith("sgd(momentum=0.9, nesterov=True)")
+    steps = "cosine" if falls is None else f"step(epochs={falls}, factor={factor})"
+    assert config.schedule == steps
+    assert (config.seeds, config.selection, config.score_epochs) == (5, "retrain", 10)
+    assert config.validation_per_class * 100 == 5000
+    assert config.growing.isda.strength == "linear"
+    assert config.strengths.ISDA == (0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_the_strengths_of_imagenet():
+    found = {name: get("table1", name).strengths.ISDA[0] for name in table1.ROWS}
+    resnets = {"resnet50": 7.5, "resnet101": 5.0, "resnet152": 7.5}
+    others = {"densenet121": 1.0, "densenet265": 1.0}
+    assert found == resnets | others | {"resnext50_32x4d": 7.5, "resnext101_32x8d": 7.5}
+
+
+def sums(rows):
+    """Of errors and of deviations, as far as they are printed."""
+    cells = np.array([[c or (0, 0) for c in row] for row in rows], float)
+    return np.nansum(cells, 0).round(2).tolist()
+
+
+# Added up from the printed tables, column by column: errors and deviations.
+SUMS = {
+    "table2": [[43.49, 1.19], [41.02, 1.27], [204.25, 2.28], [198.07, 2.30]],
+    "table4": [
+        *([62.82, 0.89], [59.37, 0.46], [59.24, 0.55]),
+        *([54.97, 0.67], [56.86, 0.95], [53.76, 1.04]),
+    ],
+    "table5": [[97.15, 2.71], [391.51, 4.02], [48.90, 1.23], [221.29, 1.82]],
+    "table8": [[22.09, 0.72], [109.94, 0.58], [105.83, 1.27]],
+}
+
+
+def test_the_column_sums_of_the_printed_tables():
+    flat = [[*ten, *hundred] for ten, hundred in table2.ERRORS.values()]
+    assert sums(flat) == SUMS["table2"]
+    flat = [[cell for pair in line for cell in pair] for line in table4.ERRORS.values()]
+    assert sums(flat) == SUMS["table4"]
+    assert sums(table5.ERRORS.values()) == SUMS["table5"]
+    assert sums(table8.ERRORS.values()) == SUMS["table8"]
+
+
+def test_a_cell_publishes_its_numbers_as_accuracies():
+    config = get("table5", "cifar100_resnet110")
+    found = published(config.to_dict() | {"published_for": list(config.published_for)})
+    assert found["ISDA", 0] == (72.43, 0.46)
+    assert found["infoGAN", 0] == (72.36, 0.14)
+    assert ("WGAN", 0) not in found
+    assert published(get("table1").to_dict() | {"published_for": ["imagenet2012", "resnet50"]}) == {
+        ("baseline", 0): (77.0, None),
+        ("ISDA", 0): (78.1, None),
+    }
+
+
+def test_the_networks_that_are_counted_are_those_of_the_tables():
+    assert [row.model for row in PAPER.values()] == [
+        common.NETWORKS[name][0] for name in table2.NETWORKS
+    ]
+    assert [row.batch for row in PAPER.values()] == [
+        common.NETWORKS[name][1].batch_size for name in table2.NETWORKS
+    ]
+
+
+def test_what_is_not_published_stays_what_the_figures_are_about():
+    assert figure9.get_config().keep_checkpoints * 4 == common.RESNET.epochs
+    assert figure11.get_config().strengths.ISDA == figure11.STRENGTHS
+
+
+SMALL = {
+    "table5": "two_headed(model='small_cnn')",
+    "figure10": "with_covariances(model='small_cnn')",
+}
+
+
+@pytest.fixture
+def random_data(monkeypatch):
+    """Every data set is a few random images of its shape."""
+
+    def load(name, data_dir, **options):
+        shape = (8, 8, 1) if name == "digits" else (16, 16, 3)
+        image = np.random.default_rng(0).integers(0, 256, (1600, *shape)).astype(np.uint8)
+        split = {"image": image, "label": (np.arange(1600) % 10).astype(np.int32)}
+        return Dataset(name, split, split, 10)
+
+    monkeypatch.setattr(sources, "load", load)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table4", "table5", "table8", "figure10"])
+def test_every_loss_takes_a_step(name, random_data, tmp_path):
+    """With the small network, of images that are large enough for every augmentation."""
+    config = get(name, "smoke" if name == "figure10" else "")  # of as few samples
+    config.model = SMALL.get(name, "small_cnn")
+    config.train_sizes, config.batch_size = (2,), 20
+    config.epochs = config.score_epochs = config.seeds = 1
+    config.runs_at_once = 1 if name == "table8" else 2
+    config.selection, config.validation_per_class, config.strategy = "test", 1, "map"
+    config.strengths = dict.fromkeys(config.strengths, (0.5,))
+    one = problem.Problem(config.to_dict(), CLASSIFICATION)
+    runs = plan(config.to_dict())
+    for _, group in groups.groups(one, runs, runs):
+        settings = groups.settings(one, profile=False)
+        folder = tmp_path / group.name
+        training = Training(group, folder, settings, Interruption(), tqdm(disable=True))
+        (scores,), progress = training.run()
+        assert np.isfinite(progress.total).all(), group.name
+        assert np.isfinite(scores["test_nll"]), group.name
