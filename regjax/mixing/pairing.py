@@ -11,6 +11,7 @@ from regjax.core.axes import is_mapped, varying_as
 from regjax.core.batch import Batch, example_keys
 from regjax.core.precision import wide
 from regjax.core.stages import Number
+from regjax.mixing.exchange import exchanged
 
 
 def draw_lambda(key: jax.Array, batch: Batch, alpha: Number, per_example: bool) -> jax.Array:
@@ -50,7 +51,8 @@ class Pairing:
     """A partner for each example: a permutation of the batch. Made by `pair`.
 
     Attributes:
-      partner: `[B]` integers, the partner's place in the batch, or in that of all devices.
+      partner: `[B]` integers, the partner's place in the batch; of the examples of all devices
+        where they are paired among each other.
       axis_name: the axis of the devices among which examples are paired, or None.
     """
 
@@ -59,17 +61,15 @@ class Pairing:
 
     def of(self, h: jax.Array) -> jax.Array:
         """The partners' rows of `h [B, ...]`."""
-        if self.axis_name is not None:
-            return _rows(_gather(jnp.asarray(h), self.axis_name), self.partner)
         # A gather's transpose is a scatter, which XLA runs row by row on CPUs. A permutation's is
         # its inverse: as the solution of a linear system it can be told so.
         h = varying_as(jnp.asarray(h), self.partner)
         partner, inverse = (varying_as(p, h) for p in (self.partner, jnp.argsort(self.partner)))
         return jax.lax.custom_linear_solve(
-            lambda x: _rows(x, inverse),
+            lambda x: _rows(_gather(x, self.axis_name), _own(inverse, self.axis_name)),
             h,
-            lambda _, x: _rows(x, partner),
-            lambda _, x: _rows(x, inverse),
+            lambda _, x: _moved(x, partner, inverse, self.axis_name),
+            lambda _, x: _moved(x, inverse, partner, self.axis_name),
         )
 
     def mix(self, h: jax.Array, lam: jax.Array) -> jax.Array:
@@ -127,13 +127,28 @@ def pair(key: jax.Array, batch: Batch, axis_name: str | None = None) -> Pairing:
     index, words, padding = (_gather(x, axis_name) for x in (index, words, padding))
     # Equal words are told apart by index, since their places may be in another order elsewhere.
     first, second = (jnp.lexsort((index, words[:, i], padding)) for i in (0, 1))
-    partner = jnp.zeros_like(first).at[first].set(second, unique_indices=True)
-    return Pairing(jax.lax.dynamic_slice_in_dim(partner, start, size), axis_name)
+    return Pairing(jnp.zeros_like(first).at[first].set(second, unique_indices=True), axis_name)
 
 
 def _gather(x: jax.Array, axis_name: str | None) -> jax.Array:
     """The rows of all devices."""
     return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+
+def _own(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Of the rows of all devices, this one's."""
+    if axis_name is None:
+        return x
+    size = len(x) // jax.lax.axis_size(axis_name)
+    start = size * jax.lax.axis_index(axis_name)
+    return jax.lax.dynamic_slice_in_dim(x, start, size)
+
+
+def _moved(x: jax.Array, to: jax.Array, back: jax.Array, axis_name: str | None) -> jax.Array:
+    """The rows of a permutation, of which `back` is the inverse."""
+    if axis_name is None:
+        return _rows(x, to)
+    return exchanged(x, _own(to, axis_name), _own(back, axis_name), axis_name)
 
 
 def _rows(x: jax.Array, places: jax.Array) -> jax.Array:
