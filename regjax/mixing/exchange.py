@@ -37,15 +37,17 @@ def exchanged(x: jax.Array, wanted: jax.Array, leaving: jax.Array, axis_name: st
     rounds = jax.lax.pmax(-(-jnp.max(count) // at_once), axis_name)
     column = jnp.arange(at_once)[None] + (jnp.cumsum(count) - count)[:, None]
 
+    # Accelerators pad the last axes of an array, the channels of an image to many times its size.
+    flat = x.reshape(size, -1)
+
     def send(turn: jax.Array, got: jax.Array) -> jax.Array:
         # Beyond what there is to send stand rows that nobody takes.
         rows = order[jnp.minimum(column + turn * at_once, size - 1)]
-        arrived = jax.lax.all_to_all(x[rows.reshape(-1)], axis_name, 0, 0, tiled=True)
+        arrived = jax.lax.all_to_all(flat[rows.reshape(-1)], axis_name, 0, 0, tiled=True)
         mine = arrived[source * at_once + number % at_once]
-        now = (number // at_once == turn).reshape(-1, *[1] * (x.ndim - 1))
-        return jnp.where(now, mine, got)
+        return jnp.where((number // at_once == turn)[:, None], mine, got)
 
-    return jax.lax.fori_loop(0, rounds, send, jnp.zeros_like(x))
+    return jax.lax.fori_loop(0, rounds, send, jnp.zeros_like(flat)).reshape(x.shape)
 
 
 def _number(kind: jax.Array, kinds: int) -> jax.Array:
