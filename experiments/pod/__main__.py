@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 
 from experiments import ConfigError
+from experiments.benchmark.communication import rounds
 from experiments.classify import CLASSIFICATION
 from experiments.pod import chips, estimate, planned, program, shapes, tables
 from experiments.pod.chips import Chip
@@ -92,7 +92,7 @@ def _compiled(step: Planned, config: Config, chip: Chip, count: int, classes: in
             outermost=None if config["data"] == "stream" else 1,  # the loop over the steps
             mixed=step.mixed,
             share=_share(step, config, count, classes),
-            rounds=_rounds(step.batch // config["accumulate"], count // config["fsdp"]),
+            rounds=rounds(step.batch // config["accumulate"], count // config["fsdp"]),
         )
         row = tables.row(step, chip, tables.memory(compiled), work)
     if row["fits"]:
@@ -118,15 +118,6 @@ def _share(step: Planned, config: Config, count: int, classes: int) -> float:
     own = problem.parallelism(config) == "shard_map" and step.kept == classes
     examples = step.batch // config["accumulate"] // (count if own else 1)
     return min(examples / classes, 1.0)
-
-
-def _rounds(examples: int, chips: int) -> float:
-    """The mean number of rounds in which chips exchange examples, as `mixing.exchange` has it."""
-    rng, own = np.random.default_rng(0), examples // chips
-    found = np.zeros((20, chips, chips), int)
-    for each in found:
-        np.add.at(each, (np.arange(examples) // own, rng.permutation(examples) // own), 1)
-    return float(np.ceil(found.max((1, 2)) / -(-own // chips)).mean())
 
 
 def main() -> None:

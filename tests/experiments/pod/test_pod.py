@@ -97,14 +97,6 @@ def test_loops_over_classes_are_as_long_as_those_that_a_chip_keeps_and_sees():
     assert pod._passes(split, config | {"accumulate": 16}, 1000) == 64
 
 
-def test_chips_exchange_examples_in_as_many_rounds_as_two_of_them_need():
-    assert pod._rounds(32, 1) == 1
-    assert 1 <= pod._rounds(4, 2) <= 2  # one at a time, of the two that a chip has
-    # By simulation of other draws: the most of 256 numbers of mean 8 is 17, of 4,096 of mean 1, 6.
-    assert 2 < pod._rounds(2048, 16) <= 3
-    assert 5 < pod._rounds(4096, 64) < 8
-
-
 def test_what_is_wrong_is_said_before_anything_is_compiled(compiler):
     for changes, sentence in (
         ({"batch_size": 20}, "config.batch_size=20 must be a multiple of 16"),
