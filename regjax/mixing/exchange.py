@@ -10,9 +10,9 @@ def exchanged(x: jax.Array, wanted: jax.Array, leaving: jax.Array, axis_name: st
     """The rows that this device wants of those of all, under `pmap` and `shard_map`.
 
     A permutation of all rows, of which no device ever has more than its share and what it sends:
-    each sends to each other a few rows at a time, in as many rounds as the two with most to send
-    need. Those are 2 to 7 where the permutation is drawn uniformly, so that twice to seven times a
-    device's own rows are sent, however many devices there are.
+    each sends to each other `B / N` rows at a time, at least one, in as many rounds as the two with
+    most to send need. Of a permutation drawn uniformly, those are 2 to 7 (16 devices with 128 rows
+    2.5 on average, 64 with 64 rows 5.9), whereas a gather has all `N B` rows on every device.
 
     Args:
       x: `[B, ...]`, of N devices.
