@@ -91,7 +91,8 @@ def costs(counts: Iterable[int], quick: bool) -> dict[str, Any]:
 def row(case: Case) -> dict[str, Any]:
     """Bytes that a step sends on the devices that there are, by operation, and the bound."""
     state, text = _compiled(case)
-    kinds = hlo.sent(text, isda.most_pieces(case.batch, CLASSES))
+    passes = isda.most_pieces(case.batch, CLASSES)
+    kinds = hlo.sent(text, passes, rounds(case.batch, jax.device_count()))
     sent, limit = sum(kinds.values()), bound(state, case.batch)
     return {
         **case._asdict(),
@@ -110,6 +111,15 @@ def bound(state: TrainState, batch: int) -> float:
     numbers = ((1, state.params), (2, state.model_state), (touched, state.loss_state))
     each = (times * leaf.nbytes for times, tree in numbers for leaf in jax.tree.leaves(tree))
     return sum(each) + SCALARS
+
+
+def rounds(examples: int, devices: int) -> float:
+    """The mean number of rounds in which mixing exchanges a batch, `regjax.mixing.exchange`."""
+    rng, own = np.random.default_rng(0), examples // devices
+    found = np.zeros((20, devices, devices), int)
+    for each in found:
+        np.add.at(each, (np.arange(examples) // own, rng.permutation(examples) // own), 1)
+    return float(np.ceil(found.max((1, 2)) / -(-own // devices)).mean())
 
 
 def _compiled(case: Case) -> tuple[TrainState, str]:

@@ -48,7 +48,7 @@ class Instruction(NamedTuple):
 Computations = dict[str, list[Instruction]]
 
 
-def sent(text: str, passes: int | None = None) -> dict[str, int]:
+def sent(text: str, passes: int | None = None, rounds: float | None = None) -> dict[str, int]:
     """Bytes of the arrays that are communicated in one run of a program, by kind of operation.
 
     Each array counts once, whole: a sum as what one device contributes to it, what is gathered as
@@ -59,6 +59,8 @@ def sent(text: str, passes: int | None = None) -> dict[str, int]:
       text: of a compiled program, `jitted.lower(...).compile().as_text()`.
       passes: how often, or at most how often, each loop runs whose length the program does not
         tell.
+      rounds: the same of each such loop in which examples are exchanged, see
+        `communication.rounds`; None for `passes`.
 
     Returns:
       Bytes by operation, such as `{"all-reduce": 1024}`.
@@ -81,8 +83,10 @@ def sent(text: str, passes: int | None = None) -> dict[str, int]:
             if line.operation == "conditional":
                 called = [max(called, key=Counter.total)]
             inner: Counter[str] = sum(called, Counter())
-            times = _times(line, computations, passes) if inner.total() else 1
-            total.update({kind: times * size for kind, size in inner.items()})
+            exchange = "all-to-all" in inner and rounds is not None
+            often = rounds if exchange else passes
+            times = _times(line, computations, often) if inner.total() else 1
+            total.update({kind: round(times * size) for kind, size in inner.items()})
         return total
 
     return {kind: size for kind, size in count(entry).items() if size}
@@ -133,7 +137,7 @@ def trips(line: Instruction, computations: Computations) -> int | None:
     return int(end.split(")")[0]) if end else None
 
 
-def _times(line: Instruction, computations: Computations, passes: int | None) -> int:
+def _times(line: Instruction, computations: Computations, passes: float | None) -> float:
     if line.operation != "while":
         return 1
     known = trips(line, computations)

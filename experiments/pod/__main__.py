@@ -22,6 +22,7 @@ import jax
 from absl import flags
 
 from experiments import ConfigError
+from experiments.benchmark.communication import rounds
 from experiments.classify import CLASSIFICATION
 from experiments.pod import chips, estimate, planned, program, shapes, tables
 from experiments.pod.chips import Chip
@@ -91,6 +92,7 @@ def _compiled(step: Planned, config: Config, chip: Chip, count: int, classes: in
             outermost=None if config["data"] == "stream" else 1,  # the loop over the steps
             mixed=step.mixed,
             share=_share(step, config, count, classes),
+            rounds=rounds(step.batch // config["accumulate"], count // config["fsdp"]),
         )
         row = tables.row(step, chip, tables.memory(compiled), work)
     if row["fits"]:

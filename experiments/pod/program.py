@@ -62,6 +62,7 @@ def work(
     outermost: int | None = None,
     mixed: bool = False,
     share: float = 1.0,
+    rounds: float = 1.0,
 ) -> Work:
     """What a chip does in one run of a program.
 
@@ -74,6 +75,7 @@ def work(
         outside of loops, that takes longer.
       share: how often, in a loop, a conditional takes the branch that takes longest, such as for a
         class that occurs.
+      rounds: how often such a loop runs in which examples are exchanged between chips.
 
     Returns:
       The `Work`.
@@ -91,8 +93,10 @@ def work(
         if line.operation == "while":
             steps = place == entry and outermost is not None
             times = hlo.trips(line, computations)
-            unknown = outermost if steps and outermost is not None else passes
             once = whole(called[-1], within or not (steps and times is None))
+            unknown: float = rounds if "all-to-all" in once.sent else passes
+            if steps and outermost is not None:
+                unknown = outermost
             return once * (unknown if times is None else times)
         if line.operation == "conditional":
             branches = sorted((whole(b, within) for b in called), key=lambda each: each.seconds)

@@ -53,6 +53,37 @@ def columns(x: jax.Array, count: int, axis_name: str | None) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis_name) * count, count, -1)
 
 
+def check_axis(axis_name: str, count: int, what: str, otherwise: str) -> None:
+    """Refuses an axis of the mesh over which so many cannot be split, under `jit`.
+
+    Args:
+      axis_name: that of the mesh that `jax.set_mesh` set.
+      count: how many there are.
+      what: what they are.
+      otherwise: what is so without the axis.
+
+    Raises:
+      ValueError: there is no such axis, it is not of type Auto, or its devices do not divide them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if axis_name not in mesh.axis_names:
+        raise ValueError(
+            f"axis_name={axis_name!r} is neither an axis of a pmap or shard_map around this, nor "
+            f"of a mesh that jax.set_mesh set, whose axes are {list(mesh.axis_names)}."
+        )
+    kind = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[axis_name]
+    if kind != jax.sharding.AxisType.Auto:
+        raise ValueError(
+            f"the axis {axis_name!r} of the mesh must be of the type Auto: make the mesh with "
+            "jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,))."
+        )
+    if count % mesh.shape[axis_name]:
+        raise ValueError(
+            f"{count} {what} cannot be split evenly over the {mesh.shape[axis_name]} devices of "
+            f"the axis {axis_name!r}: without axis_name {otherwise}."
+        )
+
+
 def by_class(
     function: Callable[..., Any], axis_name: str | None, classes: int, split: Any, to: Any
 ) -> Callable[..., Any]:
@@ -73,23 +104,7 @@ def by_class(
     """
     if axis_name is None or is_mapped(axis_name) or classes == 1:
         return function
-    mesh = jax.sharding.get_abstract_mesh()
-    if axis_name not in mesh.axis_names:
-        raise ValueError(
-            f"axis_name={axis_name!r} is neither an axis of a pmap or shard_map around this, nor "
-            f"of a mesh that jax.set_mesh set, whose axes are {list(mesh.axis_names)}."
-        )
-    kind = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[axis_name]
-    if kind != jax.sharding.AxisType.Auto:
-        raise ValueError(
-            f"the axis {axis_name!r} of the mesh must be of the type Auto: make the mesh with "
-            "jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,))."
-        )
-    if classes % mesh.shape[axis_name]:
-        raise ValueError(
-            f"{classes} classes cannot be split evenly over the {mesh.shape[axis_name]} devices of "
-            f"the axis {axis_name!r}: without axis_name every device keeps all classes."
-        )
+    check_axis(axis_name, classes, "classes", "every device keeps all classes")
 
     def on_devices(statistics: Any, *arrays: Any) -> Any:
         specs = (split, *[PartitionSpec()] * len(arrays))

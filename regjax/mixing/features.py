@@ -44,7 +44,9 @@ def manifold_mixup(
       alpha: 0 switches mixing off; 2 in the paper on CIFAR.
       layers: the eligible layers, names out of `forward.layers`, `"input"` among them.
       per_example: whether every example draws its own lambda; the layer is the batch's.
-      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`.
+      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`;
+        under `jit`, an axis of the mesh that `jax.set_mesh` set, over which the batch is split,
+        spares each device the rows of all.
 
     Returns:
       A `Loss`.
@@ -106,7 +108,9 @@ def noisy_feature_mixup(
       random_levels: whether both levels are multiplied by draws of Beta(2, 5), one each for the
         batch, as in the authors' program.
       per_example: whether every example draws its own lambda; layer and levels are the batch's.
-      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`.
+      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`;
+        under `jit`, an axis of the mesh that `jax.set_mesh` set, over which the batch is split,
+        spares each device the rows of all.
 
     Returns:
       A `Loss`.

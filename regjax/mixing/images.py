@@ -45,7 +45,9 @@ def mixup(
       loss: the loss to wrap (positional).
       alpha: 0 switches mixing off, 1 draws lambda uniformly; 0.1 to 0.4 on ImageNet in the paper.
       per_example: whether every example draws its own lambda.
-      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`.
+      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`;
+        under `jit`, an axis of the mesh that `jax.set_mesh` set, over which the batch is split,
+        spares each device the rows of all.
 
     Returns:
       A `Loss`.
@@ -85,7 +87,9 @@ def cutmix(
       loss: the loss to wrap; its images are `[B, H, W, ...]` (positional).
       alpha: 0 switches mixing off, 1 draws lambda uniformly, as in the paper.
       per_example: whether every example draws its own lambda and centre.
-      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`.
+      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`;
+        under `jit`, an axis of the mesh that `jax.set_mesh` set, over which the batch is split,
+        spares each device the rows of all.
 
     Returns:
       A `Loss`.
@@ -146,7 +150,9 @@ def noisy_mixup(
       random_levels: whether both levels are multiplied by draws of Beta(2, 5), one each for the
         batch, as in the authors' program.
       per_example: whether every example draws its own lambda.
-      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`.
+      axis_name: the axis among whose devices examples are paired, under `pmap` and `shard_map`;
+        under `jit`, an axis of the mesh that `jax.set_mesh` set, over which the batch is split,
+        spares each device the rows of all.
 
     Returns:
       A `Loss`.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
-from regjax.core.axes import is_mapped, varying_as
+from regjax.core.axes import check_axis, is_mapped, varying_as
 from regjax.core.batch import Batch, example_keys
 from regjax.core.precision import wide
 from regjax.core.stages import Number
+from regjax.mixing.exchange import exchanged
 
 
 def draw_lambda(key: jax.Array, batch: Batch, alpha: Number, per_example: bool) -> jax.Array:
@@ -50,7 +54,8 @@ class Pairing:
     """A partner for each example: a permutation of the batch. Made by `pair`.
 
     Attributes:
-      partner: `[B]` integers, the partner's place in the batch, or in that of all devices.
+      partner: `[B]` integers, the partner's place in the batch; of the examples of all devices
+        where they are paired among each other.
       axis_name: the axis of the devices among which examples are paired, or None.
     """
 
@@ -59,17 +64,15 @@ class Pairing:
 
     def of(self, h: jax.Array) -> jax.Array:
         """The partners' rows of `h [B, ...]`."""
-        if self.axis_name is not None:
-            return _rows(_gather(jnp.asarray(h), self.axis_name), self.partner)
         # A gather's transpose is a scatter, which XLA runs row by row on CPUs. A permutation's is
         # its inverse: as the solution of a linear system it can be told so.
         h = varying_as(jnp.asarray(h), self.partner)
         partner, inverse = (varying_as(p, h) for p in (self.partner, jnp.argsort(self.partner)))
         return jax.lax.custom_linear_solve(
-            lambda x: _rows(x, inverse),
+            lambda x: _rows(_gather(x, self.axis_name), _own(inverse, self.axis_name)),
             h,
-            lambda _, x: _rows(x, partner),
-            lambda _, x: _rows(x, inverse),
+            lambda _, x: _moved(x, partner, inverse, self.axis_name),
+            lambda _, x: _moved(x, inverse, partner, self.axis_name),
         )
 
     def mix(self, h: jax.Array, lam: jax.Array) -> jax.Array:
@@ -97,13 +100,15 @@ def pair(key: jax.Array, batch: Batch, axis_name: str | None = None) -> Pairing:
       key: drives the draw.
       batch: the examples, for `batch.index` and `batch.weight`.
       axis_name: under `pmap` and `shard_map`, the axis among whose devices examples are paired, as
-        one device would pair them all; None pairs those of each device.
+        one device would pair them all; None pairs those of each device. Under `jit`, an axis of
+        the mesh that `jax.set_mesh` set, over which the batch is split: pairs are the same without
+        it, but the compiler then gathers all rows on every device.
 
     Returns:
       A `Pairing`.
 
     Raises:
-      ValueError: the code is not mapped over an axis of that name.
+      ValueError: there is no such axis, or it cannot split the batch.
 
     Example:
       >>> import jax, jax.numpy as jnp, regjax as rj
@@ -112,13 +117,10 @@ def pair(key: jax.Array, batch: Batch, axis_name: str | None = None) -> Pairing:
       >>> print(jnp.sort(pairing.of(jnp.arange(4))))
       [0 1 2 3]
     """
-    if axis_name is not None and not is_mapped(axis_name):
-        raise ValueError(
-            f"axis_name={axis_name!r} is not an axis of a pmap or shard_map around the loss; under "
-            "jit alone, pairs are of the whole batch without it."
-        )
     size = batch.image.shape[0]
-    start = 0 if axis_name is None else size * jax.lax.axis_index(axis_name)
+    if axis_name is not None and not is_mapped(axis_name):
+        check_axis(axis_name, size, "examples", "they are paired all the same")
+    start = size * jax.lax.axis_index(axis_name) if _mapped(axis_name) else 0
     index = jnp.arange(size) + start if batch.index is None else batch.index
     words = jax.vmap(lambda k: jax.random.bits(k, (2,)))(
         example_keys(key, batch.replace(index=index))
@@ -127,13 +129,36 @@ def pair(key: jax.Array, batch: Batch, axis_name: str | None = None) -> Pairing:
     index, words, padding = (_gather(x, axis_name) for x in (index, words, padding))
     # Equal words are told apart by index, since their places may be in another order elsewhere.
     first, second = (jnp.lexsort((index, words[:, i], padding)) for i in (0, 1))
-    partner = jnp.zeros_like(first).at[first].set(second, unique_indices=True)
-    return Pairing(jax.lax.dynamic_slice_in_dim(partner, start, size), axis_name)
+    return Pairing(jnp.zeros_like(first).at[first].set(second, unique_indices=True), axis_name)
+
+
+def _mapped(axis_name: str | None) -> TypeGuard[str]:
+    return axis_name is not None and is_mapped(axis_name)
 
 
 def _gather(x: jax.Array, axis_name: str | None) -> jax.Array:
     """The rows of all devices."""
-    return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+    return jax.lax.all_gather(x, axis_name, tiled=True) if _mapped(axis_name) else x
+
+
+def _own(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """Of the rows of all devices, this one's."""
+    if not _mapped(axis_name):
+        return x
+    size = len(x) // jax.lax.axis_size(axis_name)
+    start = size * jax.lax.axis_index(axis_name)
+    return jax.lax.dynamic_slice_in_dim(x, start, size)
+
+
+def _moved(x: jax.Array, to: jax.Array, back: jax.Array, axis_name: str | None) -> jax.Array:
+    """The rows of a permutation, of which `back` is the inverse."""
+    if axis_name is None:
+        return _rows(x, to)
+    exchange = functools.partial(exchanged, axis_name=axis_name)
+    if not is_mapped(axis_name):
+        split = PartitionSpec(axis_name)
+        exchange = jax.shard_map(exchange, in_specs=(split,) * 3, out_specs=split)
+    return exchange(x, _own(to, axis_name), _own(back, axis_name))
 
 
 def _rows(x: jax.Array, places: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import functools
 import hlo_programs
 import pytest
 
+from experiments.benchmark import communication
 from experiments.benchmark.hlo import sent
 
 # Its text, with an array that the lines may name.
@@ -69,6 +70,9 @@ def test_a_loop_counts_as_often_as_it_runs():
     line = "ROOT %w = f32[2]{0} while(%x), condition=%test, body=%body"
     assert sent(program(line + known, more=BODY)) == {"all-reduce": 5 * 8}
     assert sent(program(line, more=BODY), passes=3) == {"all-reduce": 3 * 8}
+    assert sent(program(line, more=BODY), passes=3, rounds=2.5) == {"all-reduce": 3 * 8}
+    exchange = BODY.replace("all-reduce", "all-to-all")
+    assert sent(program(line, more=exchange), passes=3, rounds=2.5) == {"all-to-all": 20}
     with pytest.raises(ValueError, match="a loop of unknown length: say passes="):
         sent(program(line, more=BODY))
     assert sent(program(line.replace("body=%body", "body=%test"), more=BODY)) == {}
@@ -79,3 +83,11 @@ def test_of_a_conditional_the_branch_that_sends_most_counts():
     assert sent(program(line, more=BODY)) == {"all-reduce": 36}
     twice = "%k = f32[2]{0} call(%x), to_apply=%body"
     assert sent(program(twice, line, more=BODY)) == {"all-reduce": 36 + 8}
+
+
+def test_devices_exchange_examples_in_as_many_rounds_as_two_of_them_need():
+    assert communication.rounds(32, 1) == 1
+    assert 1 <= communication.rounds(4, 2) <= 2  # one at a time, of the two that a device has
+    # By simulation of other draws: the most of 256 numbers of mean 8 is 17, of 4,096 of mean 1, 6.
+    assert 2 < communication.rounds(2048, 16) <= 3
+    assert 5 < communication.rounds(4096, 64) < 8

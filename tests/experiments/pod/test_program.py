@@ -71,6 +71,15 @@ def test_loops_count_as_often_as_their_condition_says_or_as_is_told():
     assert found(X, called, more=within, outermost=1).sent == {"all-reduce": (7, 672)}
 
 
+def test_exchanges_count_as_often_as_is_told():
+    again = LOOP.replace("END", "get-tuple-element(%p), index=0").replace("reduce", "to-all")
+    assert found(X, WHILE, more=again, rounds=2.5).sent == {"all-to-all": (2, 240)}
+    assert found(X, WHILE, more=again, rounds=2.5, outermost=1).sent == {"all-to-all": (1, 96)}
+    assert found(X, WHILE, more=again.replace("to-all", "reduce"), rounds=2.5).sent == {
+        "all-reduce": (7, 672)
+    }
+
+
 def test_branches_count_as_often_as_they_are_taken():
     branches = (
         "\n%near (n: f32[8,3]) -> f32[8,3] {\n  %n = f32[8,3]{1,0} parameter(0)\n"

@@ -1,17 +1,21 @@
 """Lambda's distribution, and a pairing that is uniform and knows the examples by index only."""
 
 import functools
+import math
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 from scipy import stats
 from support import assert_finite, assert_same, random_batch
 
 import regjax as rj
+from regjax.mixing.exchange import exchanged
 from regjax.mixing.pairing import Pairing, draw_lambda, pair
 
 KEY = jax.random.key(3)
@@ -188,6 +192,72 @@ def test_pairs_across_devices_equal_those_of_one_device(indexed: bool) -> None:
     shards = jax.tree.map(lambda x: x.reshape(8, 2, *x.shape[1:]), batch)
     by_pmap = jax.pmap(mixed, axis_name="data")(shards).reshape(expected.shape)
     np.testing.assert_allclose(by_pmap, expected, rtol=1e-5, atol=1e-6)
+    with jax.set_mesh(MESH):
+        by_mesh = jax.jit(lambda b: mixed(b, "data"))(batch)
+    np.testing.assert_allclose(by_mesh, expected, rtol=1e-5, atol=1e-6)
+
+
+def across(function: Any) -> Any:
+    """A function of rows and their places among those of all devices, on eight devices."""
+    spec = PartitionSpec("data")
+    mapped = jax.shard_map(function, mesh=MESH, in_specs=(spec,) * 3, out_specs=spec)
+    return jax.jit(mapped)
+
+
+@pytest.mark.parametrize("size", [8, 24, 72])
+def test_rows_go_where_they_are_wanted_however_uneven_that_is(size: int) -> None:
+    x = np.random.default_rng(0).normal(size=(size, 2, 3)).astype(np.float32)
+    run = across(functools.partial(exchanged, axis_name="data"))
+    drawn = np.random.default_rng(1).permutation(size)
+    # All of a device's rows stay, go to one other device, or to all others in equal parts.
+    turned = np.arange(size).reshape(8, -1).T.ravel()
+    for wanted in (drawn, np.arange(size), np.roll(np.arange(size), size // 8), turned):
+        np.testing.assert_array_equal(run(x, wanted, np.argsort(wanted)), x[wanted])
+
+
+def test_derivatives_across_devices_are_those_of_one() -> None:
+    """The rows go back the way they came, for the first derivative and for that of its square."""
+    batch = random_batch()
+
+    def slopes(batch: rj.Batch, axis_name: str | None) -> jax.Array:
+        def slope(h: jax.Array) -> jax.Array:
+            pairing = pair(KEY, batch, axis_name)
+            return jax.grad(lambda h: jnp.sum(jnp.sin(pairing.of(h)) * h))(h)
+
+        h = batch.image
+        return jnp.stack([slope(h), jax.grad(lambda h: jnp.sum(slope(h) ** 2))(h)], 1)
+
+    spec = PartitionSpec("data")
+    mapped = functools.partial(slopes, axis_name="data")
+    found = jax.jit(jax.shard_map(mapped, mesh=MESH, in_specs=spec, out_specs=spec))(batch)
+    np.testing.assert_allclose(found, slopes(batch, None), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "jit"])
+def test_no_device_has_the_rows_of_all(kind: str) -> None:
+    """The program of one of eight devices, with 16 rows each, has no array of more than these."""
+    own = 16
+    spec, batch = PartitionSpec("data"), batch_of(8 * own)
+    h = jax.ShapeDtypeStruct((8 * own, 512), jnp.float32, sharding=NamedSharding(MESH, spec))
+
+    def partners(h: jax.Array, batch: rj.Batch) -> jax.Array:
+        return pair(KEY, batch, "data").of(h)
+
+    mapped = jax.shard_map(partners, mesh=MESH, in_specs=spec, out_specs=spec)
+    with jax.set_mesh(MESH):
+        lowered = jax.jit(mapped if kind == "shard_map" else partners).lower(h, batch)
+    compiled = lowered.compile()
+    memory: Any = compiled.memory_analysis()
+    assert memory.temp_size_in_bytes < 3 * own * 4 * 512
+    sizes = re.findall(r"f32\[([\d,]+)\]", compiled.as_text())
+    assert max(math.prod(map(int, each.split(","))) for each in sizes) == own * 512
+
+
+def test_axes_that_cannot_split_the_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"axis_name='data' is neither an axis of a pmap"):
+        pair(KEY, batch_of(8), "data")
+    with jax.set_mesh(MESH), pytest.raises(ValueError, match="9 examples cannot be split evenly"):
+        pair(KEY, batch_of(9), "data")
 
 
 @pytest.mark.parametrize("indexed", [True, False])
