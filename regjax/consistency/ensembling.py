@@ -58,8 +58,9 @@ def temporal_ensembling(
     `1/C sum_c (p_c - Z_c / (1 - momentum^n))^2`, then `Z <- momentum Z + (1 - momentum) p` and
     `n <- n + 1`, of the image at hand, with p as it is in training, before the step. Images that
     come for the first time have no term; one that comes several times in a batch, as a small
-    stream's do, counts once, by the mean of its predictions. See "Temporal Ensembling for Semi-Supervised Learning"
-    (Laine and Aila, 2017), Algorithm 2, whose count is that of the epochs.
+    stream's do, counts once, by the mean of its predictions. See "Temporal Ensembling for
+    Semi-Supervised Learning" (Laine and Aila, 2017), Algorithm 2, whose count is that of the
+    epochs.
 
     When it helps: as `pi_model`, for the price of one pass; the weight grows to 30 on CIFAR-10 and
     to 100 on CIFAR-100. Cost: a pass for every unlabelled image. Memory: `N (C + 1)` numbers.
