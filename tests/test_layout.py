@@ -33,8 +33,9 @@ FAMILIES = {
 # package itself, which holds ConfigError.
 ORDER = {
     "data": set[str](),
-    "models": set[str](),
-    "training": {"data"},
+    "rows": set[str](),
+    "models": {"rows"},
+    "training": {"data", "rows"},
     "evaluation": {"data", "training"},
     "runs": {"data", "models", "training", "evaluation"},
     "report": {"data", "training", "evaluation", "runs"},

@@ -6,14 +6,14 @@ backward factors, at the values that the forward factors gave: the first one is 
 define, and a penalty on gradients differentiates the very gradients that the papers train by.
 
 Draws are made for each image of a batch, from the network's dropout key, the layer and the image's
-row of the whole batch: see `regjax.core.rows` for what is the same on any number of devices.
+row of the whole batch: see `experiments.rows` for what is the same on any number of devices.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from regjax.core import rows
+from experiments import rows
 
 
 @jax.custom_jvp

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import optax
 
 import regjax as rj
+from experiments.rows import block
 from experiments.training.gradients import gradient, salted
 from experiments.training.growth import Curve, grown
 from experiments.training.task import Examples, Metrics, TrainState, blank
-from regjax.core.rows import block
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 
 import regjax as rj
+from experiments.rows import Place, every, spread
 from experiments.training.task import Metrics
 from regjax.core.axes import varying_as
 from regjax.core.result import by_images, image_weight, labeled_means, unlabeled_total
-from regjax.core.rows import Place, every, spread
 
 
 class Gradient(NamedTuple):

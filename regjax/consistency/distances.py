@@ -78,5 +78,5 @@ def by_example(values: jax.Array) -> jax.Array:
 
 def _times(p: jax.Array, value: jax.Array) -> jax.Array:
     """`p value`, 0 where p is 0, whose logarithm may be -inf."""
-    known = p > 0
+    known = p != 0
     return jnp.where(known, p * jnp.where(known, value, 0), 0)

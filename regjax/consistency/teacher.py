@@ -56,6 +56,7 @@ def mean_teacher(
     second: Second,
     key: jax.Array,
     state: Teacher,
+    part: jax.Array,
     *,
     decay: Share = 0.999,
     shared: tuple[str, ...] = (),
@@ -89,8 +90,9 @@ def mean_teacher(
       `Teacher`.
 
     Raises:
+      TypeError: `shared` is no tuple.
       ValueError: no unlabelled examples, wrappers with a state, an unknown `averages` or
-        `batch_norm`.
+        `batch_norm`, a name of no wrapper in `shared`.
 
     Example:
       >>> import regjax as rj
@@ -98,6 +100,7 @@ def mean_teacher(
       cross_entropy | mean_teacher(weight=100.0)
     """
     del decay  # of `begin`
+    del part  # asked for, so that each part moves the averages that the parts before it left
     check_choice("mean_teacher's averages", averages, AVERAGES)
     check_choice("mean_teacher's batch_norm", batch_norm, ("batch", "frozen"))
     forward, batch = second.again(key, shared)

@@ -44,7 +44,9 @@ def pi_model(
       A `Loss` with a penalty `[U]` over `batch.unlabeled`, squared probabilities.
 
     Raises:
-      ValueError: no unlabelled examples, wrappers with a state, an unknown `averages`.
+      TypeError: `shared` is no tuple.
+      ValueError: no unlabelled examples, wrappers with a state, an unknown `averages`, a name of no
+        wrapper in `shared`.
 
     Example:
       >>> import regjax as rj

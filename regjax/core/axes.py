@@ -53,6 +53,16 @@ def columns(x: jax.Array, count: int, axis_name: str | None) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis_name) * count, count, -1)
 
 
+def check_axis_name(axis_name: str) -> None:
+    """Refuses an axis that is none of the mesh, where it is no mapped one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if axis_name not in mesh.axis_names:
+        raise ValueError(
+            f"axis_name={axis_name!r} is neither an axis of a pmap or shard_map around this, nor "
+            f"of a mesh that jax.set_mesh set, whose axes are {list(mesh.axis_names)}."
+        )
+
+
 def check_axis(axis_name: str, count: int, what: str, otherwise: str) -> None:
     """Refuses an axis of the mesh over which so many cannot be split, under `jit`.
 
@@ -65,12 +75,8 @@ def check_axis(axis_name: str, count: int, what: str, otherwise: str) -> None:
     Raises:
       ValueError: there is no such axis, it is not of type Auto, or its devices do not divide them.
     """
+    check_axis_name(axis_name)
     mesh = jax.sharding.get_abstract_mesh()
-    if axis_name not in mesh.axis_names:
-        raise ValueError(
-            f"axis_name={axis_name!r} is neither an axis of a pmap or shard_map around this, nor "
-            f"of a mesh that jax.set_mesh set, whose axes are {list(mesh.axis_names)}."
-        )
     kind = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[axis_name]
     if kind != jax.sharding.AxisType.Auto:
         raise ValueError(

@@ -23,6 +23,7 @@ __all__ = ["REGISTRY", "Definition", "Number", "Stage"]
 
 # Strings are what annotations are that cannot be evaluated.
 _NUMBERS = (inspect.Parameter.empty, float, jax.Array, "float", "Number", "rj.Number")
+_WORDS = {frozenset({int}): "a whole number, such as 2", frozenset({bool}): "True or False"}
 REGISTRY: dict[str, Definition] = {}
 
 
@@ -61,7 +62,8 @@ class Definition:
         Raises:
           TypeError: an unknown or missing argument, a number that is none, a static argument that
             is not hashable.
-          ValueError: a number that is not finite or out of its range, unless it is traced.
+          ValueError: a number that is not finite or out of its range, unless it is traced; a count
+            that is not whole, a switch that is no bool.
         """
         known = ", ".join(self.arguments) or "none"
         unknown = [name for name in given if name not in self.arguments]
@@ -107,10 +109,21 @@ class Definition:
                 f"as a string, an int or a tuple, but it is {value!r}; an argument annotated "
                 "Number, or not at all, may be an array."
             ) from None
+        self._check_kind(name, value)
         stated = self.range(name)
         if stated is not None and isinstance(value, int | float) and not isinstance(value, bool):
             stated.check(f"{self.name}'s {name}", value)
         return value
+
+    def _check_kind(self, name: str, value: Any) -> None:
+        """Refuses a count that is not whole, and a switch that is neither on nor off."""
+        stated = set(kinds(self.arguments[name].annotation))
+        expected = _WORDS.get(frozenset(stated - {type(None)}))
+        if expected is None or (value is None and type(None) in stated):
+            return
+        if type(value) not in stated:
+            expected = f"None or {expected}" if type(None) in stated else expected
+            raise ValueError(f"{self.name}'s {name} must be {expected}, but it is {value!r}.")
 
 
 @jax.tree_util.register_pytree_with_keys_class

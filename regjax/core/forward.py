@@ -201,10 +201,10 @@ def _layers_of(tap: Tap) -> frozenset[str]:
     return getattr(tap, "layers", frozenset())
 
 
-def check_names(layers: tuple[str, ...], argument: str = "layers") -> None:
+def check_names(layers: tuple[str, ...], argument: str = "layers", example: str = "input") -> None:
     """Refuses anything but a tuple; a string would be a sequence of names too."""
     if not isinstance(layers, tuple):
-        given, example = repr(layers), "input"
+        given = repr(layers)
         if isinstance(layers, str):
             given, example = "a string", layers
         raise TypeError(

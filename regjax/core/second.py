@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 import jax
 
 from regjax.core.batch import Batch
-from regjax.core.forward import Forward
+from regjax.core.definitions import REGISTRY
+from regjax.core.forward import Forward, check_names
 from regjax.core.keys import named_key
 from regjax.core.outputs import Outputs
 
@@ -48,5 +50,22 @@ class Second:
 
         Returns:
           A `Forward` and a `Batch`.
+
+        Raises:
+          TypeError: `shared` is no tuple.
+          ValueError: one of its names is no wrapper's, in any loss.
         """
+        _check_shared(shared)
         return self._view(self._given, key, dict.fromkeys(shared, self._first))
+
+
+def _check_shared(names: tuple[str, ...]) -> None:
+    """Refuses what is the name of no wrapper; it need not be one of this loss."""
+    check_names(names, "shared", "random_flip")
+    known = sorted(name for name, found in REGISTRY.items() if found.kind == "wrapper")
+    for name in names:
+        if re.sub(r"_\d+$", "", str(name)) not in known:
+            raise ValueError(
+                f"shared names wrappers that draw alike in both views, but there is no wrapper "
+                f"{name!r}: there are {', '.join(known)}."
+            )

@@ -85,7 +85,7 @@ def generalized_cross_entropy(
     log_p = jnp.where(batch.label == 0, 0, log_probabilities(outputs.logits))
     if truncation is not None:
         least = jnp.log(jnp.asarray(truncation, log_p.dtype))
-        log_p = jnp.where(log_p > least, log_p, least)
+        log_p = jnp.where(log_p <= least, least, log_p)
     power = jnp.where(q == 0, 1, q)
     terms = jnp.where(q == 0, -log_p, -jnp.expm1(power * log_p) / power)
     return example_means(jnp.sum(batch.label * terms, axis=-1), batch.label)

@@ -35,6 +35,7 @@ from support import (
 import regjax as rj
 import regjax.flax
 from regjax.core.keys import named_key
+from regjax.core.ranges import kinds
 from regjax.core.stages import REGISTRY
 
 # Sample arguments of every public stage; several where an option changes what is computed.
@@ -562,6 +563,19 @@ def test_numbers_have_ranges(stage: str) -> None:
                     rj.parse(expression(stage, f"{stage}({text})"))
             traced = jax.eval_shape(lambda x: transform(*loss, **given | {name: x}), wrong)  # noqa: B023
             assert isinstance(traced, rj.Loss)
+
+
+@pytest.mark.parametrize("stage", TABLE)
+def test_counts_and_switches_are_what_they_state(stage: str) -> None:
+    transform, definition = getattr(rj, stage), REGISTRY[stage]
+    given = dict(rj.parse(expression(stage, TABLE[stage][0])).stages[-1].arguments)
+    loss = () if definition.kind == "base" else (rj.cross_entropy(),)
+    for name in given:
+        stated = set(kinds(definition.arguments[name].annotation)) - {type(None)}
+        for kind, wrongs in ((int, (2.5, "2", True)), (bool, ("no", 2, None))):
+            for wrong in wrongs if stated == {kind} else ():
+                with pytest.raises(ValueError, match=f"^{stage}'s {name} must be "):
+                    transform(*loss, **given | {name: wrong})
 
 
 def test_transforms_document_their_arguments() -> None:

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 from model_checks import abstract, averages, fill, image, parameters, tapped, training_step
 
+from experiments import rows
 from experiments.models import shake_pyramid, shakes
-from regjax.core import rows
 
 SHAPE = (32, 32, 3)
 

@@ -8,8 +8,8 @@ from flax import nnx
 from model_checks import abstract, averages, fill, image, parameters, tapped, training_step
 from multiply_adds import multiply_adds
 
+from experiments import rows
 from experiments.models import shake_shake
-from regjax.core import rows
 
 SHAPE = (32, 32, 3)
 

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 import regjax.flax as rf
+from experiments import rows
 from experiments.models import shakes
-from regjax.core import rows
 
 COUNT = 4096
 RATE = 0.3

@@ -14,11 +14,11 @@ from support import assert_close, assert_same
 from tiny_runs import EXAMPLE, Logits, batches, data, numbers, program, run, start, task
 
 import regjax as rj
+from experiments.rows import block, every
 from experiments.training import gradients
 from experiments.training.growth import read_curves
 from experiments.training.steps import NEVER, advance, check, measure
 from experiments.training.task import Rows, gather
-from regjax.core.rows import block, every
 
 SEED = 3
 

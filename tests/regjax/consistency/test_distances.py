@@ -15,6 +15,13 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(-1, keepdims=True)
 
 
+def test_logits_that_are_not_numbers_are_not_hidden() -> None:
+    broken, z = jnp.full((1, 3), jnp.nan), jnp.zeros((1, 3))
+    for value in (divergence(broken, z), divergence(z, broken), prediction_entropy(broken)):
+        assert np.isnan(value).all()
+    assert np.isnan(squared_distance(z, broken)).all()
+
+
 def test_values_in_float64() -> None:
     p, q = softmax(Z), softmax(OTHER)
     with jax.enable_x64(True):

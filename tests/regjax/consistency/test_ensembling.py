@@ -50,6 +50,25 @@ def test_targets_are_corrected_averages_of_earlier_predictions() -> None:
     assert_close(rows[seen > 0].sum(1), np.ones(4))
 
 
+def test_an_image_that_comes_twice_counts_once_by_the_mean_of_both() -> None:
+    """As where a small stream's batches run on across epochs."""
+    state = LOSS.init(tanh_forward(), random_batch(4).replace(unlabeled=second([0])))
+    average = np.zeros((2, 3))
+    for number in range(2):
+        _, state, p = step(state, number, second([2, 5, 2, 2, 2, 2, 2]))
+        average = 0.6 * average + 0.4 * np.stack([p[[0, 2, 3, 4, 5, 6]].mean(0), p[1]])
+    held = state.stages["temporal_ensembling"]
+    assert_close(held.average[jnp.array([2, 5])], average.astype(np.float32))
+    assert held.seen.tolist() == [0, 0, 2, 0, 0, 2]
+
+
+def test_an_axis_that_is_not_there_is_refused() -> None:
+    loss = rj.temporal_ensembling(rj.cross_entropy(), weight=1.0, images=6, axis_name="dta")
+    batch = random_batch(4).replace(unlabeled=second([0]))
+    with pytest.raises(ValueError, match="axis_name='dta' is neither an axis of a pmap"):
+        loss.apply(loss.init(tanh_forward(), batch), tanh_forward(), batch, KEY)
+
+
 def test_the_target_gets_no_gradient_and_a_first_visit_has_none() -> None:
     batch = random_batch(4).replace(unlabeled=second([0, 1]))
     state = LOSS.init(tanh_forward(), batch)

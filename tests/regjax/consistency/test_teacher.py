@@ -106,6 +106,13 @@ def test_the_teacher_keeps_averages_of_its_own(batch_norm: str) -> None:
     assert any(np.any(a != b) for a, b in apart)
 
 
+@pytest.mark.nnx
+def test_its_averages_move_in_every_part_of_a_batch() -> None:
+    """As the network's own do; parts that take no part would leave them behind."""
+    loss = rj.parse("cross_entropy | mean_teacher(weight=1)")
+    assert loss.in_parts() == {"mean_teacher"}
+
+
 def test_a_loss_without_a_teacher_says_so() -> None:
     loss, batch = rj.parse("cross_entropy"), both_streams()
     with pytest.raises(ValueError, match="has no teacher 'mean_teacher'"):

@@ -1,5 +1,7 @@
 """The Pi-model and the entropy on unlabelled images, by hand; also covers `second.py`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,23 @@ def both_streams() -> rj.Batch:
 def applied(text: str, forward: rj.Forward = FORWARD, batch: rj.Batch | None = None) -> rj.Result:
     loss, batch = rj.parse(text), both_streams() if batch is None else batch
     return loss.apply(loss.init(forward, batch), forward, batch, KEY)[0]
+
+
+@pytest.mark.parametrize("stage", ["pi_model", "mean_teacher"])
+@pytest.mark.parametrize(
+    ("shared", "said"),
+    [
+        ("random_flip", r"shared must be a tuple of names, such as \('random_flip',\)"),
+        (3, "shared must be a tuple of names"),
+        (("random_flop",), "no wrapper 'random_flop'"),
+        (("isda",), "no wrapper 'isda'"),
+    ],
+)
+def test_names_of_no_wrapper_are_refused(stage: str, shared: Any, said: str) -> None:
+    loss = getattr(rj, stage)(rj.cross_entropy(), weight=1.0, shared=shared)
+    batch = random_batch(4).replace(unlabeled=random_batch(4))
+    with pytest.raises((TypeError, ValueError), match=said):
+        jax.eval_shape(loss.apply, loss.init(tanh_forward(), batch), tanh_forward(), batch, KEY)
 
 
 def slope_of_second_view(both: bool) -> jax.Array:

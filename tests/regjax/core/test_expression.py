@@ -158,7 +158,7 @@ def test_random_texts_are_refused_or_losses() -> None:
 
 def test_errors_name_what_is_given_and_what_is_known() -> None:
     for text, words in [
-        ("entropy", ["unknown stage 'entropy'", "cross_entropy", "double_backprop"]),
+        ("crossentropy", ["unknown stage 'crossentropy'", "cross_entropy", "double_backprop"]),
         ("cross_entropy | l3(weight=1)", ["unknown stage 'l3'", "l1", "l2"]),
         ("cross_entropy | l2(strength=1)", ["no argument 'strength'", "weight, exclude"]),
         ("cross_entropy | l2", ["l2 needs the argument 'weight'"]),

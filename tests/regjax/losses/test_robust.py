@@ -122,3 +122,12 @@ def test_positions_are_averaged_over_those_with_a_label(text: str) -> None:
     dense[0, 0] = 0
     found, _ = jitted(rj.parse(text), z.reshape(3, 2, 3), dense)
     np.testing.assert_allclose(found, [each[0, 1], each[1].mean(), each[2].mean()], **EXACT)
+
+
+@pytest.mark.parametrize(
+    "text", ["focal(gamma=1)", "generalized_cross_entropy(q=0.7, truncation=0.3)"]
+)
+def test_logits_that_are_not_numbers_are_not_hidden(text: str) -> None:
+    logits = np.array([[np.nan, 0.0], [0.0, np.nan]])
+    losses, _ = jitted(rj.parse(text), logits, np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert np.isnan(losses).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from regjax.core import rows
+from experiments import rows
 
 ROOT, ROWS = jax.random.key(3), 16
 
