@@ -78,10 +78,14 @@ def measure(workdir: str, method: str, examples: int, samples: int) -> list[Poin
     """The losses at every checkpoint of the method's first seed.
 
     Raises:
-      ConfigError: streamed images.
-      ValueError: there is no such run, or its loss is not ISDA.
+      ConfigError: several training sizes, or streamed images.
+      ValueError: there is no such run, or its loss is not ISDA, or ISDA with shrinkage.
     """
     found = folder.read(workdir)
+    sizes = found.config["train_sizes"]
+    if len(sizes) > 1:
+        named = ", ".join(map(str, sizes))
+        raise ConfigError(f"{workdir} must hold networks of one training size, not of {named}.")
     imports.load(found.config)
     data = networks.open_data(entries.complete(found.config))
     if not isinstance(data, Dataset):
@@ -100,7 +104,10 @@ def _point(task: Any, step: int, run: load.Trained, stored: Any, samples: int) -
     stages = dict(grown(rj.parse(run.loss), task.growing, jnp.int32(step), run.steps).named())
     if "isda" not in stages:
         raise ValueError(f"the method's loss is {run.loss}, but its base must be isda.")
-    strength = jnp.asarray(stages["isda"].arguments["strength"], jnp.float32)
+    arguments = stages["isda"].arguments
+    if arguments.get("shrinkage") is not None:
+        raise ValueError(f"{run.loss} has shrinkage, with which the bound is not measured.")
+    strength = jnp.asarray(arguments["strength"], jnp.float32)
     network, statistics = task.network(run.state), run.state.loss_state.stages["isda"]
     found = []
     size = len(stored["label"])

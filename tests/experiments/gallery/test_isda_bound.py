@@ -1,9 +1,14 @@
 """ISDA's bound over a training: the three losses against NumPy, their order, the figure."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import tiny_folders
 
 import regjax as rj
+from experiments import ConfigError
 from experiments.gallery import isda_bound
 
 A, C, B, STRENGTH, SAMPLES = 3, 4, 8, 0.5, 2000
@@ -46,3 +51,22 @@ def test_the_figure_has_three_curves_over_the_steps():
     points = [isda_bound.Point(i, 0.1 * i, 1.0, 1.1, 1.2) for i in (1, 2)]
     (axes,) = isda_bound.draw(points).axes
     assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2]] * 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("cross_entropy | l2(weight=0.1)", "its base must be isda"),
+        ("isda(strength=0.5, shrinkage=0.1)", "shrinkage, with which the bound is not measured"),
+    ],
+)
+def test_other_losses_are_refused(loss, said):
+    run = SimpleNamespace(loss=loss, steps=10)
+    with pytest.raises(ValueError, match=said):
+        isda_bound._point(SimpleNamespace(growing=()), 1, run, {}, 2)
+
+
+def test_several_training_sizes_are_refused(tmp_path):
+    folder = tiny_folders.make(tmp_path, tiny_folders.make_config(train_sizes=[5, 10]))
+    with pytest.raises(ConfigError, match="must hold networks of one training size, not of 5, 10"):
+        isda_bound.measure(str(folder), "db", 10, 2)
