@@ -13,6 +13,7 @@ from configs.isda import (
     quick,
     table1,
     table2,
+    table3,
     table4,
     table5,
     table8,
@@ -136,6 +137,11 @@ def test_the_networks_that_are_counted_are_those_of_the_tables():
     assert [row.batch for row in PAPER.values()] == [
         common.NETWORKS[name][1].batch_size for name in table2.ERRORS
     ]
+
+
+def test_the_costs_that_are_printed_are_those_of_table_3():
+    printed = {name: (row.millions, *map(tuple, row.added.values())) for name, row in PAPER.items()}
+    assert printed == table3.ROWS
 
 
 def test_shake_pyramidnet_trains_by_the_supplements_recipe_without_a_published_number():
