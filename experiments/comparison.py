@@ -98,8 +98,8 @@ def _chosen(whole: _Phase, first: Config, runs: Sequence[Run]) -> list[Run]:
     if pending:
         whole.check(Problem(whole.config, whole.experiment), runs, runs)
         _say(
-            f"Strengths are chosen first, by {len(mine)} runs without the images that are held "
-            f"out, of which {len(pending)} are left, in {folder}."
+            f"Strengths are chosen first, by {len(mine)} runs ({len(pending)} are left) without "
+            f"the held-out images, in {folder}."
         )
     before.carry_out(mine)
     if pending and devices.is_first():

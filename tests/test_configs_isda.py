@@ -13,6 +13,7 @@ from configs.isda import (
     quick,
     table1,
     table2,
+    table3,
     table4,
     table5,
     table8,
@@ -131,11 +132,31 @@ def test_a_cell_publishes_its_numbers_as_accuracies():
 
 def test_the_networks_that_are_counted_are_those_of_the_tables():
     assert [row.model for row in PAPER.values()] == [
-        common.NETWORKS[name][0] for name in table2.NETWORKS
+        common.NETWORKS[name][0] for name in table2.ERRORS
     ]
     assert [row.batch for row in PAPER.values()] == [
-        common.NETWORKS[name][1].batch_size for name in table2.NETWORKS
+        common.NETWORKS[name][1].batch_size for name in table2.ERRORS
     ]
+
+
+def test_the_costs_that_are_printed_are_those_of_table_3():
+    printed = {name: (row.millions, *map(tuple, row.added.values())) for name, row in PAPER.items()}
+    assert printed == table3.ROWS
+
+
+def test_shake_pyramidnet_trains_by_the_supplements_recipe_without_a_published_number():
+    config = get("table2", "cifar10_shake_pyramidnet")
+    assert (config.model, config.epochs, config.batch_size) == ("shake_pyramidnet", 1800, 128)
+    assert (config.learning_rate, config.schedule) == (0.1, "cosine")
+    assert "weight_decay=0.0001" in config.optimizer
+    assert not config.published
+
+
+@pytest.mark.parametrize(
+    ("column", "rate"), list(zip(table5.COLUMNS, (0.05, 0.1, 0.05, 0.05), strict=True))
+)
+def test_the_rates_of_disturbed_labels(column, rate):
+    assert f"disturb_label(rate={rate})" in get("table5", column).losses["disturb label"]
 
 
 def test_what_is_not_published_stays_what_the_figures_are_about():

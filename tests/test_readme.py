@@ -1,5 +1,8 @@
 """The Python of the five READMEs runs; README.md is short and names every public method."""
 
+import importlib
+import importlib.util
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +32,8 @@ PAGES = {
 }
 README = PAGES["README.md"]
 OPTIONAL = ("haiku", "equinox")
+CONFIG = r"--config=((?:configs|experiments)/[\w/]+)\.py:?(\w*)"
+NO_CONFIGS = ("__init__.py", "common.py")
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +120,38 @@ def test_links_lead_somewhere(page):
     assert not missing
     named = re.findall(r"`((?:configs|experiments|tests)/[\w/]+\.py)", PAGES[page])
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def commands() -> Iterator[tuple[list[str], list[tuple[str, str]]]]:
+    """Of every page and source file, the modules and the configs that its commands name."""
+    folders = (ROOT / name for name in ("configs", "experiments", "regjax"))
+    inside = (folder.rglob(kind) for folder in folders for kind in ("*.md", "*.py"))
+    texts = itertools.chain(ROOT.glob("*.md"), *inside)
+    for text in map(Path.read_text, texts):
+        yield re.findall(r"-m (experiments[\w.]*)", text), re.findall(CONFIG, text)
+
+
+def test_commands_name_what_exists():
+    """Modules and configs, with arguments that the config takes."""
+    found = list(commands())
+    modules = {module for some, _ in found for module in some}
+    assert [each for each in modules if not importlib.util.find_spec(each)] == []
+    configs = {config for _, some in found for config in some}
+    assert ("configs/isda/table1", "smoke") in configs
+    for path, arg in sorted(configs):
+        importlib.import_module(path.replace("/", ".")).get_config(arg)
+
+
+def test_every_config_is_on_its_page():
+    own = (path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.py"))
+    written = {path for path in map(str, own) if path.rsplit("/")[-1] not in NO_CONFIGS}
+    line = re.compile(r"^\| `configs/.*$", re.MULTILINE)
+    listed: set[str] = set()
+    for row in line.findall(PAGES["configs/README.md"]):
+        names = re.findall(r"`([\w/]+\.py)`", row.split("|")[1])
+        folder = names[0].rpartition("/")[0]
+        listed |= {name if "/" in name else f"{folder}/{name}" for name in names}
+    assert listed == written
 
 
 def test_the_first_page_is_short():

@@ -6,9 +6,9 @@
 
 "Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021): the first command
 counts what ISDA adds to each network of Table 2 and prints it beside ROWS, in a minute on a CPU;
-the second also times training steps with and without it. The third trains as Table 2 does, whose
-cells have the same names, on all of the images and with the time of each step on its page.
-`configs/isda/table3.py:smoke` takes that way with the embedded digits, in a minute.
+the second times training steps with and without it instead. The third trains as Table 2 does,
+whose cells have the same names, and records the images a second, in `training/*/metrics.jsonl` of
+its folder. `configs/isda/table3.py:smoke` takes that way with the embedded digits, in a minute.
 """
 
 from ml_collections import ConfigDict

@@ -7,8 +7,9 @@ In the paper each image multiplies its class's covariance with all classes' weig
 (1 + C + 3.4 C / B)` multiply-adds an image for A features, C classes and batches of B: the update,
 the bound, and the merging of C matrices once a batch. Here the bound's product is taken once for
 each class of the batch and not for each image, so that what is counted off the program ("here", of
-a batch with as many classes as can be) is mostly less. The networks' own are counted without the
-products with padding, a tenth of the paper's. Its times are of a V100, ours of this machine.
+a batch with as many classes as can be) is less, but for 100 classes in batches of 64, up to 1.7
+times as much. The networks' own are counted without the products with padding, up to a tenth of the
+paper's. Its times are of a V100, ours of this machine.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python -m experiments.gallery.isda_bound runs/isda_figure9 --output=isda_bound.png
 
-At every checkpoint that a run kept, the network as it is evaluated sees so many training images,
-without augmentation, and the strength and the covariances are those of that step: the cross
-entropy, the expected cross entropy of features that are really moved, by sampling, and ISDA's bound
-of it. The first is at most the second, and the second at most the third, but for the error of
-sampling. The numbers are written beside the picture as JSON.
+At every checkpoint that a run kept, the network as it is evaluated sees so many of the images that
+it was trained on, without augmentation, and the strength and the covariances are those of that
+step: the cross entropy, the expected cross entropy of features that are really moved, by sampling,
+and ISDA's bound of it. The first is at most the second, and the second at most the third, but for
+the error of sampling. The numbers are written beside the picture as JSON.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from experiments.data.sources import Dataset
 from experiments.gallery import figure_file
 from experiments.report import files
 from experiments.report.plots import COLOURS
-from experiments.runs import commands, entries, folder, imports, load, networks
+from experiments.runs import commands, entries, entry_values, folder, imports, load, networks
+from experiments.runs.experiment import Config
 from experiments.training.feeds import MEASURED, spaced
 from experiments.training.growth import grown
+from experiments.training.memory import Memory
 from experiments.training.task import Examples
 from regjax.semantic.explicit import expected_loss
 from regjax.semantic.isda import head_kernel
@@ -78,15 +80,21 @@ def measure(workdir: str, method: str, examples: int, samples: int) -> list[Poin
     """The losses at every checkpoint of the method's first seed.
 
     Raises:
-      ConfigError: streamed images.
-      ValueError: there is no such run, or its loss is not ISDA.
+      ConfigError: several training sizes, or streamed images.
+      ValueError: there is no such run, or its loss is not ISDA, or ISDA with shrinkage.
     """
     found = folder.read(workdir)
+    sizes = found.config["train_sizes"]
+    if len(sizes) > 1:
+        named = ", ".join(map(str, sizes))
+        raise ConfigError(f"{workdir} must hold networks of one training size, not of {named}.")
     imports.load(found.config)
-    data = networks.open_data(entries.complete(found.config))
+    config = entries.complete(found.config)
+    data = networks.open_data(config)
     if not isinstance(data, Dataset):
         raise ConfigError(f"{workdir} is of images that are streamed: these are not measured.")
-    at = spaced(len(data.train["label"]), examples)
+    mine = trained_on(config, data)
+    at = mine[spaced(len(mine), examples)]
     stored = {name: data.train[name][at] for name in ("image", "label")}
     chosen = {row.method: row.strength for row in found.chosen}
     trained = functools.partial(load.trained, workdir, method, strength=chosen.get(method))
@@ -96,11 +104,21 @@ def measure(workdir: str, method: str, examples: int, samples: int) -> list[Poin
     return [_point(last.task, step, run, stored, samples) for step, run in runs]
 
 
+def trained_on(config: Config, data: Dataset) -> np.ndarray:
+    """The indices, int32 `[N]`, of the images that the first seed's networks are trained on."""
+    included = config["validation_included"]
+    memory = Memory(data, entry_values.held_out(config), included=included)
+    return memory.indices(config["train_sizes"][0], 0)[0]
+
+
 def _point(task: Any, step: int, run: load.Trained, stored: Any, samples: int) -> Point:
     stages = dict(grown(rj.parse(run.loss), task.growing, jnp.int32(step), run.steps).named())
     if "isda" not in stages:
         raise ValueError(f"the method's loss is {run.loss}, but its base must be isda.")
-    strength = jnp.asarray(stages["isda"].arguments["strength"], jnp.float32)
+    arguments = stages["isda"].arguments
+    if arguments.get("shrinkage") is not None:
+        raise ValueError(f"{run.loss} has shrinkage, with which the bound is not measured.")
+    strength = jnp.asarray(arguments["strength"], jnp.float32)
     network, statistics = task.network(run.state), run.state.loss_state.stages["isda"]
     found = []
     size = len(stored["label"])
@@ -148,6 +166,8 @@ def main(workdir: str = "") -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("output", "isda_bound.png", "The PNG to write.")
     flags.DEFINE_string("method", METHOD, "The method of the comparison whose base is isda.")
-    flags.DEFINE_integer("examples", 1000, "Training images; 0 for all.", lower_bound=0)
+    flags.DEFINE_integer(
+        "examples", 1000, "Images that it was trained on; 0 for all.", lower_bound=0
+    )
     flags.DEFINE_integer("samples", 1000, "Draws for each of them.", lower_bound=1)
     commands.run(main, arguments=True)

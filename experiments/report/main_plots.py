@@ -55,7 +55,8 @@ def accuracy_by_strength(
       scoring: names the main score.
     """
     figure, panels = by_size(row.train_size for row in rows)
-    look = styles(methods, rows)
+    known = {row.method for row in rows}
+    look = {name: style for name, style in styles(methods, rows).items() if name in known}
     for size, axes in panels.items():
         mine = [row for row in rows if row.train_size == size]
         _strengths(axes, mine, chosen, look)

@@ -166,8 +166,8 @@ def trained(
         raise ValueError(f"{checkpoints} holds no checkpoint of step {step}, but of {kept}.")
     stored = checkpoint_reading.read_arrays(checkpoints, at)
     kind = experiment.find(known.experiment)
-    # Only the length of the training depends on it, and that is over.
-    task = kind.task(entries.complete(found.config), known.spec, 1.0)
+    config = entries.complete(found.config)
+    task = kind.task(config, known.spec, record["steps"] / config["epochs"])
     state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:

@@ -80,7 +80,7 @@ def test_strengths_are_chosen_and_trained_again_in_one_command(trained, tmp_path
     assert places(trained.calls, "retrain") == chosen + rest
     assert trained.calls[: len(first)] == [call for call in trained.calls if call[0] != "retrain"]
     said = capsys.readouterr().err
-    assert "chosen first, by 8 runs without the images that are held out, of which 8" in said
+    assert "chosen first, by 8 runs (8 are left) without the held-out images, in " in said
     assert (
         "trained again on all training images: db 0.01 (5 per class), db 0.1 (all images)" in said
     )

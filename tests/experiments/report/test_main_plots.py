@@ -116,6 +116,14 @@ def test_names_are_no_formulas_and_all_stand_in_the_legend():
         assert "> _hidden<" in svg
 
 
+def test_the_legend_of_strengths_has_the_methods_of_its_runs():
+    """Runs that only choose strengths are of few of the comparison's methods."""
+    rows = [row for row in summarize(comparison()) if row.method == "db"]
+    given = (rows, rows[:1], list(make_config().losses), Scoring())
+    figure = main_plots.accuracy_by_strength(*given)
+    assert legend_of(figure) == ["db"]
+
+
 def test_labels_are_short_and_printable():
     assert plots.label("a\nb\x00\ud800") == "a\ufffdb\ufffd\ufffd"
     assert plots.label("x" * 31 + "-tail") == "x" * 17 + "…" + "x" * 7 + "-tail"

@@ -56,6 +56,16 @@ def test_of_an_older_version_it_is_the_same(workdir, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, mine.params, before.params)
 
 
+def test_numbers_that_grow_for_some_epochs_grow_as_long_as_in_training(workdir, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "growing")
+    stored = json.loads((folder / "config.json").read_text())
+    changed = stored | {"growing": {"isda.strength": "linear(epochs=3)"}}
+    (folder / "config.json").write_text(json.dumps(changed))
+    run = trained.trained(folder, "x", seed=1)
+    (curve,) = run.task.growing
+    assert curve.steps == 3 * run.steps / stored["epochs"]
+
+
 def test_a_run_that_is_not_there_is_one_sentence_that_names_those_that_are(workdir):
     with pytest.raises(ValueError, match=r"0 finished .*'method': 'y'.*method x, train_size 4"):
         trained.load(workdir, "y")
