@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tiny_imagenet
 
-from configs.isda import imagenet
+from configs.isda import table1
 from experiments import classify
 from experiments.training import checkpoint_file, loop
 from experiments.training.interruption import StoppedError
 
 
 def config(folder, **changes):
-    small = imagenet.get_config("smoke")
+    small = table1.get_config("smoke")
     small.dataset, small.data_dir, small.image_size = "tiny_imagenet", str(folder), 16
     small.model, small.batch_size, small.epochs, small.checkpoint_steps = "small_cnn", 8, 8, 3
     small.losses, small.learning_rate = {"ISDA": small.losses.ISDA}, 0.02

@@ -326,7 +326,7 @@ TABLE = [
     loss("cross_entropy | manifold_mixup(alpha=1, layers=('x',))", "unknown layers ['x']"),
     loss("cross_entropy | puzzlemix(alpha=1, blocks=3)", "3 x 3 equal parts, but they are 8 x 8"),
     loss("cross_entropy | cutout(size=-3)", "cutout's size must be at least 0, but it is -3"),
-    loss("cross_entropy | mixup(alpha=1, axis_name='data')", "axis_name='data' is not an axis"),
+    loss("cross_entropy | mixup(alpha=1, axis_name='data')", "axis_name='data' is neither an axis"),
     loss("isda(strength=1, covariance='round')", "unknown covariance 'round'"),
     loss("cross_entropy | entropy(weight=1)", "entropy is of unlabelled images: set config.unl"),
     loss(

@@ -67,7 +67,7 @@ def test_batchnorm_updates_in_training_only():
 
 
 def test_unknown_names_and_small_images_are_refused():
-    with pytest.raises(ValueError, match="known models: small_cnn, thesis_resnet, resnet20"):
+    with pytest.raises(ValueError, match="known models: small_cnn, thesis_resnet, resnet8"):
         models.create("vgg", (8, 8, 1), 10, nnx.Rngs(0))
     with pytest.raises(ValueError, match="larger images than 8 x 8"):
         thesis.SmallCNN((8, 8, 1), 10, padding="VALID", rngs=nnx.Rngs(0))

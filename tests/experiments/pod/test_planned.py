@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.isda import imagenet
+from configs.isda import table1
 from experiments import ConfigError, compiled_for, platform
 from experiments.classify import CLASSIFICATION
 from experiments.models import layers
@@ -118,7 +118,7 @@ def test_what_cannot_be_planned_is_one_sentence(monkeypatch):
 
 
 def test_shapes_are_those_of_the_data_set_or_as_given():
-    given = imagenet.get_config().to_dict()
+    given = table1.get_config().to_dict()
     assert shapes.of(given) == shapes.Shapes((224, 224, 3), 1000, 1_281_167, 1_331_167)
     assert shapes.of(given | {"image_size": 160}).image == (160, 160, 3)
     own = config(dataset="folder:mine", image_size=0)

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import digits
-from configs.isda import imagenet
+from configs.isda import table1
 from experiments import ConfigError
 from experiments.classify import CLASSIFICATION
 from experiments.runs.groups import begun, with_checkpoints
@@ -99,7 +99,7 @@ def test_another_loss_of_the_same_name_has_another_folder(data):
 
 
 def test_a_stream_needs_batches_that_the_devices_divide(data):
-    streamed = imagenet.get_config("smoke")
+    streamed = table1.get_config("smoke")
     streamed.data_dir, streamed.batch_size = data, 60
     with pytest.raises(ConfigError, match=r"batch_size=60 must be a multiple of 8, the devices"):
         check(Problem(streamed.to_dict(), CLASSIFICATION), plan(streamed.to_dict()))

@@ -46,7 +46,7 @@ def test_head_times_features_are_the_logits() -> None:
 
 def test_a_forward_is_a_pytree_and_a_jitted_argument() -> None:
     network = tanh_forward()
-    assert len(jax.tree.leaves(network)) == 4
+    assert len(jax.tree.leaves(network)) == 5
     assert_close(jax.jit(lambda network, x: network(x))(network, X), network(X))
 
 
