@@ -1,6 +1,6 @@
 """Semi-supervised learning on scikit-learn's handwritten digits: 1, 2 and 5 labels a class.
 
-    python -m experiments.classify --config=configs/digits_semi_supervised.py --workdir=runs/digits_few
+    python -m experiments.classify --config=configs/digits_semi_supervised.py --workdir=runs/few
 
 Four methods with and without ISDA, and both without unlabelled images, 10 seeds each. Every step
 takes all labelled images, and 50 of all training images without their labels. Views of an image
