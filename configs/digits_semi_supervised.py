@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from configs import common
 
 METHODS = {
-    "supervised": "",
+    "baseline": "",
     "Pi-model": " | pi_model(weight=30.0)",
     "temporal ensembling": " | temporal_ensembling(weight=30.0, images=1797)",
     "mean teacher": " | mean_teacher(weight=30.0, decay=0.99)",
@@ -45,7 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
     losses = {}
     for name, term in METHODS.items():
         losses[name] = f"cross_entropy{term}{VIEWS}"
-        moved = "" if name == "supervised" else " | semantic_consistency(weight=0.5)"
+        moved = "" if name == "baseline" else " | semantic_consistency(weight=0.5)"
         losses[f"{name} + ISDA"] = f"{ISDA}{moved}{term}{VIEWS}"
     config.losses = ConfigDict(losses, sort_keys=False)
     config.growing = ConfigDict(
