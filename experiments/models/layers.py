@@ -15,6 +15,7 @@ from experiments import platform
 from experiments.models import convolution
 
 Padding = str | Sequence[tuple[int, int]]
+TOO_SMALL = "The images are too small for this network: one of its layers has no pixel left to see."
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
@@ -127,9 +128,9 @@ def max_pool(
 
     Of equal pixels in a window, all share the gradient where windows do not overlap on a CPU.
     """
+    window = _window(x, window_shape, strides or window_shape, padding)
     if platform() != "cpu":
         return nnx.max_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
-    window = _window(x, window_shape, strides or window_shape, padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
         # Reshape and maximum: its derivative is elementwise, that of slices is padding.
         return jnp.max(_tiles(x, window), axis=(2, 4))
@@ -143,9 +144,9 @@ def avg_pool(
     padding: Padding = "VALID",
 ) -> jax.Array:
     """Mean [B, H', W', K] of each window of x [B, H, W, K], with the zeros of the padding."""
+    window = _window(x, window_shape, strides or window_shape, padding)
     if platform() != "cpu":
         return nnx.avg_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
-    window = _window(x, window_shape, strides or window_shape, padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
         return jnp.mean(_tiles(x, window), axis=(2, 4))
     total = functools.reduce(jnp.add, convolution.shifted(x, window))
@@ -157,13 +158,18 @@ def _window(
 ) -> convolution.Window:
     _, rows, columns, _ = x.shape
     image = (rows, columns)
+    if min(*image, *kernel) < 1:
+        raise ValueError(TOO_SMALL)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(image, kernel, strides, padding)
     (top, bottom), (left, right) = padding
     height, width = kernel
     down, across = strides
     edges = ((top, bottom), (left, right))
-    return convolution.Window(image, (height, width), (down, across), edges)
+    window = convolution.Window(image, (height, width), (down, across), edges)
+    if min(window.output) < 1:
+        raise ValueError(TOO_SMALL)
+    return window
 
 
 def _tiles(x: jax.Array, window: convolution.Window) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -196,7 +197,8 @@ def _check(batch: Batch, look: Look) -> None:
             f"{list(batch.label.shape)}: use random_crop and random_flip, which do."
         )
     for name, given in (("mean", look.mean), ("std", look.std)):
-        if not isinstance(given, tuple) or len(given) not in (0, 1, shape[-1]):
+        fits = isinstance(given, tuple) and len(given) in (0, 1, shape[-1])
+        if not fits or not all(isinstance(each, numbers.Real) for each in given):
             raise ValueError(
                 f"{look.stage}'s {name} must be a tuple of one number for all channels or of one "
                 f"for each, but it is {given!r} and the images are {list(shape)}."

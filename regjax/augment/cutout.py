@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import jax
 import jax.numpy as jnp
 
@@ -50,7 +52,8 @@ def cutout(
       cross_entropy | cutout(size=16.0)
     """
     height, width = image_size(batch, "cutout")
-    if not isinstance(fill, tuple) or len(fill) not in (1, batch.image.shape[-1]):
+    fits = isinstance(fill, tuple) and len(fill) in (1, batch.image.shape[-1])
+    if not fits or not all(isinstance(each, numbers.Real) for each in fill):
         raise ValueError(
             "cutout needs a tuple of one number in fill, or of one for each channel, but the "
             f"images are {list(batch.image.shape)} and fill is {fill}."

@@ -26,7 +26,7 @@ def squared_distance(logits: jax.Array, other: jax.Array) -> jax.Array:
 
     Example:
       >>> z = jnp.log(jnp.array([[0.75, 0.25]]))
-      >>> print(squared_distance(z, jnp.zeros((1, 2))))
+      >>> print(squared_distance(z, jnp.zeros((1, 2))).round(4))
       [0.0625]
     """
     p, q = (jax.nn.softmax(wide(z)) for z in (logits, other))

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import lax
 from jax.test_util import check_grads
 
-from experiments import compiled_for
+from experiments import compiled_for, models
 from experiments.models import convolution, layers
 
 # image [H, W, K], kernel [h, w], filters, strides, padding, groups
@@ -250,3 +250,11 @@ def test_pooling_equals_the_native_one(kind, window, strides, padding, double):
         jax.jit(jax.jvp, static_argnums=0)(jax.grad(loss(f)), (x,), (x,)) for f in (mine, theirs)
     ]
     assert_close(*hessian)
+
+
+@pytest.mark.parametrize("name", ["cnn13", "densenet121"])
+def test_images_that_are_too_small_are_refused_in_words(name):
+    network = nnx.eval_shape(lambda: models.create(name, (8, 8, 1), 10, nnx.Rngs(0)))
+    graph, state = nnx.split(network)
+    with pytest.raises(ValueError, match="images are too small for this network"):
+        jax.eval_shape(lambda s: nnx.merge(graph, s)(jnp.ones((2, 8, 8, 1))), state)

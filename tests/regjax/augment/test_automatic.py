@@ -127,6 +127,8 @@ WRONG = [
     ("auto_augment(mean=(0.5, 0.5))", (2, 4, 4, 3), (2, 2), r"mean must be a tuple of one number"),
     ("auto_augment(std=0.5)", (2, 4, 4, 3), (2, 2), r"std must be a tuple.*it is 0.5"),
     ("auto_augment(std=(0,))", (2, 4, 4, 3), (2, 2), "std must be above 0"),
+    ("auto_augment(std=('a',))", (2, 4, 4, 3), (2, 2), r"std must be a tuple.*it is \('a',\)"),
+    ("auto_augment(mean=(None,))", (2, 4, 4, 3), (2, 2), r"mean must be a tuple.*\(None,\)"),
 ]
 
 

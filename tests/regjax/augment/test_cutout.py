@@ -98,7 +98,7 @@ def test_what_is_cut_is_black_before_normalisation_where_asked() -> None:
 def test_a_fill_that_does_not_fit_is_refused() -> None:
     function = rj.cutout.definition.function
     batch = rj.Batch(jnp.ones((2, 4, 4, 3)), jnp.ones((2, 2)))
-    for fill in ((0.0, 1.0), 0.5):
+    for fill in ((0.0, 1.0), 0.5, ("a",)):
         with pytest.raises(ValueError, match=r"cutout needs a tuple of one number in fill"):
             function(None, batch, jax.random.key(0), size=2.0, fill=fill)
 
