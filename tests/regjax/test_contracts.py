@@ -164,7 +164,7 @@ WRAPPED = ["cutmix", "noisy_feature_mixup"]
 EVERY_KIND = pytest.mark.parametrize(
     "text",
     slow_unless_in(
-        [PENALTIES, TOGETHER, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
+        [PENALTIES, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
         [SIDE_BY_SIDE, *ROWS, *COMPOSITIONS],
     ),
     scope="module",

@@ -35,7 +35,13 @@ def test_parameters(text: str, classes: int, expected: int) -> None:
     assert count(abstract(text, classes), nnx.Param) == expected
 
 
-@pytest.mark.parametrize("text", ["cnn13(width=2)", "cnn13(width=2, weight_norm=True, noise=0.1)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cnn13(width=2)",
+        pytest.param("cnn13(width=2, weight_norm=True, noise=0.1)", marks=pytest.mark.slow),
+    ],
+)
 def test_layers_and_modes(text: str) -> None:
     """6 x 6 before the mean; dropout and noise are drawn in training only; averages move."""
     model = models.create(text, SHAPE, 4, nnx.Rngs(0))

@@ -656,7 +656,7 @@ def test_without_batchnorm_both_statistics_agree(name: str) -> None:
         ("double_backprop", {"batch_norm": "eval"}, "'batch' or 'frozen', but it is 'eval'"),
         ("frobenius", {"batch_norm": None}, "'batch' or 'frozen', but it is None"),
         ("frobenius", {"probes": 0}, "at least 1, but it is 0"),
-        ("jacobian", {"probes": 1.5}, "at least 1, but it is 1.5"),
+        ("jacobian", {"probes": 1.5}, "a whole number, such as 2, but it is 1.5"),
         ("hessian_frobenius", {"probes": 1, "power": 2}, "at least 2, but it is 1"),
         ("hessian_frobenius", {"power": 3}, "must be between 1 and 2, but it is 3"),
     ],
