@@ -49,8 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises:
       ValueError: if `arg` is neither "" nor "smoke".
     """
-    if arg not in ("", "smoke"):
-        raise ValueError(f"The config's argument is {arg!r}; it can be '' or 'smoke'.")
+    common.check(arg)
     smoke = arg == "smoke"
     config = common.base()
     config.train_sizes = (5, 10) if smoke else (5, 10, 20)

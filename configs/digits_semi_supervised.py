@@ -30,8 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises:
       ValueError: if `arg` is neither "" nor "smoke".
     """
-    if arg not in ("", "smoke"):
-        raise ValueError(f"The config's argument is {arg!r}; it can be '' or 'smoke'.")
+    common.check(arg)
     smoke = arg == "smoke"
     config = common.base()
     config.train_sizes = (1, 2) if smoke else (1, 2, 5)

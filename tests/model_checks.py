@@ -1,8 +1,9 @@
 """What the tests of networks share: sizes, taps, a step, and weights and images by a formula."""
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,9 +17,12 @@ from experiments import models
 Shape = tuple[int, int, int]
 
 
+@functools.cache
 def abstract(text: str, shape: Shape, classes: int) -> Any:
-    """A network without numbers."""
-    return nnx.eval_shape(lambda: models.create(text, shape, classes, nnx.Rngs(0)))
+    """A network in evaluation, with shapes for arrays: made once, since that takes longest."""
+    model = nnx.eval_shape(lambda: models.create(text, shape, classes, nnx.Rngs(0)))
+    model.eval()
+    return model
 
 
 def parameters(model: nnx.Module) -> int:
@@ -50,8 +54,8 @@ def tapped(text: str, shape: Shape, classes: int) -> tuple[dict[str, tuple[int, 
     return seen, jax.eval_shape(outputs, jnp.ones((2, *shape)))
 
 
-def training_step(text: str, shape: Shape) -> Callable[[], Any]:
-    """One step of gradient descent from a fresh network; returns parameters and averages."""
+def assert_takes_a_step(text: str, shape: Shape) -> None:
+    """A step of gradient descent, traced, keeps parameters and averages what they are in shape."""
 
     def step() -> Any:
         model = models.create(text, shape, 3, nnx.Rngs(0))
@@ -64,9 +68,12 @@ def training_step(text: str, shape: Shape) -> Callable[[], Any]:
             return rj.total(result, batch), result.outputs.state
 
         slope, state = jax.grad(objective, has_aux=True)(forward.params)
-        return optax.apply_updates(forward.params, slope), state
+        after = optax.apply_updates(forward.params, slope), state
+        return (forward.params, forward.state), after
 
-    return step
+    before, after = jax.eval_shape(step)
+    chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+    assert jax.tree.leaves(after[1])
 
 
 def waves(number: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -92,3 +99,10 @@ def _value(name: str, wave: np.ndarray) -> np.ndarray:
     if name == "kernel":
         return wave * (4 / np.prod(wave.shape[:-1])) ** 0.5
     return {"scale": 1 + 0.2 * wave, "var": 1 + 0.3 * wave}.get(name, 0.1 * wave)
+
+
+def assert_logits(model: nnx.Module, shape: Shape, expected: Any) -> None:
+    """What a filled network says of two images in evaluation."""
+    fill(model)
+    model.eval()
+    np.testing.assert_allclose(jax.jit(lambda x: model(x))(image(2, shape)), expected, atol=2e-5)

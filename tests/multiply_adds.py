@@ -1,14 +1,12 @@
 """Multiply-adds of a network for one image, read off its jaxpr: nothing is compiled or run."""
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
-
-from experiments import models
+from model_checks import abstract
 
 
 def multiply_adds(model_text: str, image_shape: tuple[int, int, int], classes: int) -> int:
@@ -33,14 +31,6 @@ def multiply_adds(model_text: str, image_shape: tuple[int, int, int], classes: i
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(state, images)
     return _of(jaxpr.jaxpr)
-
-
-@functools.cache
-def abstract(model_text: str, image_shape: tuple[int, int, int], classes: int) -> nnx.Module:
-    """The network in evaluation, with shapes for arrays: made once, since that takes longest."""
-    model = nnx.eval_shape(lambda: models.create(model_text, image_shape, classes, nnx.Rngs(0)))
-    model.eval()
-    return model
 
 
 def _of(jaxpr) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from configs import common
+from configs.common import check
 
 # Of both data sets, as in the authors' program.
 MEAN, STD = (0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616)
@@ -96,6 +97,13 @@ def table(arg: str, dataset: str, network: str) -> ConfigDict:
     config.score_epochs = 10
     if arg == "smoke":
         shrink(config)
+    return config
+
+
+def without_choice(arg: str, dataset: str, network: str) -> ConfigDict:
+    """A cell of a figure, whose strengths are given: all images are trained on, once."""
+    config = table(arg, dataset, network)
+    config.selection, config.validation_per_class = "test", 0
     return config
 
 
@@ -190,24 +198,8 @@ def black(config: ConfigDict) -> tuple[float, ...]:
     return tuple(round(-mean / std, 4) for mean, std in pairs) or (0.0,)
 
 
-def check(arg: str, *known: str) -> None:
-    """Raises ValueError for an argument that is none of these, nor "" nor "smoke"."""
-    if arg not in ("", "smoke", *known):
-        names = ", ".join(map(repr, ("", *known, "smoke")))
-        raise ValueError(f"The config's argument is {arg!r}; it can be one of: {names}.")
-
-
 def shrink(config: ConfigDict) -> None:
     """Changes a config to the embedded digits and a small network."""
-    config.dataset = "digits"
-    config.mean = config.std = ()
-    config.train_sizes = (10,)
+    common.shrink(config, "resnet8")
     config.validation_per_class = min(config.validation_per_class, 5)
     config.score_epochs = 1
-    config.model = "resnet8"
-    config.seeds = 1
-    config.epochs = 2
-    config.batch_size = 25
-    config.schedule = "constant"
-    config.learning_rate = 0.01
-    config.evaluate_epochs = 0.0

@@ -31,8 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
       ValueError: an unknown argument.
     """
     common.check(arg, "auto_augment")
-    config = common.table(arg, *CELL)
-    config.selection, config.validation_per_class = "test", 0
+    config = common.without_choice(arg, *CELL)
     which = -1 if arg == "auto_augment" else 0
     stage = common.augmentations(config)[which]
     samples = SAMPLES[:2] if arg == "smoke" else SAMPLES

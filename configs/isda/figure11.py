@@ -26,8 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
       ValueError: an unknown argument.
     """
     common.check(arg)
-    config = common.table(arg, *CELL)
-    config.selection, config.validation_per_class = "test", 0
+    config = common.without_choice(arg, *CELL)
     cutout = common.cutout(config)
     losses = {"baseline": "cross_entropy", "ISDA": "isda(strength={strength})"}
     common.fill_in(config, {name: f"{loss} | {cutout}" for name, loss in losses.items()})

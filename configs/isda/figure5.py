@@ -26,8 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
       ValueError: an unknown argument.
     """
     common.check(arg)
-    config = common.table(arg, *CELL)
-    config.selection, config.validation_per_class = "test", 0
+    config = common.without_choice(arg, *CELL)
     auto_augment = common.augmentations(config)[-1]
     losses = {
         "baseline": "cross_entropy",

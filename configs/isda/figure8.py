@@ -25,8 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
       ValueError: an unknown argument.
     """
     common.check(arg)
-    config = common.table(arg, "cifar10", "resnet110")
-    config.selection, config.validation_per_class = "test", 0
+    config = common.without_choice(arg, "cifar10", "resnet110")
     losses = {"baseline": "cross_entropy", "ISDA": common.ISDA}
     common.fill_in(config, losses)
     if arg != "smoke":

@@ -29,8 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg == "quick":
         return _quick()
     dataset = arg if arg in common.DATASETS else "cifar10"
-    config = common.table(arg, dataset, "resnet110")
-    config.selection, config.validation_per_class = "test", 0
+    config = common.without_choice(arg, dataset, "resnet110")
     config.seeds = 1
     common.fill_in(config, {"ISDA": common.ISDA})
     config.evaluate_epochs, config.keep_checkpoints = (1.0, 2) if arg == "smoke" else (4.0, 40)

@@ -18,7 +18,6 @@ BatchNorm and ISDA's statistics are over the whole batch; in the program each pr
 from ml_collections import ConfigDict
 
 from configs import common
-from configs.isda.common import check
 
 # Top-1 and top-5 errors: reported by others, the authors' own without and with ISDA; then what ISDA
 # adds in theory and in wall time, with 8 V100s. All in percent.
@@ -40,7 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
     Raises:
       ValueError: an unknown argument.
     """
-    check(arg, *ROWS)
+    common.check(arg, *ROWS)
     network = arg if arg in ROWS else "resnet50"
     config = common.base()
     config.dataset = "imagenet2012"

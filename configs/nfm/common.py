@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from ml_collections import ConfigDict
 
 from configs import common
+from configs.common import check as check
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 # Of a pre-activation ResNet the last stage is not eligible.
@@ -94,24 +95,8 @@ def _quicken(config: ConfigDict) -> None:
 
 def shrink(config: ConfigDict) -> tuple[str, ...]:
     """Changes a config to the embedded digits and a small network; returns its eligible layers."""
-    config.dataset = "digits"
-    config.mean = config.std = ()
-    config.train_sizes = (10,)
-    config.model = "small_cnn"
-    config.seeds = 1
-    config.epochs = 2
-    config.batch_size = 25
-    config.schedule = "constant"
-    config.learning_rate = 0.01
-    config.evaluate_epochs = 0.0
+    common.shrink(config, "small_cnn")
     return ("input", "conv1", "conv2")
-
-
-def check(arg: str, *known: str) -> None:
-    """Raises ValueError for an argument that is none of these, nor "" nor "smoke"."""
-    if arg not in ("", "smoke", *known):
-        names = " or ".join(map(repr, ("", *known, "smoke")))
-        raise ValueError(f"The config's argument is {arg!r}; it can be {names}.")
 
 
 def publish(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs.common import base
+from configs.common import base, check
 
 # The Jacobian penalties are exact, as in the thesis. One random probe is several times cheaper:
 # --config.losses.jac='cross_entropy | jacobian(weight={strength}, probes=1)'
@@ -54,8 +54,7 @@ def table(arg: str, *, dataset: str, model: str, published: Rows, source: str) -
     Raises:
       ValueError: if `arg` is none of these.
     """
-    if arg not in ("", "quick", "smoke"):
-        raise ValueError(f"The config's argument is {arg!r}; it can be '', 'quick' or 'smoke'.")
+    check(arg, "quick")
     config = _training(dataset, model)
     config.losses = ConfigDict(LOSSES, sort_keys=False)
     config.strengths = _strengths(STRENGTHS)

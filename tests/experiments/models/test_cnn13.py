@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_checks import abstract, parameters
 from support import assert_close, assert_same
 
 import regjax.flax
@@ -12,14 +13,6 @@ from experiments import models
 from experiments.models.cnn13 import MeanNorm, WeightNormalized
 
 SHAPE = (32, 32, 3)
-
-
-def abstract(text: str, classes: int) -> nnx.Module:
-    return nnx.eval_shape(lambda: models.create(text, SHAPE, classes, nnx.Rngs(0)))
-
-
-def count(model: nnx.Module, kind: type) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, kind)))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +25,7 @@ def count(model: nnx.Module, kind: type) -> int:
     ],
 )
 def test_parameters(text: str, classes: int, expected: int) -> None:
-    assert count(abstract(text, classes), nnx.Param) == expected
+    assert parameters(abstract(text, SHAPE, classes)) == expected
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from model_checks import abstract, averages, fill, image, parameters, tapped, training_step
+from model_checks import abstract, assert_logits, assert_takes_a_step, averages, parameters, tapped
 from multiply_adds import multiply_adds
 
 from experiments.models import densenet, layers
@@ -72,9 +72,7 @@ TORCH = (
 @pytest.mark.parametrize(("build", "shape", "logits"), TORCH)
 def test_logits_are_torchvisions(build, shape, logits):
     model = build(shape, 3, rngs=nnx.Rngs(0))
-    fill(model)
-    model.eval()
-    np.testing.assert_allclose(jax.jit(lambda x: model(x))(image(2, shape)), logits, atol=2e-5)
+    assert_logits(model, shape, logits)
 
 
 def test_a_layer_adds_to_its_input_what_dropout_leaves_in_training():
@@ -107,7 +105,7 @@ def test_kernels_start_as_in_the_program_and_the_head_as_torchs():
 @pytest.mark.nnx
 @pytest.mark.parametrize("text", [SMALL, "densenet121(blocks=(1, 1), dropout=0.2)"])
 def test_a_training_step(text):
-    jax.eval_shape(training_step(text, (16, 16, 3)))
+    assert_takes_a_step(text, (16, 16, 3))
 
 
 @pytest.mark.parametrize("depth", [4, 12, 101])

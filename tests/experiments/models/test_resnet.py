@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from multiply_adds import abstract
+from model_checks import abstract
 
 import regjax.flax as rf
 from experiments import models

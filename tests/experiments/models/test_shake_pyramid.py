@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_checks import abstract, averages, fill, image, parameters, tapped, training_step
+from model_checks import abstract, assert_logits, assert_takes_a_step, averages, parameters, tapped
 
 from experiments import rows
 from experiments.models import shake_pyramid, shakes
@@ -57,10 +57,7 @@ LOGITS = [[-2.966280, -2.847779, 0.155348], [-2.660674, -2.894136, 0.114558]]
 @pytest.mark.slow
 def test_logits_are_torchs():
     model = shake_pyramid.ShakePyramidNet((9, 9, 3), 3, depth=20, alpha=10, rngs=nnx.Rngs(0))
-    fill(model)
-    model.eval()
-    logits = jax.jit(lambda x: model(x))(image(2, (9, 9, 3)))
-    np.testing.assert_allclose(logits, LOGITS, atol=2e-5)
+    assert_logits(model, (9, 9, 3), LOGITS)
 
 
 def test_a_block_adds_what_is_left_of_its_branch_to_means_and_zeros():
@@ -87,7 +84,7 @@ def test_a_block_adds_what_is_left_of_its_branch_to_means_and_zeros():
 @pytest.mark.parametrize("in_program", [False, True])
 def test_a_training_step(in_program):
     text = f"shake_pyramidnet(depth=11, alpha=6, as_in_program={in_program})"
-    jax.eval_shape(training_step(text, (8, 8, 3)))
+    assert_takes_a_step(text, (8, 8, 3))
 
 
 @pytest.mark.parametrize("depth", [2, 26, 271])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_checks import abstract, averages, fill, image, parameters, tapped, training_step
+from model_checks import abstract, assert_logits, assert_takes_a_step, averages, parameters, tapped
 from multiply_adds import multiply_adds
 
 from experiments import rows
@@ -70,10 +70,7 @@ LOGITS = [[-0.951494, 0.156923, -0.829903], [-0.322575, -0.106963, -0.978975]]
 @pytest.mark.slow
 def test_logits_are_torchs():
     model = shake_shake.ShakeShakeNet((9, 9, 3), 3, width=4, blocks=2, rngs=nnx.Rngs(0))
-    fill(model)
-    model.eval()
-    logits = jax.jit(lambda x: model(x))(image(2, (9, 9, 3)))
-    np.testing.assert_allclose(logits, LOGITS, atol=2e-5)
+    assert_logits(model, (9, 9, 3), LOGITS)
 
 
 def test_a_block_adds_the_mixture_of_its_branches_to_its_input():
@@ -104,4 +101,4 @@ def test_kernels_start_from_the_deviation_of_their_inputs():
 
 @pytest.mark.nnx
 def test_a_training_step():
-    jax.eval_shape(training_step("shake_shake26(width=4, blocks=1)", (8, 8, 3)))
+    assert_takes_a_step("shake_shake26(width=4, blocks=1)", (8, 8, 3))

@@ -71,7 +71,7 @@ def test_derivatives_of_any_order_are_those_with_the_backward_factor():
             np.testing.assert_allclose(twice, 6 * y * 0.25**2 * np.asarray(v), rtol=1e-6)
 
 
-def uniform(x, low=0.0):
+def assert_uniform(x, low=0.0):
     """Whether draws are of U(low, 1), by their mean and variance to four standard errors."""
     wide = 1 - low
     assert low < x.min()
@@ -80,15 +80,15 @@ def uniform(x, low=0.0):
     assert abs(x.var() - wide**2 / 12) < 4 * wide**2 / np.sqrt(180 * x.size)
 
 
-def unrelated(x, y):
+def assert_unrelated(x, y):
     assert abs(np.corrcoef(x.ravel(), y.ravel())[0, 1]) < 4 / np.sqrt(x.size)
 
 
 def test_mixtures_draw_from_all_of_0_to_1_and_backward_anew():
     a, b = factors(shake_shake())
-    uniform(a)
-    uniform(b)
-    unrelated(a, b)
+    assert_uniform(a)
+    assert_uniform(b)
+    assert_unrelated(a, b)
 
 
 def test_a_branch_is_scaled_with_its_probability_and_left_alone_otherwise():
@@ -96,9 +96,9 @@ def test_a_branch_is_scaled_with_its_probability_and_left_alone_otherwise():
     scaled = a != 1
     assert abs(scaled.mean() - RATE) < 4 * np.sqrt(RATE * (1 - RATE) / COUNT)
     np.testing.assert_array_equal(b[~scaled], 1)
-    uniform(a[scaled], low=-1.0)
-    uniform(b[scaled])
-    unrelated(a[scaled], b[scaled])
+    assert_uniform(a[scaled], low=-1.0)
+    assert_uniform(b[scaled])
+    assert_unrelated(a[scaled], b[scaled])
 
 
 def test_in_the_program_a_batch_is_scaled_as_a_whole_with_a_factor_for_each_image():

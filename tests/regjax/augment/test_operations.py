@@ -41,7 +41,7 @@ def pairs(images: np.ndarray, bins: int, as_in_program: bool):
         yield name, got, np.array(expected, np.int32)
 
 
-def compare(images: np.ndarray, bins: int, as_in_program: bool) -> None:
+def assert_like_pillow(images: np.ndarray, bins: int, as_in_program: bool) -> None:
     """Bit by bit where Pillow's arithmetic is whole, else within a level, and hardly ever that."""
     for name, got, expected in pairs(images, bins, as_in_program):
         if name in WHOLE and not (as_in_program and name.startswith("shear")):
@@ -53,20 +53,20 @@ def compare(images: np.ndarray, bins: int, as_in_program: bool) -> None:
 
 @pytest.mark.parametrize(("bins", "as_in_program"), [(31, False), (10, True)])
 def test_operations_are_those_of_pillow(bins: int, as_in_program: bool) -> None:
-    compare(photographs()[1::3], bins, as_in_program)
+    assert_like_pillow(photographs()[1::3], bins, as_in_program)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_in_program", [False, True])
 @pytest.mark.parametrize("size", [(24, 37), (40, 45)])
 def test_operations_are_those_of_pillow_at_other_sizes(size, as_in_program) -> None:
-    compare(photographs(*size), 10, as_in_program)
+    assert_like_pillow(photographs(*size), 10, as_in_program)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_in_program", [False, True])
 def test_operations_are_those_of_pillow_on_grey_images(as_in_program) -> None:
-    compare(np.ascontiguousarray(photographs()[..., 1]), 10, as_in_program)
+    assert_like_pillow(np.ascontiguousarray(photographs()[..., 1]), 10, as_in_program)
 
 
 def by_rules(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
