@@ -12,6 +12,7 @@ from experiments.models import (
     cifar_resnet,
     cnn13,
     densenet,
+    mlp,
     preact_resnet,
     resnet,
     shake_pyramid,
@@ -65,6 +66,7 @@ MODELS: dict[str, Factory] = {
     "shake_shake26": shake_shake.ShakeShakeNet,
     "shake_pyramidnet": shake_pyramid.ShakePyramidNet,
     "cnn13": cnn13.Cnn13,
+    "mlp": mlp.Mlp,
     "two_headed": _two_headed,
     "with_covariances": _with_covariances,
 }
