@@ -1,6 +1,6 @@
 """Semi-supervised learning on MNIST with 100 labels, ten a class.
 
-    python -m experiments.classify --config=configs/mnist_semi_supervised.py --workdir=runs/mnist_few
+    python -m experiments.classify --config=configs/mnist_semi_supervised.py --workdir=runs/mnist
 
 The network and the 100 labels of "Virtual Adversarial Training" (Miyato et al., 2018), section 4:
 its VAT reaches an error of 1.36 %, and its Table 2 has more to compare with. Every step takes all
