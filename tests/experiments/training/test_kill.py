@@ -120,11 +120,11 @@ def tiny(tmp_path_factory):
         Path(workdir, "results.json").write_text(json.dumps({"rows": []}))
         return {"table": table}
 
-    def shared(given: dict[str, Any], experiment: Any) -> Problem:
+    def shared(given: dict[str, Any], experiment: Any, folder: Path) -> Problem:
         if given != config().to_dict():
-            return Problem(given, experiment)
+            return Problem(given, experiment, folder)
         if not problem:
-            problem.append(Problem(given, experiment))
+            problem.append(Problem(given, experiment, folder))
         return problem[0]
 
     with pytest.MonkeyPatch.context() as patch:
