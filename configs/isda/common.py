@@ -153,7 +153,9 @@ def publish(
       size: the images a class that they were trained on; 0 for all.
     """
     known = {name: error for name, error in rows.items() if error is not None}
-    accuracies = {name: {f"{size}": (round(100 - mean, 2), std)} for name, (mean, std) in known.items()}
+    accuracies = {
+        name: {f"{size}": (round(100 - mean, 2), std)} for name, (mean, std) in known.items()
+    }
     config.published = ConfigDict(accuracies, sort_keys=False)
     config.published_source = f"Wang et al., {table}, 100 minus the error"
     config.published_seeds = 5

@@ -83,7 +83,9 @@ def _stage(text: str) -> Stage:
         raise ValueError(f"unknown stage {text.strip()!r}; known are: {', '.join(STAGES)}.")
     takes = STAGES[name]
     if unknown := sorted(given.keys() - takes):
-        raise ValueError(f"{name} has no {unknown[0]!r}; it takes: {', '.join(takes) or 'nothing'}.")
+        raise ValueError(
+            f"{name} has no {unknown[0]!r}; it takes: {', '.join(takes) or 'nothing'}."
+        )
     for argument, value in given.items():
         if not (is_number(value) and value > 0):
             raise ValueError(f"{argument} in {text.strip()!r} must be a positive number.")

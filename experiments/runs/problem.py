@@ -34,9 +34,7 @@ class Problem:
       parse: the function from a loss's expression to the loss.
     """
 
-    def __init__(
-        self, config: Config, experiment: Experiment, folder: Path | None = None
-    ) -> None:
+    def __init__(self, config: Config, experiment: Experiment, folder: Path | None = None) -> None:
         """Opens the data set, or reads it whole; whitening goes by what is in the folder."""
         self.config, self.experiment = config, experiment
         self.parse = experiment.parse

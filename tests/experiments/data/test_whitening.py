@@ -26,7 +26,9 @@ def images(count: int) -> np.ndarray:
 TRAIN, TEST = images(300), images(7)
 
 
-def flat(image: np.ndarray, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> np.ndarray:
+def flat(
+    image: np.ndarray, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
+) -> np.ndarray:
     """Rows of float64."""
     x = (image / 255 - (mean or 0)) / (std or 1)
     return x.reshape(len(x), -1)
@@ -92,7 +94,9 @@ def test_chunks_change_nothing(monkeypatch):
     assert parts.length == pytest.approx(expected) == whole.length
 
 
-@pytest.mark.parametrize(("text", "length"), [("gcn", 55), ("gcn(norm=2)", 2), ("standardise", 24**0.5)])
+@pytest.mark.parametrize(
+    ("text", "length"), [("gcn", 55), ("gcn(norm=2)", 2), ("standardise", 24**0.5)]
+)
 def test_each_image_by_itself_has_mean_zero_and_one_length(text, length):
     found = whitening.prepare(text, None)(TEST)
     expected = contrasts(flat(TEST), length)
@@ -152,5 +156,5 @@ def test_images_that_are_too_large_and_a_matrix_that_is_missing():
         whitening.fit("zca", np.zeros((1, 224, 224, 3), np.uint8))
     with pytest.raises(ValueError, match="150,528"):
         whitening.blank((224, 224, 3))
-    with pytest.raises(ValueError, match="whitening.npz in the work folder keeps"):
+    with pytest.raises(ValueError, match=r"whitening\.npz in the work folder keeps"):
         whitening.prepare("zca", None)

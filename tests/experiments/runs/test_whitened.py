@@ -16,9 +16,8 @@ from experiments import ConfigError, classify, models
 from experiments.data import sources, whitening
 from experiments.data.dataset import Dataset
 from experiments.data.whitening import Zca
-from experiments.evaluation import perturbation_entries
-from experiments.runs import load, whitened
 from experiments.runs import folder as run_folder
+from experiments.runs import load, whitened
 
 TEXT = "gcn(norm=8.0) | zca(epsilon=0.1)"
 ASKED = dict.fromkeys(whitened.ENTRIES, "") | {"whiten": "zca", "mean": (), "std": ()}

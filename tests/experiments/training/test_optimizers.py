@@ -194,7 +194,10 @@ def test_what_somebodys_own_optimizer_raises_is_said_as_it_is(monkeypatch):
         ("step(epochs=(3,), factor='a')", "must have the arguments: epochs, factor, warmup"),
         ("step(epochs=(3,), factor=-1.0)", "factor, warmup, none of them negative."),
         ("cosine(alpha=1)", "the schedule 'cosine(alpha=1)' must have the arguments: warmup, none"),
-        ("polynomial(power=-1)", "must have the arguments: power, start, warmup, none of them negat"),
+        (
+            "polynomial(power=-1)",
+            "must have the arguments: power, start, warmup, none of them negat",
+        ),
         ("polynomial(power='a')", "must have the arguments: power, start, warmup, none of them n"),
         ("polynomial(start=9)", "must have the arguments: power, start, warmup, none of them neg"),
         ("ramps(up=1)", "must have the arguments: up, down, warmup, none of them negative."),

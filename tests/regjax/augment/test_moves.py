@@ -34,7 +34,9 @@ def test_a_crop_is_one_out_of_the_padded_image_and_all_are_equally_likely() -> N
 
 
 @pytest.mark.parametrize(("size", "margin"), [((5, 4), 2), ((3, 1), 4)])
-def test_a_crop_out_of_mirrors_is_one_of_what_numpy_pads(size: tuple[int, int], margin: int) -> None:
+def test_a_crop_out_of_mirrors_is_one_of_what_numpy_pads(
+    size: tuple[int, int], margin: int
+) -> None:
     """Also where the margin is wider than the image, or the image a line."""
     image = np.arange(1.0, 1 + 2 * np.prod(size)).reshape(*size, 2).astype(np.float32)
     padded = np.pad(image, [(margin, margin)] * 2 + [(0, 0)], mode="reflect")
