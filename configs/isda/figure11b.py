@@ -3,10 +3,10 @@
     python -m experiments.classify --config=configs/isda/figure11b.py --workdir=runs/isda_figure11b
 
 "Regularizing Deep Networks with Semantic Data Augmentation" (Wang et al., 2021), 6.5.4: VAT with
-ISDA on CIFAR-10 with 4,000 labels, as in Table 6. Every strength's accuracy is in `results.json` and
-the figure is `accuracy_by_strength.png`. Published errors are 11.10 % without ISDA and 9.72 % at
-the strength that was chosen (Table 6); the figure is not printed as numbers, but the text says of
-it what it says of Figure 11 (a). It needs TFDS's "cifar10" in array_record format and accelerators;
+ISDA on CIFAR-10 with 4,000 labels, as in Table 6. Every strength's accuracy is in `results.json`
+and the figure is `accuracy_by_strength.png`. Published errors are 11.10 % without ISDA and 9.72 %
+at the strength that was chosen (Table 6); the figure is not printed as numbers, but the text says
+of it what it says of Figure 11 (a). It needs TFDS's "cifar10" in array_record format and accelerators;
 `:smoke` takes the same way with the embedded digits and a small network, in two minutes.
 """
 

@@ -10,8 +10,8 @@ many of their 10 nearest neighbours are of their class. The paper has the pictur
 TFDS's "cifar10" in array_record format and accelerators; `:smoke` takes the same way with the
 embedded digits and a small network, in a minute.
 
-(c) and (d) are `configs/isda/figure8.py:semi`: CNN-13 with VAT and 4,000 labels, as in Table 6, whose
-published errors are 11.10 and 9.72 %.
+(c) and (d) are `configs/isda/figure8.py:semi`: CNN-13 with VAT and 4,000 labels, as in Table 6,
+whose published errors are 11.10 and 9.72 %.
 
 The strength is 0.5, which the paper recommends where none is chosen.
 """

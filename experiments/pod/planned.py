@@ -102,7 +102,10 @@ def planned(
             examples = jax.eval_shape(lambda: blank(known.example, batch, second))
             lowered, stored = program.lower(state, *of, examples), ()
         else:
-            stored = _stored(known.example, shapes.stored)
+            example = dict(known.example)
+            if known.zca is not None:
+                example[whitening.PREPARED] = jax.ShapeDtypeStruct(known.shape, np.float32)
+            stored = _stored(example, shapes.stored)
             lowered = program.lower_advance(stored, state, *of, _rows(batch, second))
     except ConfigError:
         raise

@@ -75,8 +75,8 @@ ENTRIES = (
     Entry(
         "whiten",
         "",
-        "What is done to images then, before all stages of a loss, as experiments/data/whitening.py "
-        'reads it: "gcn | zca(epsilon=0.1)"; "" for nothing.',
+        "What is done to images then, before all stages of a loss, in the words of "
+        'experiments/data/whitening.py: "gcn | zca(epsilon=0.1)"; "" for nothing.',
         shared=True,
     ),
     Entry("train_sizes", (0,), "Images per class to train on; 0 for all.", needed=True),

@@ -45,6 +45,8 @@ class Problem:
         self.about = "\n".join(filter(None, lines))
         self.source, spec = _opened(data, config)
         self.spec = spec._replace(zca=zca)
+        if zca is not None:
+            self.source.stored |= whitened.prepared(config, zca, self.source.stored["image"])
         self.program = functools.cache(self._new_program)
         self.evaluation = experiment.evaluation(config, self.spec)
 

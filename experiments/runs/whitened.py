@@ -65,6 +65,13 @@ def _asked(config: Config) -> str:
     return json.dumps([config[name] for name in ENTRIES])
 
 
+def prepared(config: Config, zca: Zca, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Stored images, whitened once for all steps, as an entry of what is stored."""
+    given = (config["mean"] or None, config["std"] or None)
+    function = whitening.prepare(config["whiten"], zca, *given)
+    return {whitening.PREPARED: whitening.prepared(function, image)}
+
+
 def announced(config: Config, zca: Zca | None) -> str:
     """A line about what was learnt; "" where nothing was.
 

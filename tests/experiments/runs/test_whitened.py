@@ -13,11 +13,14 @@ from ml_collections import ConfigDict
 
 from configs import digits
 from experiments import ConfigError, classify, models
+from experiments.classify import CLASSIFICATION
 from experiments.data import sources, whitening
 from experiments.data.dataset import Dataset
 from experiments.data.whitening import Zca
 from experiments.runs import folder as run_folder
 from experiments.runs import load, whitened
+from experiments.runs.problem import Problem
+from experiments.training.task import Rows, gather
 
 TEXT = "gcn(norm=8.0) | zca(epsilon=0.1)"
 ASKED = dict.fromkeys(whitened.ENTRIES, "") | {"whiten": "zca", "mean": (), "std": ()}
@@ -144,6 +147,18 @@ def test_a_loaded_network_sees_images_as_it_was_trained_and_scored(trained):
     (tested,) = run_folder.read(folder).robustness
     assert tested["accuracy"][0] == pytest.approx(accuracy)
     assert tested["accuracy"][1] < accuracy
+
+
+def test_images_lie_whitened_beside_their_pixels(trained):
+    given = config(trained[1]).to_dict()
+    one = Problem(given, CLASSIFICATION, trained[0])
+    task, _ = one.task(4)
+    stored = one.source.stored
+    expected = task.prepare(stored["image"])
+    np.testing.assert_allclose(stored[whitening.PREPARED], expected, rtol=1e-4, atol=1e-4)
+    rows = Rows(np.arange(5, dtype=np.int32), np.ones(5, np.float32))
+    found = task.batch(gather(stored, rows)).image
+    np.testing.assert_array_equal(found, stored[whitening.PREPARED][:5])
 
 
 def test_the_training_goes_on_with_what_it_learnt_at_first(trained, tmp_path, fits):

@@ -237,6 +237,18 @@ def test_seeds_that_are_added_let_what_was_begun_go_on(tmp_path, monkeypatch):
     assert {48, STEPS} <= {*steps}
 
 
+@pytest.mark.slow
+def test_images_that_are_whitened_are_the_same_after_a_stop(tmp_path, monkeypatch):
+    given = config(whiten="gcn | zca(epsilon=0.1)")
+    classify.compare(given, tmp_path / "whole")
+    stop(monkeypatch, 48)
+    assert main(tmp_path / "stopped", monkeypatch, given) == 75
+    monkeypatch.undo()
+    classify.compare(given, tmp_path / "stopped")
+    both = [kill.outcome(tmp_path / name) for name in ("stopped", "whole")]
+    assert kill.differences(*both) == []
+
+
 def truncate(checkpoint: Path) -> None:
     file = checkpoint / "state" / "leaves_0.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
