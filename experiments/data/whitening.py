@@ -154,7 +154,8 @@ def _each(image: Any, stages: Sequence[Stage]) -> Any:
 
 
 def _by_matrix(image: jax.Array, zca: Zca) -> jax.Array:
-    flat = image.reshape(*image.shape[:-3], -1) - zca.mean
+    flat = image.reshape(*image.shape[:-3], -1)
+    flat = flat - zca.mean.reshape((1,) * (flat.ndim - 1) + (-1,))
     # Directions of little variance are enlarged a hundredfold, and the rounding of TF32 with them.
     product = jnp.matmul(flat, zca.matrix, precision=jax.lax.Precision.HIGHEST)
     return product.reshape(image.shape)

@@ -96,7 +96,7 @@ def read(folder: Path, config: Config | None = None) -> Zca | None:
     if not path.exists():
         return None
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             zca = Zca(stored["mean"], stored["matrix"], float(stored["length"]))
             asked = str(stored["asked"])
     except Exception as error:  # a damaged archive fails in many ways
