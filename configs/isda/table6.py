@@ -28,7 +28,7 @@ leaves no linear head, which ISDA needs. Not chosen, but 1, is eta_1, the weight
 which the paper looks at 0.5, 1 and 2; the last factor, eta_2, is that of the methods' own papers.
 
 `:quick` is what two CPU cores can do: a narrow network on "cifar10_jpeg" with 4,000 labels, 720
-steps, 2 seeds. `:smoke` takes the same way with the embedded digits, in minutes.
+steps, 2 seeds, in about an hour. `:smoke` takes the same way with the embedded digits, in minutes.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,10 @@ from configs import common as configs
 from configs.isda import common
 
 # Data set and labels.
-COLUMNS = ("cifar10_1000", "cifar10_2000", "cifar10_4000", "cifar100_10000", "cifar100_20000")
-COLUMNS += ("svhn_500",)
+COLUMNS = (
+    *("cifar10_1000", "cifar10_2000", "cifar10_4000"),
+    *("cifar100_10000", "cifar100_20000", "svhn_500"),
+)
 # By method means and deviations of errors, by column as far as they go.
 ERRORS: dict[str, tuple[common.Error, ...]] = {
     "Pi-model": ((28.74, 0.48), (17.57, 0.44), (12.36, 0.17), (38.06, 0.37), (30.80, 0.18)),
@@ -223,7 +225,7 @@ def quick(config: ConfigDict) -> None:
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the config of a column; "quick" takes hours and "smoke" minutes.
+    """Returns the config of a column; "quick" takes an hour and "smoke" minutes.
 
     Raises:
       ValueError: an unknown argument.
