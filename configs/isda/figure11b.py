@@ -6,8 +6,9 @@
 ISDA on CIFAR-10 with 4,000 labels, as in Table 6. Every strength's accuracy is in `results.json`
 and the figure is `accuracy_by_strength.png`. Published errors are 11.10 % without ISDA and 9.72 %
 at the strength that was chosen (Table 6); the figure is not printed as numbers, but the text says
-of it what it says of Figure 11 (a). It needs TFDS's "cifar10" in array_record format and accelerators;
-`:smoke` takes the same way with the embedded digits and a small network, in two minutes.
+of it what it says of Figure 11 (a). It needs TFDS's "cifar10" in array_record format and
+accelerators; `:smoke` takes the same way with the embedded digits and a small network, in two
+minutes.
 """
 
 from ml_collections import ConfigDict
