@@ -28,9 +28,9 @@ leaves no linear head, which ISDA needs. Not chosen, but 1, is eta_1, the weight
 which the paper looks at 0.5, 1 and 2; the last factor, eta_2, is that of the methods' own papers.
 
 `:quick` is what two CPU cores can do: a narrow network on "cifar10_jpeg" with 4,000 labels, 720
-steps, 2 seeds, in about an hour. VAT's `epsilon` is a larger share of these lossy images, whose mean
-length is 43 when they are whitened, than of CIFAR-10's, near 55. `:smoke` takes the same way with
-the embedded digits, in five minutes.
+steps, 2 seeds, in about an hour. VAT's `epsilon` is a larger share of these lossy images: whitened,
+their mean length is 43, where exact whitening makes 55. `:smoke` takes the same way with the
+embedded digits, in five minutes.
 """
 
 from collections.abc import Sequence
