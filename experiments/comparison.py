@@ -28,6 +28,7 @@ from experiments.runs import (
     retraining,
     step_checks,
     testing,
+    whitened,
 )
 from experiments.runs.about import About
 from experiments.runs.entries import OWN
@@ -96,7 +97,7 @@ def _chosen(whole: _Phase, first: Config, runs: Sequence[Run]) -> list[Run]:
     mine = [run for run in runs if run.method in first["losses"]]
     pending, *_ = before.left(mine)
     if pending:
-        whole.check(Problem(whole.config, whole.experiment), runs, runs)
+        whole.check(Problem(whole.config, whole.experiment, folder), runs, runs)
         _say(
             f"Strengths are chosen first, by {len(mine)} runs ({len(pending)} are left) without "
             f"the held-out images, in {folder}."
@@ -153,7 +154,7 @@ class _Phase:
         journal, config, against = self.journal, self.config, self._against
         pending, untested, begun = self.left(runs)
         if pending or untested:
-            problem = Problem(config, self.experiment)
+            problem = Problem(config, self.experiment, journal.folder)
             _say(problem.about)
             self.check(problem, runs, pending)
             if self.profile:
@@ -195,6 +196,7 @@ class _Work:
         if devices.is_first():
             kind = self.problem.experiment
             about.write(self.journal.folder, About(kind.name, kind.score, self.problem.spec))
+            whitened.write(self.journal.folder, self.problem.config, self.problem.spec.zca)
 
     def leave(self, named: Collection[str]) -> None:
         """Says which groups were begun and are neither finished nor among those that are named."""

@@ -72,6 +72,13 @@ ENTRIES = (
     Entry("workers", 0, "Processes that read a stream.", own=True),
     Entry("mean", (), "Subtracted from pixels in [0, 1], by channel.", shared=True),
     Entry("std", (), "What they are divided by then, by channel.", shared=True),
+    Entry(
+        "whiten",
+        "",
+        "What is done to images then, before all stages of a loss, in the words of "
+        'experiments/data/whitening.py: "gcn | zca(epsilon=0.1)"; "" for nothing.',
+        shared=True,
+    ),
     Entry("train_sizes", (0,), "Images per class to train on; 0 for all.", needed=True),
     Entry(
         "validation_per_class",

@@ -12,7 +12,7 @@ import numpy as np
 
 import regjax as rj
 from experiments.data.spec import Spec
-from experiments.runs import about, entries, experiment, folder, imports
+from experiments.runs import about, entries, experiment, folder, imports, whitened
 from experiments.training import checkpoint_reading
 
 
@@ -167,7 +167,8 @@ def trained(
     stored = checkpoint_reading.read_arrays(checkpoints, at)
     kind = experiment.find(known.experiment)
     config = entries.complete(found.config)
-    task = kind.task(config, known.spec, record["steps"] / config["epochs"])
+    spec = known.spec._replace(zca=whitened.read(Path(workdir)))
+    task = kind.task(config, spec, record["steps"] / config["epochs"])
     state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -176,7 +177,7 @@ def trained(
         return jnp.asarray(array if array.shape == like.shape else array[record["place"]])
 
     state = jax.tree.map_with_path(value, state)
-    return Trained(task, state, known.spec, record["loss"], record["steps"], kept)
+    return Trained(task, state, spec, record["loss"], record["steps"], kept)
 
 
 def _record(found: folder.RunFolder, asked: dict[str, Any]) -> Any:

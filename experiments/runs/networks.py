@@ -15,9 +15,8 @@ from flax import linen, nnx
 import regjax as rj
 import regjax.flax
 from experiments import models
-from experiments.data import mixture, sources
+from experiments.data import mixture, sources, whitening
 from experiments.data.items import Options
-from experiments.data.preprocessing import normalise
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
@@ -122,8 +121,8 @@ def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
         optimizer=optimizers.optimizer(
             config["optimizer"], rate(config, steps_per_epoch), config["clip_norm"]
         ),
-        prepare=functools.partial(
-            normalise, mean=config["mean"] or None, std=config["std"] or None
+        prepare=whitening.prepare(
+            config["whiten"], spec.zca, config["mean"] or None, config["std"] or None
         ),
         classes=spec.classes,
         example=spec.example,

@@ -206,6 +206,14 @@ def test_a_stream_is_trained_on_whole_and_all_that_hinders_it_is_said_at_once():
     )
 
 
+def test_a_stream_has_nothing_to_learn_a_whitening_from():
+    assert said(stream(whiten="gcn | zca")).endswith("it needs config.whiten='', not 'gcn | zca'.")
+    check(stream(whiten="gcn"))
+    assert said(config(whiten="pca")) == (
+        "config.whiten: unknown stage 'pca'; known are: gcn, standardise, zca."
+    )
+
+
 def test_a_stream_runs_with_all_else_as_it_is_by_default():
     given = common.base().to_dict() | {"losses": {"x": "cross_entropy"}, "data": "stream"}
     check(given)

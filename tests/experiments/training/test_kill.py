@@ -120,11 +120,11 @@ def tiny(tmp_path_factory):
         Path(workdir, "results.json").write_text(json.dumps({"rows": []}))
         return {"table": table}
 
-    def shared(given: dict[str, Any], experiment: Any) -> Problem:
+    def shared(given: dict[str, Any], experiment: Any, folder: Path) -> Problem:
         if given != config().to_dict():
-            return Problem(given, experiment)
+            return Problem(given, experiment, folder)
         if not problem:
-            problem.append(Problem(given, experiment))
+            problem.append(Problem(given, experiment, folder))
         return problem[0]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -235,6 +235,18 @@ def test_seeds_that_are_added_let_what_was_begun_go_on(tmp_path, monkeypatch):
     steps = [line["step"] for line in kill._lines(begun / "metrics.jsonl")]
     assert steps == sorted(steps)
     assert {48, STEPS} <= {*steps}
+
+
+@pytest.mark.slow
+def test_images_that_are_whitened_are_the_same_after_a_stop(tmp_path, monkeypatch):
+    given = config(whiten="gcn | zca(epsilon=0.1)")
+    classify.compare(given, tmp_path / "whole")
+    stop(monkeypatch, 48)
+    assert main(tmp_path / "stopped", monkeypatch, given) == 75
+    monkeypatch.undo()
+    classify.compare(given, tmp_path / "stopped")
+    both = [kill.outcome(tmp_path / name) for name in ("stopped", "whole")]
+    assert kill.differences(*both) == []
 
 
 def truncate(checkpoint: Path) -> None:
