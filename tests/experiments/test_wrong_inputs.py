@@ -255,6 +255,10 @@ TABLE = [
     entry("image_size", "-1", "config.image_size must be at least 0"),
     entry("mixture", '{"x": 1.0}', "positive numbers whose sum is below 1, such as"),
     entry("mixture", '{"x": 0.5}', "config.mixture needs config.data='memory'", *STREAM),
+    entry("joined", '("x",)', "config.joined needs config.data='memory'", *STREAM),
+    entry("joined", '("x", "x")', "config.joined must name data sets, each of them once"),
+    entry("joined", '("npz:no.npz",)', "There is no file 'no.npz'"),
+    entry("equal_updates", "True", "counts the steps of an epoch without the images of"),
     entry("unlabeled_batch_size", "-1", "config.unlabeled_batch_size must be at least 0"),
     entry(
         "unlabeled_includes_labeled",
