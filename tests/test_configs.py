@@ -72,7 +72,7 @@ every_config = pytest.mark.parametrize(
 )
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 SHAPES |= {"cifar100": SHAPES["cifar10"], "cifar10_jpeg": SHAPES["cifar10"]}
-SHAPES["npz:runs/sign/deltas"] = SHAPES["cifar10"]
+SHAPES["npz:runs/moves"] = SHAPES["cifar10"]
 
 
 def get(name, arg=""):

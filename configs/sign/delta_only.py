@@ -1,21 +1,22 @@
-"""Classification by SIGN's moves alone, section 3.1 of the paper: 46.2 % on CIFAR-10.
+r"""Classification by SIGN's moves alone, section 3.1 of the paper: 46.2 % on CIFAR-10.
 
-    python -m experiments.classify --config=configs/sign/delta_only.py:source --workdir=runs/sign/source
-    python -m experiments.sign runs/sign/source --delta --output=runs/sign/deltas
-    python -m experiments.classify --config=configs/sign/delta_only.py --workdir=runs/sign/delta_only
+    python -m experiments.classify --config=configs/sign/delta_only.py:source --workdir=runs/source
+    python -m experiments.sign runs/source --delta --output=runs/moves
+    python -m experiments.classify --config=configs/sign/delta_only.py --workdir=runs/delta_only
 
 The first trains MobileNetV2 on images, the second writes, for every training and test image, the
 gradient of the sum of its features, divided by the training images' standard deviation, and the
 third trains a new MobileNetV2 on these and tests it on those of the test images, which need no
-labels. The paper says neither how many iterations a move has nor how it is scaled. Epochs, optimizer
-and batch size are those of its Table 1, as far as they are stated.
+labels. The paper says neither how many iterations a move has nor how it is scaled. Epochs and batch
+size are those of its Table 1; the optimizer is not stated.
 
-`:quick_source` and `:quick` are the same with a small network on 500 images a class of the lossy
-"cifar10_jpeg", about ten minutes on two CPU cores:
+The same with a small network on 500 images a class of the lossy "cifar10_jpeg", on two CPU cores:
 
-    python -m experiments.classify --config=configs/sign/delta_only.py:quick_source --workdir=runs/sign/quick_source
-    python -m experiments.sign runs/sign/quick_source --delta --output=runs/sign/quick_deltas
-    python -m experiments.classify --config=configs/sign/delta_only.py:quick --workdir=runs/sign/quick_delta_only
+    python -m experiments.classify --config=configs/sign/delta_only.py:quick_source \
+        --workdir=runs/quick_source
+    python -m experiments.sign runs/quick_source --delta --output=runs/quick_moves
+    python -m experiments.classify --config=configs/sign/delta_only.py:quick \
+        --workdir=runs/quick_delta_only
 
 `:smoke` trains the source on the embedded digits, in a minute.
 """
@@ -36,14 +37,16 @@ def get_config(arg: str = "") -> ConfigDict:
     common.check(arg, *SOURCES, "quick")
     quick, images = arg.startswith("quick"), arg in (*SOURCES, "smoke")
     config = common.base()
-    moves = "npz:runs/sign/quick_deltas" if quick else "npz:runs/sign/deltas"
+    moves = "npz:runs/quick_moves" if quick else "npz:runs/moves"
     config.dataset = ("cifar10_jpeg" if quick else "cifar10") if images else moves
     config.model = "small_cnn" if quick else "mobilenet_v2(bn_momentum=0.99)"
     config.train_sizes = (500,) if arg == "quick_source" else (0,)
     config.seeds = 3 if arg in ("", "quick") else 1
     config.epochs = 20 if quick else 100
     config.runs_at_once = config.seeds if quick else 1
-    config.losses = ConfigDict({"baseline": "cross_entropy | random_flip" if images else "cross_entropy"})
+    config.losses = ConfigDict(
+        {"baseline": "cross_entropy | random_flip" if images else "cross_entropy"}
+    )
     if arg == "smoke":
         common.shrink(config, "small_cnn")
     elif not images:

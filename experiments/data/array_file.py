@@ -37,7 +37,7 @@ class ArrayFile:
         return max(0, self._shape[0] * self._row - max(there, default=0))
 
     def go_on(self, rows: int) -> None:
-        """Makes the file, or leaves its first rows and nothing behind them; one that is whole stays.
+        """Makes the file, or leaves its first rows and nothing else; one that is whole stays.
 
         Raises:
           ValueError: it has fewer.

@@ -69,8 +69,8 @@ class Dataset:
     """A data set that is whole in memory.
 
     A split is a dict of arrays with one row an example: `image`, uint8 [N, H, W, K] or float32 in
-    [0, 1] or what its archive says, and `label`, int32 [N], or uint8 [N, H, W] where every pixel has a class, 255 for
-    ignored ones.
+    [0, 1] or the range that its archive states, and `label`, int32 [N], or uint8 [N, H, W] where
+    every pixel has a class, 255 for ignored ones.
 
     Attributes:
       name: the name of the data set.
@@ -170,7 +170,9 @@ def check_split(
     if not len(image):
         raise DataError(f"There are no examples in {where}.")
     low, high = bounds
-    if image.dtype == np.float32 and not (image.min() >= low and image.max() <= high):  # NaN neither
+    if image.dtype == np.float32 and not (
+        image.min() >= low and image.max() <= high
+    ):  # NaN neither
         raise DataError(
             f"The images in {where} go from {image.min():g} to {image.max():g}, but floats must be "
             f"in [{low:g}, {high:g}]."

@@ -61,7 +61,7 @@ def _check_copies(joined: Joined, first: range, label: np.ndarray) -> None:
     source, rows = joined.source, slice(joined.rows.start, joined.rows.stop)
     if source is None:
         return
-    known = source.size and 0 <= source.min() and source.max() < len(first)
+    known = source.size and source.min() >= 0 and source.max() < len(first)
     if not known or not np.array_equal(label[first.start :][source], label[rows]):
         raise DataError(
             f"{joined.name!r} holds copies of other images than these {len(first)} training "

@@ -46,8 +46,7 @@ def alone(
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"Another process is training in {workdir}: wait for it, or choose another "
-                f"{flag}."
+                f"Another process is training in {workdir}: wait for it, or choose another {flag}."
             ) from None
         except OSError:
             pass  # a file system without locks

@@ -157,7 +157,10 @@ def move(source: Source, recipe: Recipe) -> Move:
 
     def call(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         size = len(image)
-        whole = [np.resize(x, (-(-size // len(devices)) * len(devices), *x.shape[1:])) for x in (image, label)]
+        whole = [
+            np.resize(x, (-(-size // len(devices)) * len(devices), *x.shape[1:]))
+            for x in (image, label)
+        ]
         copies, watched = jax.tree.map(np.asarray, compiled(forward, *whole))
         return copies[:size], {name: x[:size] for name, x in watched.items()}
 

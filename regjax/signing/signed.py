@@ -152,7 +152,9 @@ def signed(
     move, _ = lax.scan(advance, begin, jnp.arange(1, max(counts) + 1))
     moved = start[None] + move.kept
     if clip is not None:  # a sum may be beyond the bounds by rounding
-        moved = jnp.where(_column(jnp.asarray(counts) == 0, moved.ndim), moved, _clipped(moved, clip))
+        moved = jnp.where(
+            _column(jnp.asarray(counts) == 0, moved.ndim), moved, _clipped(moved, clip)
+        )
     found = Signed(moved, move.kept, move.growth)
     return Signed(*(x[0] for x in found)) if isinstance(iterations, int) else found
 

@@ -71,7 +71,9 @@ def test_originals_and_copies_are_trained_on_together(run: Path, copies: Path) -
     steps = {}
     for equal in (False, True):
         workdir = f"{both}{equal}"
-        command("classify", *SMALL, joined, f"--config.equal_updates={equal}", f"--workdir={workdir}")
+        command(
+            "classify", *SMALL, joined, f"--config.equal_updates={equal}", f"--workdir={workdir}"
+        )
         records = folder.read(workdir).records
         assert len(records) == 2
         steps[equal] = records[0]["steps"]

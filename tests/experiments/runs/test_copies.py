@@ -4,7 +4,6 @@ Covers `signing.py` too. Networks are linear, so that moves have a closed form.
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -76,12 +75,12 @@ def _no_devices_to_spread_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copies]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Copies:
     folder = tmp_path_factory.mktemp("whole")
     copies = Copies(folder, source(), Recipe(iterations=(2, 5), step=400.0))
     assert copies.left == 5
     assert write(copies) == 5
-    yield copies
+    return copies
 
 
 def test_it_is_a_data_set_of_copies_and_untouched_test_images(whole: Copies) -> None:
@@ -103,7 +102,9 @@ def test_it_says_who_made_it_how_and_what_was_watched(whole: Copies) -> None:
     assert about["method"] == "baseline"
     assert about["recipe"]["iterations"] == [2, 5]
     distance, growth = (np.array(about["measures"][n]) for n in ("distance", "growth"))
-    np.testing.assert_allclose(distance, np.array([0, 2, 5]) * 400 / 255 * np.abs(SLOPE).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        distance, np.array([0, 2, 5]) * 400 / 255 * np.abs(SLOPE).mean(), rtol=1e-5
+    )
     np.testing.assert_allclose(growth, [0, 1, 1], rtol=1e-5)
     image = IMAGE[SPLITS["train"]] / 255
     for i, count in enumerate((0, 2, 5)):
@@ -111,8 +112,12 @@ def test_it_says_who_made_it_how_and_what_was_watched(whole: Copies) -> None:
         right = (copy.reshape(5, -1) @ KERNEL[:, :2]).argmax(1) == LABEL[SPLITS["train"]]
         np.testing.assert_allclose(about["measures"]["correct"][i], right.mean())
         np.testing.assert_allclose(about["measures"]["negative"][i], (copy < 0).mean())
-    head, rule, *rows = whole.table().splitlines()
-    assert [row.split(" | ")[0] for row in rows] == ["| originals", "| 2 iterations", "| 5 iterations"]
+    _, rule, *rows = whole.table().splitlines()
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| originals",
+        "| 2 iterations",
+        "| 5 iterations",
+    ]
     assert rule == "| --- | --- | --- | --- | --- |"
     assert f"{distance[1]:.3g}" in rows[1]
 
@@ -217,7 +222,11 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("recipe", "dtype", "says"),
     [
-        (Recipe((1,), 1e38 * 1e3), "float32", "A copy among the 2 first train images is not finite"),
+        (
+            Recipe((1,), 1e38 * 1e3),
+            "float32",
+            "A copy among the 2 first train images is not finite",
+        ),
         (Recipe((1,), 1e10), "float16", "is not finite: take a smaller --step"),
         (Recipe((1,), 0.0, delta=True), "float32", "No image was moved"),
     ],

@@ -19,9 +19,11 @@ def result(text: str, batch: rj.Batch, forward: rj.Forward) -> rj.Result:
 
 def test_the_loss_is_of_images_that_the_network_itself_has_moved() -> None:
     forward, batch = tanh_forward(), random_batch(4)
-    given = "iterations=3, step=0.2, momentum=0.5, normalize='rms', reduce='mean', clip=(-1.0, 2.0)"
-    found = result(f"cross_entropy | sign({given})", batch, forward)
-    image = rj.signed(forward, batch.image, **eval(f"dict({given})")).image  # noqa: S307
+    given = {"iterations": 3, "step": 0.2, "momentum": 0.5, "normalize": "rms"}
+    given |= {"reduce": "mean", "clip": (-1.0, 2.0)}
+    loss = rj.sign(rj.cross_entropy(), **given)
+    found = result(repr(loss), batch, forward)
+    image = rj.signed(forward, batch.image, **given).image
     assert_close(found.losses, result("cross_entropy", batch.replace(image=image), forward).losses)
     assert not np.allclose(found.losses, result("cross_entropy", batch, forward).losses)
 
@@ -37,7 +39,10 @@ def test_nothing_is_differentiated_through_the_move() -> None:
 
         return jax.grad(total)(forward.params)
 
-    assert_close(gradient("cross_entropy | sign(iterations=2, step=0.2)", batch), gradient("cross_entropy", fixed))
+    assert_close(
+        gradient("cross_entropy | sign(iterations=2, step=0.2)", batch),
+        gradient("cross_entropy", fixed),
+    )
 
 
 @pytest.mark.parametrize("off", ["iterations=0", "iterations=2, step=0.0"])

@@ -127,8 +127,12 @@ def test_means_are_sums_by_the_number_of_features_and_their_order_is_no_matter()
     mean = rj.signed(forward, image, iterations=3, step=0.5 * 5, reduce="mean")
     assert_close(found, mean, np.float64)
     order = RNG.permutation(5)
-    shuffled = _tanh_params() | {"hidden": {n: x[..., order] for n, x in _tanh_params()["hidden"].items()}}
-    other = rj.signed(tanh_forward(jax.tree.map(jnp.float64, shuffled)), image, iterations=3, step=0.5)
+    shuffled = _tanh_params() | {
+        "hidden": {n: x[..., order] for n, x in _tanh_params()["hidden"].items()}
+    }
+    other = rj.signed(
+        tanh_forward(jax.tree.map(jnp.float64, shuffled)), image, iterations=3, step=0.5
+    )
     assert_close(found, other, np.float64)
 
 
@@ -173,7 +177,9 @@ def test_pixels_stay_within_the_bounds(clip: Any) -> None:
 
 
 def test_what_is_watched() -> None:
-    found = rj.signed(network(lambda _, x: x**2 / 2), jnp.asarray(IMAGE), iterations=(0, 1, 3), step=0.1)
+    found = rj.signed(
+        network(lambda _, x: x**2 / 2), jnp.asarray(IMAGE), iterations=(0, 1, 3), step=0.1
+    )
     change = np.array([0, 0.1, 0.331])[:, None]
     pixels = IMAGE.reshape(4, -1)
     assert_close(found.distance, change * np.abs(pixels).mean(1), np.float64)
@@ -207,7 +213,9 @@ def test_devices_and_maps_change_nothing() -> None:
     mapped = jax.shard_map(move, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=out)
     assert_close(jax.jit(mapped)(forward, image), expected, np.float64)
     steps = jnp.array([0.0, 0.2])
-    both = jax.vmap(lambda step: rj.signed(forward, image, iterations=(1, 3), step=step, clip=(-1.0, 1.0)))(steps)
+    both = jax.vmap(
+        lambda step: rj.signed(forward, image, iterations=(1, 3), step=step, clip=(-1.0, 1.0))
+    )(steps)
     assert_close(jax.tree.map(lambda x: x[1], both), expected, np.float64)
     np.testing.assert_array_equal(both.image[0, 0], image)
 
@@ -226,7 +234,7 @@ def test_its_derivative_is_that_of_differences() -> None:
 
 @pytest.mark.parametrize("name", ["small_cnn", "preact_resnet18(width=4)"])
 def test_a_step_costs_at_most_three_forward_passes(name: str) -> None:
-    """Loops multiplied out; the paper counts three, for gradients by the parameters that XLA drops."""
+    """Loops multiplied out; three where gradients by the parameters are not dropped."""
     with jax.enable_x64(False):
         model = nnx.eval_shape(lambda: models.create(name, (32, 32, 3), 10, nnx.Rngs(0)))
         forward, image = rf.bind(model, head="head"), jnp.zeros((4, 32, 32, 3))
