@@ -75,7 +75,8 @@ class Copies:
           StoppedError: a signal was received; all is saved.
           ConfigError: the disk is full, or a copy is not finite.
         """
-        move = signing.move(self.source, self.recipe)
+        batch = min(batch, max(map(self._count, self._moved)))
+        move = signing.move(self.source, self.recipe, batch)
         for split, file in self._moved.items():
             places = self.source.splits[split]
             for first in range(self._done(split), len(places), batch):

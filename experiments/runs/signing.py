@@ -139,11 +139,12 @@ def open_source(
     return Source(predictor, _about(workdir, found, predictor, splits), memory.stored, splits)
 
 
-def move(source: Source, recipe: Recipe) -> Move:
-    """The compiled function of images `[B, H, W, K]`, as stored, and labels `[B]`, on all devices.
+def move(source: Source, recipe: Recipe, batch: int) -> Move:
+    """The compiled function of at most `batch` images `[B, H, W, K]`, as stored, and labels `[B]`.
 
-    It returns the copies `[B, K, H, W, K]`, float32 in units of 255 grey levels, or the moves in
-    grey levels, and what is watched, `[B, 1 + K]`, of the images themselves and of each copy.
+    It runs on all devices and returns the copies `[B, K, H, W, K]`, float32 in units of 255 grey
+    levels, or the moves in grey levels, and what is watched, `[B, 1 + K]`, of the images themselves
+    and of each copy.
     """
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("data",), devices=devices)
@@ -154,15 +155,12 @@ def move(source: Source, recipe: Recipe) -> Move:
     )
     compiled = jax.jit(mapped)
     forward = source.predictor.network.after(_from_grey)
+    whole = -(-batch // len(devices)) * len(devices)  # always, so that nothing is compiled again
 
     def call(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        size = len(image)
-        whole = [
-            np.resize(x, (-(-size // len(devices)) * len(devices), *x.shape[1:]))
-            for x in (image, label)
-        ]
-        copies, watched = jax.tree.map(np.asarray, compiled(forward, *whole))
-        return copies[:size], {name: x[:size] for name, x in watched.items()}
+        filled = [np.resize(x, (whole, *x.shape[1:])) for x in (image, label)]
+        copies, watched = jax.tree.map(np.asarray, compiled(forward, *filled))
+        return copies[: len(image)], {name: x[: len(image)] for name, x in watched.items()}
 
     return call
 
