@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 import regjax as rj
-from experiments import ConfigError
+from experiments import ConfigError, is_number
 from experiments.runs import load
 from experiments.runs.load import Predictor, Trained
 from experiments.runs.problem import Problem
@@ -53,6 +53,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for what `rj.signed` refuses."""
+        for name in ("step", "momentum"):
+            if not is_number(getattr(self, name)):
+                raise ConfigError(f"--{name} must be finite, but it is {getattr(self, name)}.")
         pixel = rj.from_function(lambda _, x: (x, x), (), head=lambda _: (jnp.eye(1), None))
         try:
             jax.eval_shape(functools.partial(self.signed, pixel), jnp.zeros((1, 1)))
@@ -147,7 +150,8 @@ def move(source: Source, recipe: Recipe, batch: int) -> Move:
     and of each copy.
     """
     devices = jax.local_devices()
-    mesh = jax.make_mesh((len(devices),), ("data",), devices=devices)
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((len(devices),), ("data",), auto, devices=devices)
     everywhere, split = PartitionSpec(), PartitionSpec("data")
     moved = functools.partial(_moved, recipe)
     mapped = jax.shard_map(

@@ -243,7 +243,7 @@ def test_exactly_the_copies_of_what_is_trained_on_come_with_it(size: int) -> Non
     copies = (train[train >= TRAIN] - TRAIN) // 2
     np.testing.assert_array_equal(np.sort(copies), np.sort(np.repeat(own, 2)))
     assert not set(copies) & set(held_out)
-    assert memory.steps_per_epoch(size, 6) == len(train) / 6
+    assert memory.steps_per_epoch(size, 6) == -(-len(train) // 6)
     plain, apart = Memory(dataset(), held_out=2, shares={"extra": 0.5}).indices(size, seed=1)
     np.testing.assert_array_equal(own, plain)
     np.testing.assert_array_equal(held_out, apart)
