@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class ArrayFile:
     def append(self, rows: np.ndarray) -> None:
         """Writes rows behind those that are there, to the disk; raises OSError where that fails."""
         with self.part.open("ab", buffering=0) as file:
-            left = memoryview(np.ascontiguousarray(rows, self.dtype)).cast("B")
+            left = memoryview(np.ascontiguousarray(rows, self.dtype).tobytes())
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
@@ -74,8 +75,8 @@ class ArrayFile:
             self.part.replace(self.path)
 
     def _make(self) -> None:
-        header = {"descr": np.lib.format.dtype_to_descr(self.dtype)}
-        header |= {"fortran_order": False, "shape": self._shape}
+        descr = np.lib.format.dtype_to_descr(self.dtype)
+        header: dict[str, Any] = {"descr": descr, "fortran_order": False, "shape": self._shape}
         with self.part.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
 

@@ -54,7 +54,8 @@ def of(joined: Sequence[Joined], seed: int | None) -> list[Joined]:
 
 def seeds(joined: Sequence[Joined]) -> list[int | None]:
     """The seeds of which some are; of seed None, where none is of one seed alone."""
-    return sorted({each.seed for each in joined if each.seed is not None}) or [None]
+    own = sorted({each.seed for each in joined if each.seed is not None})
+    return [*own] or [None]
 
 
 def _check_copies(joined: Joined, first: range, label: np.ndarray) -> None:

@@ -120,8 +120,7 @@ def open_source(
     Example:
       `open_source("runs/digits", "baseline", train_size=20)`
     """
-    asked = {"train_size": train_size, "strength": strength, "seed": seed}
-    found = load.trained(workdir, method, **asked)
+    found = load.trained(workdir, method, train_size=train_size, strength=strength, seed=seed)
     if found.config["data"] != "memory":
         raise ConfigError(
             f"{workdir} is of a stream, whose crops are drawn anew each time: copies are of images "
