@@ -53,6 +53,8 @@ from regjax.semantic.explicit import (
     learned_augmentation,
 )
 from regjax.semantic.isda import isda
+from regjax.signing.sign import sign
+from regjax.signing.signed import Signed, signed
 
 try:
     __version__ = _metadata.version("regjax")  # of pyproject.toml
@@ -72,6 +74,7 @@ __all__ = [
     "Range",
     "Result",
     "Second",
+    "Signed",
     "Tap",
     "View",
     "attacks",
@@ -126,6 +129,8 @@ __all__ = [
     "random_flip",
     "semantic",
     "semantic_consistency",
+    "sign",
+    "signed",
     "statistics",
     "taught",
     "temporal_ensembling",

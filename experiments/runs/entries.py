@@ -114,6 +114,19 @@ ENTRIES = (
         shared=True,
     ),
     Entry(
+        "joined",
+        (),
+        'Other data sets whose training images are trained on too, each once an epoch; "{seed}" '
+        "in a name stands for the seed of a run.",
+        shared=True,
+    ),
+    Entry(
+        "equal_updates",
+        False,
+        "Whether epochs have as many steps as without those.",
+        shared=True,
+    ),
+    Entry(
         "unlabeled_batch_size",
         0,
         "Images without labels that come with each batch; 0 for none.",

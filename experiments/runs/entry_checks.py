@@ -30,6 +30,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_training(config)
     _check_growing(config["growing"])
     _check_mixture(config)
+    _check_joined(config)
     if config["data"] == "stream":
         _check_stream(config)
     _check_published(config["published"])
@@ -201,6 +202,24 @@ def _check_mixture(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             "config.mixture must name data sets with their shares of each batch, positive numbers "
             f"whose sum is below 1, such as {{'synthetic': 0.25}}, but it is {dict(mixture)}."
+        )
+
+
+def _check_joined(config: Mapping[str, Any]) -> None:
+    names = config["joined"]
+    if not all(isinstance(name, str) and name for name in names) or _repeats(names):
+        raise ConfigError(
+            "config.joined must name data sets, each of them once, such as ('npz:copies',), but "
+            f"it is {tuple(names)}."
+        )
+    if names and config["data"] != "memory":
+        raise ConfigError(
+            f"config.joined needs config.data='memory': a {config['data']} is of one data set."
+        )
+    if config["equal_updates"] and not names:
+        raise ConfigError(
+            "config.equal_updates=True counts the steps of an epoch without the images of "
+            "config.joined, which names none."
         )
 
 

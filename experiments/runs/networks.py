@@ -15,7 +15,7 @@ from flax import linen, nnx
 import regjax as rj
 import regjax.flax
 from experiments import models
-from experiments.data import mixture, sources, whitening
+from experiments.data import joining, mixture, sources, whitening
 from experiments.data.items import Options
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
@@ -47,7 +47,11 @@ def open_data(config: Config) -> Dataset | Streams:
         return Streams(name, folder, **how, workers=config["workers"], validation=own)
     first = sources.load(name, folder, **how, validation=own)
     others = [sources.load(each, folder, **how) for each in config["mixture"]]
-    return mixture.join(first, others)
+    found = mixture.join(first, others)
+    if not config["joined"]:
+        return found
+    named = entry_values.joined(config)
+    return joining.add(found, [(sources.load(n, folder, **how), seed) for n, seed in named])
 
 
 def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:

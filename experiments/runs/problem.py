@@ -104,5 +104,6 @@ def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, S
         config["unlabeled_includes_labeled"],
         balanced=config["sampling"] == "balanced",
         included=config["validation_included"],
+        equal_updates=config["equal_updates"],
     )
     return memory, spec.of_arrays(data.train, data.classes, data.class_names, data.scored)

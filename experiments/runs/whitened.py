@@ -24,7 +24,7 @@ Config = Mapping[str, Any]
 
 FILE = "whitening.npz"
 # The entries that what is learnt depends on.
-ENTRIES = ("whiten", "mean", "std", "dataset", "mixture", "image_size", "resize")
+ENTRIES = ("whiten", "mean", "std", "dataset", "mixture", "joined", "image_size", "resize")
 
 # By data set, since comparisons of two phases read it once and minutes pass with large images.
 _LEARNT: WeakKeyDictionary[Dataset, tuple[str, Zca]] = WeakKeyDictionary()

@@ -88,6 +88,7 @@ TABLE = {
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
     "random_flip": ["random_flip"],
     "semantic_consistency": ["semantic_consistency(weight=0.1)"],
+    "sign": ["sign(iterations=2, step=0.5, momentum=0.5)"],
     "temporal_ensembling": ["temporal_ensembling(weight=0.1, images=160)"],
     "vat": [
         "vat(weight=0.1, epsilon=0.5)",
@@ -132,8 +133,9 @@ SIDE_BY_SIDE = " | ".join(
 )
 WRAPPERS = " | ".join(links[0] for name, links in TABLE.items() if REGISTRY[name].kind == "wrapper")
 WITHOUT_BASES = {n for n in TABLE if REGISTRY[n].kind != "base" and n not in ON_UNLABELED}
-# A mask found on the side is constant to derivatives, and takes most of the time to compile.
-SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith("puzzlemix"))
+# A mask or a move found on the side is constant to derivatives; a mask takes long to compile.
+ASIDE = ("puzzlemix", "sign")
+SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith(ASIDE))
 # Of what shares most of its code, one does for the tests that take programs of their own.
 BASES = ["cross_entropy", "isda(strength=0.5, shrinkage=0.2)"]
 PENALTIES = "cross_entropy | double_backprop(weight=0.1) | jacobian(weight=0.1, probes=2)"

@@ -1,0 +1,1 @@
+"""The experiments of "Signed Input Regularization" (SIGN)."""
