@@ -17,6 +17,7 @@ import regjax.flax
 from experiments import models
 from experiments.data import mixture, sources
 from experiments.data.items import Options
+from experiments.data.one_class import one_class
 from experiments.data.preprocessing import normalise
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
@@ -48,7 +49,9 @@ def open_data(config: Config) -> Dataset | Streams:
         return Streams(name, folder, **how, workers=config["workers"], validation=own)
     first = sources.load(name, folder, **how, validation=own)
     others = [sources.load(each, folder, **how) for each in config["mixture"]]
-    return mixture.join(first, others)
+    joined = mixture.join(first, others)
+    positive = config["positive_class"]
+    return one_class(joined, positive) if positive else joined
 
 
 def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:
