@@ -43,7 +43,9 @@ def test_every_cell_is_a_plan(name, arg):
     config = get(name, arg)
     runs = plan(config.to_dict())
     signed = "sign" in arg
-    assert [m for m in config.losses if "SIGN" in m or m == "transfer"] == list(config.losses) * signed
+    assert [m for m in config.losses if "SIGN" in m or m == "transfer"] == list(
+        config.losses
+    ) * signed
     assert len(runs) == 3 * len(config.losses)
     assert config.mean == config.std == ()
     if "joined" in config:

@@ -2,9 +2,9 @@
 
 "Signed Input Regularization" (Taghanaki et al., 2019). The paper tells batches of 128, 100 epochs
 (BasicCNN: 200) and that the epoch of the best validation accuracy is taken; here it is the last
-one, and nothing is chosen by test images. It does not tell the optimizer and its rate, mixup's alpha
-and the classical augmentation's numbers: Adam at 0.001 without weight decay, 1, and one flip with
-shifts of 3 pixels. Pixels are in [0, 1], without a mean or a deviation.
+one, and nothing is chosen by test images. It does not tell the optimizer and its rate, mixup's
+alpha and the classical augmentation's numbers: Adam at 0.001 without weight decay, 1, and one flip
+with shifts of 3 pixels. Pixels are in [0, 1], without a mean or a deviation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -137,7 +137,9 @@ def shrink(config: ConfigDict) -> None:
         sort_keys=False,
     )
     config.published = config.published_robustness = ConfigDict()
-    tested = {name: text.replace("draws=10", "draws=2") for name, text in config.perturbations.items()}
+    tested = {
+        name: text.replace("draws=10", "draws=2") for name, text in config.perturbations.items()
+    }
     if OTHER in tested:
         tested[OTHER] = "dataset(name='digits')"
     config.perturbations = ConfigDict(tested, sort_keys=False)

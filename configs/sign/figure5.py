@@ -1,7 +1,7 @@
 """Figure 5 of the SIGN paper: features of Table 1's MobileNetV2, by t-SNE.
 
-    python -m experiments.classify --config=configs/sign/figure5.py --workdir=runs/sign_table1/mobilenet
-    python -m experiments.gallery.feature_map runs/sign_table1/mobilenet --output=feature_map.png
+    python -m experiments.classify --config=configs/sign/figure5.py --workdir=runs/sign1/mobilenet
+    python -m experiments.gallery.feature_map runs/sign1/mobilenet --output=feature_map.png
 
 "Signed Input Regularization" (Taghanaki et al., 2019): nothing is trained anew where Table 1's
 command has trained in the work folder; `:sign` and `:sign_equal_updates` are SIGN. The second

@@ -1,19 +1,20 @@
 """Tables 1, 3 and 5 of the SIGN paper as far as two CPU cores can say something.
 
-    python -m experiments.classify --config=configs/sign/quick.py --workdir=runs/sign_quick/originals
+    python -m experiments.classify --config=configs/sign/quick.py --workdir=runs/sign_quick/plain
 
 Classical augmentation and mixup with BasicCNN, 3 seeds, on 500 images a class of the lossy
 "cifar10_jpeg". SIGN trains on copies that the first of these networks has made, for as many epochs
 and for as many steps:
 
-    python -m experiments.sign runs/sign_quick/originals ...
-    python -m experiments.classify --config=configs/sign/quick.py:sign --workdir=runs/sign_quick/sign
+    python -m experiments.sign runs/sign_quick/plain ...
+    python -m experiments.classify --config=configs/sign/quick.py:sign \
+        --workdir=runs/sign_quick/sign
     python -m experiments.classify --config=configs/sign/quick.py:sign_equal_updates \
         --workdir=runs/sign_quick/sign_equal_updates
 
 They are tested on all test images, by class, on Tiny ImageNet's 643 images, without 50 pixels and
-under noise, and for their calibration. `:aleatoric` and so on train a second head as in Table 2. What
-is published is of another network and of all images, and no number to compare with: what can be
+under noise, and for their calibration. `:aleatoric` and so on train a second head as in Table 2.
+What is published is of another network and of all images, and no number to compare with: what can be
 compared is the order of the methods. `:smoke` takes the same way with the embedded digits in a
 minute.
 """

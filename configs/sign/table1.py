@@ -1,19 +1,19 @@
 """Table 1 of the SIGN paper: augmentation, mixup and SIGN on CIFAR-10, by class.
 
-    python -m experiments.classify --config=configs/sign/table1.py --workdir=runs/sign_table1/mobilenet
+    python -m experiments.classify --config=configs/sign/table1.py --workdir=runs/sign1/mobilenet
 
 "Signed Input Regularization" (Taghanaki et al., 2019): MobileNetV2, classical augmentation and
 mixup, whose published accuracies are 85.50 and 85.84 %. SIGN (86.37 %) trains on copies beside the
 images, which the first network makes, and so in a comparison of its own:
 
-    python -m experiments.sign runs/sign_table1/mobilenet ...
+    python -m experiments.sign runs/sign1/mobilenet ...
     python -m experiments.classify --config=configs/sign/table1.py:mobilenet_sign \
-        --workdir=runs/sign_table1/mobilenet_sign
+        --workdir=runs/sign1/mobilenet_sign
 
-and `:mobilenet_sign_equal_updates` for as many steps as the others take. `:basic_cnn`, `:basic_cnn_sign`
-and `:basic_cnn_sign_equal_updates` are BasicCNN, 200 epochs, with a learned policy of augmentation,
-86.48 and 86.91 %. ROWS has the accuracy of every class. They stand beside each other on the page of
-`python -m experiments.report runs/sign_table1/*`. It needs TFDS's "cifar10" in array_record format
+and `:mobilenet_sign_equal_updates` for as many steps as the others take. `:basic_cnn`,
+`:basic_cnn_sign` and `:basic_cnn_sign_equal_updates` are BasicCNN, 200 epochs, with a learned
+policy of augmentation, 86.48 and 86.91 %. ROWS has the accuracy of every class. They stand beside each other on the page of
+`python -m experiments.report runs/sign1/*`. It needs TFDS's "cifar10" in array_record format
 and accelerators. `:smoke` takes the same way with the embedded digits in a minute.
 """
 
@@ -67,7 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
     """
     cell, form = common.form(arg, tuple(ROWS))
     config = common.start(MODELS[cell], epochs=200 if cell == "basic_cnn" else common.EPOCHS)
-    common.fill_in(config, losses(cell, form), form, f"runs/sign_table1/{cell}_copies")
+    common.fill_in(config, losses(cell, form), form, f"runs/sign1/{cell}_copies")
     means = {name: row[-1] for name, row in ROWS[cell].items()}
     common.publish(config, "Table 1", means)
     if arg == "smoke":

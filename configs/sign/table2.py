@@ -1,12 +1,12 @@
 """Table 2 of the SIGN paper: aleatoric uncertainty on CIFAR-10, and what is right but not sure.
 
-    python -m experiments.classify --config=configs/sign/table2.py --workdir=runs/sign_table2/mobilenet
+    python -m experiments.classify --config=configs/sign/table2.py --workdir=runs/sign2/mobilenet
 
 "Signed Input Regularization" (Taghanaki et al., 2019): MobileNetV2 with a second head, trained by
-eqs. 10 and 11, with classical augmentation and mixup; `:sign` is SIGN, on the copies of Table 1, and
-`:sign_equal_updates` for as many steps. Expected accuracies are 82.34, 82.60 and 85.91 %; of the test
-images that are right at a probability of a half or less ROWS has by class the mean probability, the
-number and the mean uncertainty: 212, 363 and 26 images in all. The least probabilities of a right
+eqs. 10 and 11, with classical augmentation and mixup; `:sign` is SIGN, on the copies of Table 1,
+and `:sign_equal_updates` for as many steps. Expected accuracies are 82.34, 82.60 and 85.91 %; of
+the test images that are right at a probability of a half or less ROWS has by class the mean
+probability, the number and the mean uncertainty: 212, 363 and 26 images in all. The least probabilities of a right
 image are 0.26, a little above 0.1, and 0.33 (LEAST). It needs TFDS's "cifar10" in array_record
 format and accelerators; `:smoke` takes the same way with the embedded digits in a minute.
 
@@ -74,7 +74,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.uncertainty = "aleatoric(samples=100)"
     common.measure_unsure(config)
     losses = {"SIGN": BASE} if form else common.methods(BASE)
-    common.fill_in(config, losses, form, "runs/sign_table1/mobilenet_copies")
+    common.fill_in(config, losses, form, "runs/sign1/mobilenet_copies")
     common.publish(config, "Table 2", {name: rows[0][-1] for name, rows in ROWS.items()})
     if arg == "smoke":
         common.shrink(config)

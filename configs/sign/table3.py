@@ -1,6 +1,6 @@
 """Table 3 of the SIGN paper: Table 2's networks on the images of Tiny ImageNet.
 
-    python -m experiments.classify --config=configs/sign/table3.py --workdir=runs/sign_table2/mobilenet
+    python -m experiments.classify --config=configs/sign/table3.py --workdir=runs/sign2/mobilenet
 
 "Signed Input Regularization" (Taghanaki et al., 2019): nothing is trained anew where Table 2's
 command has trained in the work folder; `:sign` and `:sign_equal_updates` are the others, as there.

@@ -1,6 +1,6 @@
 """Table 4 of the SIGN paper: NASNetMobile on the copies that MobileNetV2 has made.
 
-    python -m experiments.classify --config=configs/sign/table4.py --workdir=runs/sign_table4/classical
+    python -m experiments.classify --config=configs/sign/table4.py --workdir=runs/sign4/classical
 
 "Signed Input Regularization" (Taghanaki et al., 2019): NASNetMobile with classical augmentation,
 80.85 %; `:sign` trains it from scratch on the images and Table 1's copies of them, 84.78 %, and
@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = common.start("nasnet_mobile")
     classical = {"classical": common.methods()["classical"]}
     losses = {"transfer": "cross_entropy"} if form else classical
-    common.fill_in(config, losses, form, "runs/sign_table1/mobilenet_copies")
+    common.fill_in(config, losses, form, "runs/sign1/mobilenet_copies")
     common.publish(config, "Table 4", {name: row[-1] for name, row in ROWS.items()})
     if arg == "smoke":
         common.shrink(config)

@@ -84,9 +84,7 @@ def _fits(values: Any, perturbation: Perturbation) -> bool:
     return series and all(value is None or is_number(value) for value in values)
 
 
-def read_all(
-    texts: Mapping[str, Any], sampled: Sampled | None = None
-) -> dict[str, Perturbation]:
+def read_all(texts: Mapping[str, Any], sampled: Sampled | None = None) -> dict[str, Perturbation]:
     """Reads a config's `perturbations`, expressions by name.
 
     Args:

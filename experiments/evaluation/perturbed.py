@@ -176,10 +176,10 @@ class Perturbation:
             for level in range(rows["prediction"].shape[1])
         ]
         names = [m.function.__name__ for m in every]
-        found = {
-            name: [_mean(level[i]) for level in levels] for i, name in enumerate(names)
-        }
-        return found | ({"accuracy_by_draw": [level[0] for level in levels]} if self.draws > 1 else {})
+        found = {name: [_mean(level[i]) for level in levels] for i, name in enumerate(names)}
+        return found | (
+            {"accuracy_by_draw": [level[0] for level in levels]} if self.draws > 1 else {}
+        )
 
 
 def _at(rows: metrics.Rows, level: int, draw: Any) -> metrics.Rows:

@@ -76,7 +76,9 @@ def _table(
 ) -> Iterator[Table]:
     """The table of the methods of which it was measured; classes that do not occur are left out."""
     wanted = ("unsure_by_class", "class_accuracy", "class_count")
-    full = {m: runs for m, runs in scores.items() if runs and all(w in r for r in runs for w in wanted)}
+    full = {
+        m: runs for m, runs in scores.items() if runs and all(w in r for r in runs for w in wanted)
+    }
     if not full:
         return
     counts = next(iter(full.values()))[0]["class_count"]

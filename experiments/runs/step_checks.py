@@ -143,7 +143,7 @@ def _check_network(problem: Problem, task: Any) -> None:
 def check_evaluations(
     problem: Problem, runs: Sequence[Run], perturbations: Mapping[str, Perturbation]
 ) -> None:
-    """Traces what is measured, each perturbation too, and looks whether the data it reads are there.
+    """Traces what is measured, each perturbation too, and looks whether its data are there.
 
     Raises:
       ConfigError: one does not fit the network or its images, or has no second head to sample by.

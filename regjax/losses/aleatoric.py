@@ -129,5 +129,6 @@ def _second(outputs: Outputs) -> jax.Array:
         f"aleatoric needs a second head with a number for each class, {list(shape)}, or one for "
         f"all, but the network's auxiliary heads have {[list(x.shape) for x in found] or 'none'}: "
         "name one where the network is bound, regjax.flax.bind(model, head='...', auxiliary="
-        f"('...',)); experiments' networks have one by two_headed(model='...', outputs={shape[-1]})."
+        "('...',)); experiments' networks have one by two_headed(model='...', "
+        f"outputs={shape[-1]})."
     )

@@ -24,7 +24,7 @@ def test_one_class_is_told_from_all_others_in_every_split():
 
 
 def test_an_unknown_class_and_masks_are_refused():
-    with pytest.raises(DataError, match="'mole' must be a class of 'spots'.*melanoma, keratosis"):
+    with pytest.raises(DataError, match=r"'mole' must be a class of 'spots'.*melanoma, keratosis"):
         one_class(dataset(), "mole")
     with pytest.raises(DataError, match="of which each image has one"):
         one_class(dataset(np.zeros((4, 2, 2))), "melanoma")

@@ -295,7 +295,8 @@ def test_of_another_data_set_there_are_scores_by_class():
     assert scores["class_count"] == [np.bincount(label).tolist()]
     p = softmax(answer((split()[0] / 255 - 0.4) / 0.3, network()), -1)
     unsure = right & (p[np.arange(COUNT), label] <= 0.5)
-    assert scores["unsure_count"] == [unsure.sum()] and unsure.any()
+    assert scores["unsure_count"] == [unsure.sum()]
+    assert unsure.any()
     np.testing.assert_allclose(
         scores["unsure_uncertainty"], [scipy.stats.entropy(p[unsure], axis=-1).mean()], rtol=1e-3
     )

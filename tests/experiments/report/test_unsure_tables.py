@@ -15,7 +15,10 @@ ACCURACY, COUNT = [0.5, 0.0, 0.75], [10, 0, 20]
 
 def measured(seed):
     """Of seed 0 three cats and one elk are unsure, of seed 1 one cat."""
-    unsure = [[[0.4, 3, 2.0], [None, 0, None], [0.3, 1, 9.0]], [[0.2, 1, 6.0], *[[None, 0, None]] * 2]]
+    unsure = [
+        [[0.4, 3, 2.0], [None, 0, None], [0.3, 1, 9.0]],
+        [[0.2, 1, 6.0], *[[None, 0, None]] * 2],
+    ]
     return {"class_accuracy": ACCURACY, "class_count": COUNT, "unsure_by_class": unsure[seed]}
 
 
@@ -64,9 +67,7 @@ def test_nothing_unsure_is_said_so():
 def test_several_draws_have_their_deviation_and_variance_beside():
     text = "white_noise(sigma=0.1, draws=3)"
     drawn = [[[0.5, 0.6, 0.7]], [[0.6, 0.6, 0.6]]]
-    records = [
-        scored("NFM", seed, text, (60.0,), accuracy_by_draw=drawn[seed]) for seed in (0, 1)
-    ]
+    records = [scored("NFM", seed, text, (60.0,), accuracy_by_draw=drawn[seed]) for seed in (0, 1)]
     config = make_config({"noise": text}, published_robustness={})
     found, _ = found_of(config, records)
     row = found.tested[0, "NFM", "noise"]

@@ -56,7 +56,11 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 def random_batch() -> tuple[rj.Batch, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
-    logits, raw, label = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)), np.eye(3)[[0, 1, 2, 1, 0]]
+    logits, raw, label = (
+        rng.normal(size=(5, 3)),
+        rng.normal(size=(5, 3)),
+        np.eye(3)[[0, 1, 2, 1, 0]],
+    )
     label[3:] = rng.dirichlet(np.ones(3), size=2)
     index = jnp.array([7, 3, 0, 1, 9], jnp.int32)
     return batch_of(logits, raw, label, index), logits, raw, label
@@ -99,7 +103,8 @@ def test_extreme_outputs_have_finite_losses_and_gradients() -> None:
         batch = batch_of(logits, raw, np.eye(3)[[1, 1, 1]])
         for variance in ("log", "softplus"):
             losses, gradient = jitted(rj.aleatoric(samples=3, variance=variance), batch)
-            assert np.all(np.isfinite(losses)) and np.all(np.isfinite(gradient))
+            assert np.all(np.isfinite(losses))
+            assert np.all(np.isfinite(gradient))
     outputs = rj.Outputs(jnp.zeros((3, 3)), auxiliary=(rj.Branch(jnp.asarray(raw)),))
     np.testing.assert_allclose(deviations(outputs)[0], np.exp([5, -5, 0]))
 
@@ -107,13 +112,16 @@ def test_extreme_outputs_have_finite_losses_and_gradients() -> None:
 def test_two_classes_and_opposite_pairs_of_draws_are_a_coin() -> None:
     """Whatever the deviations: exactly log 2."""
     half = np.random.default_rng(2).normal(size=(4, 3, 2))
-    noise, sigma = np.concatenate([half, -half], axis=1), np.array([[0.1, 2], [5, 5], [9, 0], [1, 1]])
+    noise, sigma = (
+        np.concatenate([half, -half], axis=1),
+        np.array([[0.1, 2], [5, 5], [9, 0], [1, 1]]),
+    )
     found = sampled_log_probabilities(jnp.full((4, 2), 0.7), jnp.asarray(sigma), jnp.asarray(noise))
     np.testing.assert_allclose(found, -np.log(2), rtol=1e-12)
 
 
 def test_equal_noise_on_all_classes_changes_nothing_and_own_noise_does() -> None:
-    batch, logits, _, label = random_batch()
+    _, logits, _, label = random_batch()
     plain = -(label * np.log(softmax(logits))).sum(-1)
     shared = np.repeat(np.random.default_rng(3).normal(size=(5, 4, 1)), 3, axis=-1)
     found = sampled_log_probabilities(jnp.asarray(logits), jnp.ones((5, 1)), jnp.asarray(shared))
@@ -166,7 +174,7 @@ def test_what_does_not_fit_is_refused_and_no_array_is_larger_than_the_samples() 
     with pytest.raises(ValueError, match=r"each class, \[2, 3\], or one.*\[\[2, 2\]\].*outputs=3"):
         jax.eval_shape(jitted.__wrapped__, rj.aleatoric(), batch)
     batch = random_batch()[0]
-    with pytest.raises(ValueError, match="one of .*, not 'std'"):
+    with pytest.raises(ValueError, match=r"one of .*, not 'std'"):
         jax.eval_shape(jitted.__wrapped__, rj.aleatoric(variance="std"), batch)
     with pytest.raises(ValueError, match="samples"):
         rj.aleatoric(samples=0)
