@@ -14,8 +14,8 @@ and for as many steps:
 
 They are tested on all test images, by class, on Tiny ImageNet's 643 images, without 50 pixels and
 under noise, and for their calibration. `:aleatoric` and so on train a second head as in Table 2.
-What is published is of another network and of all images, and no number to compare with: what can be
-compared is the order of the methods. `:smoke` takes the same way with the embedded digits in a
+What is published is of another network and of all images, and no number to compare with: what can
+be compared is the order of the methods. `:smoke` takes the same way with the embedded digits in a
 minute.
 """
 

@@ -12,9 +12,10 @@ images, which the first network makes, and so in a comparison of its own:
 
 and `:mobilenet_sign_equal_updates` for as many steps as the others take. `:basic_cnn`,
 `:basic_cnn_sign` and `:basic_cnn_sign_equal_updates` are BasicCNN, 200 epochs, with a learned
-policy of augmentation, 86.48 and 86.91 %. ROWS has the accuracy of every class. They stand beside each other on the page of
-`python -m experiments.report runs/sign1/*`. It needs TFDS's "cifar10" in array_record format
-and accelerators. `:smoke` takes the same way with the embedded digits in a minute.
+policy of augmentation, 86.48 and 86.91 %. ROWS has the accuracy of every class. They stand beside
+each other on the page of `python -m experiments.report runs/sign1/*`. It needs TFDS's "cifar10" in
+array_record format and accelerators. `:smoke` takes the same way with the embedded digits in a
+minute.
 """
 
 from ml_collections import ConfigDict

@@ -6,9 +6,10 @@
 eqs. 10 and 11, with classical augmentation and mixup; `:sign` is SIGN, on the copies of Table 1,
 and `:sign_equal_updates` for as many steps. Expected accuracies are 82.34, 82.60 and 85.91 %; of
 the test images that are right at a probability of a half or less ROWS has by class the mean
-probability, the number and the mean uncertainty: 212, 363 and 26 images in all. The least probabilities of a right
-image are 0.26, a little above 0.1, and 0.33 (LEAST). It needs TFDS's "cifar10" in array_record
-format and accelerators; `:smoke` takes the same way with the embedded digits in a minute.
+probability, the number and the mean uncertainty: 212, 363 and 26 images in all. The least
+probabilities of a right image are 0.26, a little above 0.1, and 0.33 (LEAST). It needs TFDS's
+"cifar10" in array_record format and accelerators; `:smoke` takes the same way with the embedded
+digits in a minute.
 
 The paper does not tell the number of samples (here 10 in training, 100 in evaluation), how the
 network says its deviations (the logarithms of variances) and what the uncertainty is. Its values

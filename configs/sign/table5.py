@@ -3,12 +3,12 @@
     python -m experiments.classify --config=configs/sign/table5.py --workdir=runs/sign1/mobilenet
 
 "Signed Input Regularization" (Taghanaki et al., 2019): nothing is trained anew where Table 1's
-command has trained in the work folder; the arguments are as there. Of each test image 50 pixels
-are 0, or noise of 10 grey levels is added to all, clipped: ROWS has the published accuracies and
-what follows their ±. On 10,000 images an accuracy moves in steps of 1e-4, so that 4e-6 can be no standard
-deviation: these are variances, over draws whose number is not told; here 10, and the table shows
-both. It needs TFDS's "cifar10" in array_record format and accelerators; `:smoke` takes the same way
-with the embedded digits in a minute.
+command has trained in the work folder; the arguments are as there. Of each test image 50 pixels are
+0, or noise of 10 grey levels is added to all, clipped: ROWS has the published accuracies and what
+follows their ±. On 10,000 images an accuracy moves in steps of 1e-4, so that 4e-6 can be no
+standard deviation: these are variances, over draws whose number is not told; here 10, and the table
+shows both. It needs TFDS's "cifar10" in array_record format and accelerators; `:smoke` takes the
+same way with the embedded digits in a minute.
 """
 
 from ml_collections import ConfigDict
