@@ -169,17 +169,15 @@ class Perturbation:
         Of several draws they are means, and "accuracy_by_draw" has each one's accuracy. Of another
         data set there are `MORE_SCORES`, by class up to the last that occurs.
         """
-        several = range(self.draws) if self.draws > 1 else (...,)
+        levels = [self._scores_at(rows, i) for i in range(rows["prediction"].shape[1])]
+        return {name: [level[name] for level in levels] for name in levels[0]}
+
+    def _scores_at(self, rows: metrics.Rows, level: int) -> dict[str, Any]:
         every = MORE_SCORES if self.kind == "dataset" else SCORES
-        levels = [
-            [[m(_at(rows, level, draw)) for draw in several] for m in every]
-            for level in range(rows["prediction"].shape[1])
-        ]
-        names = [m.function.__name__ for m in every]
-        found = {name: [_mean(level[i]) for level in levels] for i, name in enumerate(names)}
-        return found | (
-            {"accuracy_by_draw": [level[0] for level in levels]} if self.draws > 1 else {}
-        )
+        several = range(self.draws) if self.draws > 1 else (...,)
+        each = {m.function.__name__: [m(_at(rows, level, d)) for d in several] for m in every}
+        found = {name: _mean(values) for name, values in each.items()}
+        return found | ({"accuracy_by_draw": each["accuracy"]} if self.draws > 1 else {})
 
 
 def _at(rows: metrics.Rows, level: int, draw: Any) -> metrics.Rows:
