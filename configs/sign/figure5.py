@@ -5,9 +5,9 @@
 
 "Signed Input Regularization" (Taghanaki et al., 2019): nothing is trained anew where Table 1's
 command has trained in the work folder; `:sign` and `:sign_equal_updates` are SIGN. The second
-command draws the test images' features, and prints how well t-SNE shows them and how many of their
-10 nearest neighbours are of their class: the paper has the picture only, and finds SIGN's classes
-more compact. Its row of training images is not drawn. It needs TFDS's "cifar10" in array_record
+command draws the test images' features, with `--trained` those of training images, and prints how
+well t-SNE shows them and how many of their 10 nearest neighbours are of their class: the paper has
+the picture only, and finds SIGN's classes more compact. It needs TFDS's "cifar10" in array_record
 format and accelerators; `:smoke` takes the same way with the embedded digits in a minute.
 """
 
