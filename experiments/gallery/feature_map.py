@@ -4,9 +4,10 @@
 
 Of every method the first seed's network, at its chosen strength, sees so many test images, or with
 `--trained` images that it was trained on; what comes before its last layer is brought to the plane
-by scikit-learn's t-SNE. Pictures of that kind deceive, so that two numbers stand beside each: how much t-SNE loses (its KL divergence), and the
-share of the images whose class is that of most of their 10 nearest neighbours, among the features
-and in the plane. The picture is written, and the numbers beside it as JSON.
+by scikit-learn's t-SNE. Pictures of that kind deceive, so that two numbers stand beside each: how
+much t-SNE loses (its KL divergence), and the share of the images whose class is that of most of
+their 10 nearest neighbours, among the features and in the plane. The picture is written, and the
+numbers beside it as JSON.
 """
 
 from __future__ import annotations

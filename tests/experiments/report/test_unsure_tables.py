@@ -1,10 +1,12 @@
 """Tables by class of what is right but not sure, on numbers made up by hand and of a training."""
 
+import numpy as np
 import pytest
 from tiny_tested import TESTED, found_of, make_config, run, scored
 
 from configs.sign import quick
 from experiments import classify
+from experiments.gallery import feature_map
 from experiments.report.perturbation_tables import tables as tested_tables
 from experiments.report.unsure_tables import tables
 
@@ -96,3 +98,7 @@ def test_a_training_in_small_has_all_tables(form, tmp_path, monkeypatch):
         assert words in table
     assert table.count("p ≤ 0.5 (images) [uncertainty]") == 4
     assert "by class, and of the images" in paths["report"].read_text(encoding="utf-8")
+    found, label = feature_map.maps(str(tmp_path / "run"), 0, trained=True)
+    assert len(label) == 100
+    assert np.bincount(label).tolist() == [10] * 10
+    assert found["mixup"].plane.shape == (100, 2)
