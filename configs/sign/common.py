@@ -17,7 +17,7 @@ from experiments.evaluation.metrics import BUILT_IN
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
 CLASSES += ("dog", "frog", "horse", "ship", "truck")
-EPOCHS, COPIES = 100, 2  # of each image, after 50 and 100 iterations
+EPOCHS = 100
 CLASSICAL, MIXUP = "random_flip | random_crop(padding=3)", "mixup(alpha=1.0)"
 # In place of the policy that deepaugment found, which the paper does not print.
 POLICY = "auto_augment(policy='cifar10')"
@@ -85,13 +85,12 @@ def fill_in(config: ConfigDict, losses: Mapping[str, str], of: str, copies: str 
       config: to be changed.
       losses: by name.
       of: the form, see `form`.
-      copies: the folder that `experiments.sign` has written.
+      copies: the folders that `experiments.sign` has written, but the seed at their end.
     """
     config.losses = ConfigDict(losses, sort_keys=False)
-    if of == "sign_equal_updates":
-        config.epochs = max(1, round(config.epochs / (1 + COPIES)))
     if of and "joined" in config:
-        config.joined = (copies,)
+        config.joined = (f"npz:{copies}{{seed}}",)
+        config.equal_updates = of == "sign_equal_updates"
 
 
 def measure_unsure(config: ConfigDict) -> None:

@@ -41,7 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.model, config.image_size, config.epochs = "resnet8", 64, 30
         config.runs_at_once = 3
     name = "SIGN" if form else "baseline"
-    copies = "_".join(filter(None, ("runs/sign_isic/copies", cell)))
+    copies = f"runs/sign_isic_copies/{cell or 'full'}"
     common.fill_in(config, {name: "cross_entropy"}, form, copies)
     if arg == "smoke":
         common.shrink(config)

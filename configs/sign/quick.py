@@ -1,12 +1,13 @@
-"""Tables 1, 3 and 5 of the SIGN paper as far as two CPU cores can say something.
+r"""Tables 1, 3 and 5 of the SIGN paper as far as two CPU cores can say something.
 
     python -m experiments.classify --config=configs/sign/quick.py --workdir=runs/sign_quick/plain
 
 Classical augmentation and mixup with BasicCNN, 3 seeds, on 500 images a class of the lossy
-"cifar10_jpeg". SIGN trains on copies that the first of these networks has made, for as many epochs
-and for as many steps:
+"cifar10_jpeg". SIGN trains on copies that the first of these networks has made, the first command
+below for every seed, for as many epochs and for as many steps:
 
-    python -m experiments.sign runs/sign_quick/plain ...
+    python -m experiments.sign runs/sign_quick/plain --method=classical --seed=0 \
+        --normalize=rms --step=0.2 --output=runs/sign_quick_copies/plain0
     python -m experiments.classify --config=configs/sign/quick.py:sign \
         --workdir=runs/sign_quick/sign
     python -m experiments.classify --config=configs/sign/quick.py:sign_equal_updates \
@@ -46,8 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
     losses = {"SIGN": base} if form else common.methods(base)
     tested = {common.OTHER: common.OUT_OF_DISTRIBUTION, **common.DISTURBED}
     config.perturbations = ConfigDict(tested, sort_keys=False)
-    copies = "_".join(filter(None, ("runs/sign_quick/copies", cell)))
-    common.fill_in(config, losses, form, copies)
+    common.fill_in(config, losses, form, f"runs/sign_quick_copies/{cell or 'plain'}")
     if arg == "smoke":
         common.shrink(config)
     return config

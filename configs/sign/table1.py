@@ -1,4 +1,4 @@
-"""Table 1 of the SIGN paper: augmentation, mixup and SIGN on CIFAR-10, by class.
+r"""Table 1 of the SIGN paper: augmentation, mixup and SIGN on CIFAR-10, by class.
 
     python -m experiments.classify --config=configs/sign/table1.py --workdir=runs/sign1/mobilenet
 
@@ -6,11 +6,13 @@
 mixup, whose published accuracies are 85.50 and 85.84 %. SIGN (86.37 %) trains on copies beside the
 images, which the first network makes, and so in a comparison of its own:
 
-    python -m experiments.sign runs/sign1/mobilenet ...
+    python -m experiments.sign runs/sign1/mobilenet --method=classical --seed=0 \
+        --output=runs/sign1_copies/mobilenet0
     python -m experiments.classify --config=configs/sign/table1.py:mobilenet_sign \
         --workdir=runs/sign1/mobilenet_sign
 
-and `:mobilenet_sign_equal_updates` for as many steps as the others take. `:basic_cnn`,
+the first of them for every seed, so that each run has the copies of its own seed's network,
+`:mobilenet_sign_equal_updates` for as many steps as the others take. `:basic_cnn`,
 `:basic_cnn_sign` and `:basic_cnn_sign_equal_updates` are BasicCNN, 200 epochs, with a learned
 policy of augmentation, 86.48 and 86.91 %. ROWS has the accuracy of every class. They stand beside
 each other on the page of `python -m experiments.report runs/sign1/*`. It needs TFDS's "cifar10" in
@@ -68,7 +70,7 @@ def get_config(arg: str = "") -> ConfigDict:
     """
     cell, form = common.form(arg, tuple(ROWS))
     config = common.start(MODELS[cell], epochs=200 if cell == "basic_cnn" else common.EPOCHS)
-    common.fill_in(config, losses(cell, form), form, f"runs/sign1/{cell}_copies")
+    common.fill_in(config, losses(cell, form), form, f"runs/sign1_copies/{cell}")
     means = {name: row[-1] for name, row in ROWS[cell].items()}
     common.publish(config, "Table 1", means)
     if arg == "smoke":

@@ -75,7 +75,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.uncertainty = "aleatoric(samples=100)"
     common.measure_unsure(config)
     losses = {"SIGN": BASE} if form else common.methods(BASE)
-    common.fill_in(config, losses, form, "runs/sign1/mobilenet_copies")
+    common.fill_in(config, losses, form, "runs/sign1_copies/mobilenet")
     common.publish(config, "Table 2", {name: rows[0][-1] for name, rows in ROWS.items()})
     if arg == "smoke":
         common.shrink(config)

@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = common.start("nasnet_mobile")
     classical = {"classical": common.methods()["classical"]}
     losses = {"transfer": "cross_entropy"} if form else classical
-    common.fill_in(config, losses, form, "runs/sign1/mobilenet_copies")
+    common.fill_in(config, losses, form, "runs/sign1_copies/mobilenet")
     common.publish(config, "Table 4", {name: row[-1] for name, row in ROWS.items()})
     if arg == "smoke":
         common.shrink(config)

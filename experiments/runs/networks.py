@@ -49,9 +49,9 @@ def open_data(config: Config) -> Dataset | Streams:
         return Streams(name, folder, **how, workers=config["workers"], validation=own)
     first = sources.load(name, folder, **how, validation=own)
     others = [sources.load(each, folder, **how) for each in config["mixture"]]
-    joined = mixture.join(first, others)
+    found = mixture.join(first, others)
     positive = config["positive_class"]
-    return one_class(joined, positive) if positive else joined
+    return one_class(found, positive) if positive else found
 
 
 def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:
