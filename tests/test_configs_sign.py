@@ -115,6 +115,11 @@ def test_what_is_tested():
     assert set(common.TINY_IMAGENET) < set(common.CLASSES)
 
 
+def slow_unless_quick(name):
+    """Quick has all methods and perturbations, ISIC a class against the rest."""
+    return pytest.param(name, marks=() if name in ("quick", "isic") else pytest.mark.slow)
+
+
 @pytest.fixture
 def random_data(monkeypatch):
     """Every data set is a few random images of its shape."""
@@ -132,19 +137,21 @@ def random_data(monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", "")
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", [slow_unless_quick(name) for name in CELLS])
 def test_smoke_fits_the_network(name, random_data):
     """Its losses and what it is tested on, as shapes only."""
     config = get(name, "smoke")
     config.train_sizes = (2,)
-    config.perturbations.pop(common.OTHER, None)
     of = problem.Problem(config.to_dict(), CLASSIFICATION)
     runs = plan(config.to_dict())
     step_checks.check(of, runs)
-    against = read_all(config.perturbations.to_dict(), read(config.uncertainty))
+    texts = config.perturbations.to_dict()
+    texts.pop(common.OTHER, None)  # which has to be there
+    against = read_all(texts, read(config.uncertainty))
     step_checks.check_evaluations(of, runs, against)
 
 
+@pytest.mark.slow
 def test_tiny_imagenet_has_the_papers_images():
     """Of the real data set, where it is there."""
     config = get("quick")

@@ -7,7 +7,7 @@ from tiny_tested import TESTED, found_of, make_config, run, scored
 from configs.sign import quick
 from experiments import classify
 from experiments.gallery import feature_map
-from experiments.report.perturbation_tables import tables as tested_tables
+from experiments.report import perturbation_tables
 from experiments.report.unsure_tables import tables
 
 NAMES = ("cat", "dog", "elk")
@@ -75,7 +75,7 @@ def test_several_draws_have_their_deviation_and_variance_beside():
     row = found.tested[0, "NFM", "noise"]
     assert row.draw_std == pytest.approx((5.0,))
     assert row.draw_variance == pytest.approx((0.005,))
-    (table,) = tested_tables(found, ["NFM", "plain"], [0])
+    (table,) = perturbation_tables.tables(found, ["NFM", "plain"], [0])
     assert table.columns == ["method", "sigma 0.1", "± over 3 draws (variance)"]
     assert [cells[1] for _, cells in table.lines] == ["5.00 (5e-03)", "-"]
     assert all(t.draw_std == () for t in found_of(make_config(), TESTED)[0].tested.values())

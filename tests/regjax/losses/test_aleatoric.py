@@ -45,6 +45,9 @@ def jitted(loss: rj.Loss, batch: rj.Batch) -> tuple[jax.Array, jax.Array]:
     return losses, gradient
 
 
+sampled = jax.jit(sampled_log_probabilities)
+
+
 def batch_of(logits: Any, raw: Any, label: Any, index: Any = None) -> rj.Batch:
     image = jnp.concatenate([jnp.asarray(logits, float), jnp.asarray(raw, float)], axis=-1)
     return rj.Batch(image, jnp.asarray(label, float), index)
@@ -117,7 +120,7 @@ def test_two_classes_and_opposite_pairs_of_draws_are_a_coin() -> None:
         np.concatenate([half, -half], axis=1),
         np.array([[0.1, 2], [5, 5], [9, 0], [1, 1]]),
     )
-    found = sampled_log_probabilities(jnp.full((4, 2), 0.7), jnp.asarray(sigma), jnp.asarray(noise))
+    found = sampled(np.full((4, 2), 0.7), sigma, noise)
     np.testing.assert_allclose(found, -np.log(2), rtol=1e-12)
 
 
@@ -125,7 +128,7 @@ def test_equal_noise_on_all_classes_changes_nothing_and_own_noise_does() -> None
     _, logits, _, label = random_batch()
     plain = -(label * np.log(softmax(logits))).sum(-1)
     shared = np.repeat(np.random.default_rng(3).normal(size=(5, 4, 1)), 3, axis=-1)
-    found = sampled_log_probabilities(jnp.asarray(logits), jnp.ones((5, 1)), jnp.asarray(shared))
+    found = sampled(logits, np.ones((5, 1)), shared)
     np.testing.assert_allclose(-(label * found).sum(-1), plain, rtol=1e-10)
     losses, _ = jitted(rj.aleatoric(samples=4), batch_of(logits, np.zeros((5, 1)), label))
     assert np.all(np.abs(losses - plain) > 1e-3)
@@ -133,31 +136,23 @@ def test_equal_noise_on_all_classes_changes_nothing_and_own_noise_does() -> None
 
 def test_many_samples_meet_the_integrals() -> None:
     """Each within four standard errors, with no end of samples and in expectation with one."""
-    count = 20_000
-    keys = example_keys(KEY, rj.Batch(jnp.zeros((count, 1)), jnp.zeros((count, 1))))
-    noise = np.asarray(normal(keys, (3,)), float)
-    log_p = np.asarray(
-        sampled_log_probabilities(
-            jnp.tile(LOGITS, (count, 1)), jnp.tile(SIGMA, (count, 1)), jnp.asarray(noise)[:, None]
-        )
-    )
-    error = log_p.std(0) / np.sqrt(count)
+    noise = np.random.default_rng(5).normal(size=(50_000, 3))
+    each = [np.tile(x, (50_000, 1)) for x in (LOGITS, SIGMA)]
+    log_p = np.asarray(sampled(*each, noise[:, None]))
+    error = log_p.std(0) / np.sqrt(50_000)
     assert np.all(np.abs(-log_p.mean(0) - ONE) < 4 * error)
-    endless = sampled_log_probabilities(LOGITS[None], SIGMA[None], jnp.asarray(noise)[None])[0]
+    endless = sampled(LOGITS[None], SIGMA[None], noise[None])[0]
     p = np.exp(log_p)
-    error = p.std(0) / p.mean(0) / np.sqrt(count)
+    error = p.std(0) / p.mean(0) / np.sqrt(50_000)
     assert np.all(np.abs(-endless - ENDLESS) < 4 * error)
     assert np.all(4 * error < 0.1 * (ONE - ENDLESS))
 
 
 def test_more_samples_lower_the_expected_loss() -> None:
     """Of one, two and eight of the same draws, by far more than their standard errors."""
-    noise = jnp.asarray(np.random.default_rng(4).normal(size=(4000, 8, 3)))
-    logits, sigma = jnp.tile(LOGITS, (4000, 1)), jnp.tile(SIGMA, (4000, 1))
-    each = [
-        -np.asarray(sampled_log_probabilities(logits, sigma, noise[:, :t])).mean(0)
-        for t in (1, 2, 8)
-    ]
+    noise = np.random.default_rng(4).normal(size=(4000, 8, 3))
+    given = [np.tile(x, (4000, 1)) for x in (LOGITS, SIGMA)]
+    each = [-np.asarray(sampled(*given, noise[:, :t])).mean(0) for t in (1, 2, 8)]
     assert np.all(np.diff(each, axis=0) < -0.01)
     assert np.all(each[-1] > ENDLESS)
 
@@ -165,8 +160,8 @@ def test_more_samples_lower_the_expected_loss() -> None:
 def test_draws_go_by_index() -> None:
     batch, *_ = random_batch()
     order = np.array([3, 0, 4, 1, 2])
-    losses, _ = jitted(rj.aleatoric(samples=2), batch)
-    moved, _ = jitted(rj.aleatoric(samples=2), jax.tree.map(lambda x: x[order], batch))
+    losses, _ = jitted(rj.aleatoric(samples=4), batch)
+    moved, _ = jitted(rj.aleatoric(samples=4), jax.tree.map(lambda x: x[order], batch))
     np.testing.assert_allclose(moved, np.asarray(losses)[order], rtol=1e-12)
 
 
