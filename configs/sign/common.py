@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from configs import common
 from configs.common import check as check
-from experiments.evaluation.metrics import BUILT_IN
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
 CLASSES += ("dog", "frog", "horse", "ship", "truck")
@@ -40,6 +39,7 @@ DISTURBED = {
     "pixels off": "switched_off_pixels(amount=0.048828125, draws=10)",
     "noise": "white_noise(sigma=0.0392156863, protocol='pixel', draws=10)",
 }
+MEASURED = ("accuracy", "nll", "ece", "class_accuracy", "class_count", "unsure_by_class")
 UNSURE = ("unsure_count", "unsure_probability", "unsure_uncertainty", "least_probability")
 
 
@@ -95,7 +95,7 @@ def fill_in(config: ConfigDict, losses: Mapping[str, str], of: str, copies: str 
 
 def measure_unsure(config: ConfigDict) -> None:
     """Adds what Tables 2 and 3 show of images that are right at p <= 0.5."""
-    config.metrics = (*BUILT_IN, "unsure_by_class")
+    config.metrics = MEASURED
     config.columns = ("accuracy", *UNSURE)
 
 
