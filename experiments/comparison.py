@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from experiments import ConfigError
-from experiments.evaluation import perturbation_entries
+from experiments.evaluation import answers, perturbation_entries
 from experiments.evaluation.perturbed import Perturbation
 from experiments.report import files, page
 from experiments.runs import (
@@ -134,7 +134,8 @@ class _Phase:
         self.interruption, self.profile = interruption, profile
         self.journal = Journal(folder, config, writes=devices.is_first())
         about.check(self.journal.folder, About(experiment.name, experiment.score))
-        self._against = perturbation_entries.read_all(config["perturbations"])
+        sampled = answers.read(config["uncertainty"])
+        self._against = perturbation_entries.read_all(config["perturbations"], sampled)
 
     def left(self, runs: list[Run]) -> tuple[list[Run], Untested, Begun]:
         """What is to be trained and tested, and what was begun; all processes must agree."""

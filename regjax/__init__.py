@@ -33,6 +33,7 @@ from regjax.core.second import Second
 from regjax.core.stages import Number, Range, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
+from regjax.losses.aleatoric import aleatoric
 from regjax.losses.center import center
 from regjax.losses.cross_entropy import cross_entropy
 from regjax.losses.distribution_net import distribution_net
@@ -77,6 +78,7 @@ __all__ = [
     "Signed",
     "Tap",
     "View",
+    "aleatoric",
     "attacks",
     "auto_augment",
     "base",

@@ -38,9 +38,10 @@ CONFIGS = sorted(
 TABLES = ("table2", "table3", "table4")
 # Their methods, numbers and steps are in test_configs_isda.py.
 ISDA = tuple(name for name in CONFIGS if name.startswith("configs/isda/"))
-ELSEWHERE = (*ISDA, "configs/nfm/table3")
-# Their methods are as they say.
+# Likewise in test_configs_sign.py.
 SIGN = tuple(name for name in CONFIGS if name.startswith("configs/sign/"))
+ELSEWHERE = (*ISDA, *SIGN, "configs/nfm/table3")
+# Their methods are as they say.
 OWN = (*ISDA, *SIGN, "configs/digits_semi_supervised", "configs/mnist_semi_supervised")
 IN_MEMORY = [name for name in CONFIGS if name not in ELSEWHERE and "figure" not in name]
 NFM = ("configs/nfm/table1", "configs/nfm/table2", "configs/nfm/figure5", "configs/nfm/figure6")
@@ -170,7 +171,7 @@ def narrow(config):
 
 # The networks of Table 1, which are only tested on something else.
 TESTED_ONLY = ("configs/nfm/figure5", "configs/nfm/figure6")
-TRAINED = [name for name in CONFIGS if name not in (*TESTED_ONLY, *ISDA)]
+TRAINED = [name for name in CONFIGS if name not in (*TESTED_ONLY, *ISDA, *SIGN)]
 TRAINED.append("configs/isda/table1")
 # Table 2 has the schemes of Table 1; ResNet-50 takes long to trace.
 FEW = {"configs/nfm/table2": ("NFM",), "configs/nfm/table3": ("NFM",)}

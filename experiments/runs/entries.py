@@ -60,6 +60,7 @@ ENTRIES = (
         "Share of each class that is scored, where a folder or an archive has no test images.",
         shared=True,
     ),
+    Entry("positive_class", "", 'The class told from all others; "" for none.', shared=True),
     Entry("split_seed", 0, "The seed that draws them.", shared=True),
     Entry(
         "broken",
@@ -216,6 +217,7 @@ ENTRIES = (
     ),
     Entry("metrics", (), "Metrics to compute, by name; () for the task's usual ones."),
     Entry("columns", (), "Metrics that are columns of the table, beside the main score."),
+    Entry("uncertainty", "", 'Answers by samples, see answers.py; "" for logits.', shared=True),
     # The record.
     Entry(
         "evaluate_epochs",

@@ -224,7 +224,8 @@ def _check_joined(config: Mapping[str, Any]) -> None:
 
 
 def _check_stream(config: Mapping[str, Any]) -> None:
-    needed: dict[str, Any] = {"train_sizes": (0,), "validation_per_class": 0, "sampling": ""}
+    needed: dict[str, Any] = {"train_sizes": (0,), "validation_per_class": 0}
+    needed |= {"sampling": "", "positive_class": ""}
     if config["runs_at_once"] != BY_NAME["runs_at_once"].default:
         needed["runs_at_once"] = 1
     if config["unlabeled_batch_size"]:

@@ -17,6 +17,7 @@ import regjax.flax
 from experiments import models
 from experiments.data import joining, mixture, sources, whitening
 from experiments.data.items import Options
+from experiments.data.one_class import one_class
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
@@ -48,6 +49,8 @@ def open_data(config: Config) -> Dataset | Streams:
     first = sources.load(name, folder, **how, validation=own)
     others = [sources.load(each, folder, **how) for each in config["mixture"]]
     found = mixture.join(first, others)
+    if positive := config["positive_class"]:
+        found = one_class(found, positive)
     if not config["joined"]:
         return found
     named = entry_values.joined(config)

@@ -41,6 +41,7 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "aleatoric": ["aleatoric(samples=2)"],
     "auto_augment": ["auto_augment(policy='svhn', as_in_program=True)"],
     "center": ["center(weight=0.1, rate=0.5)"],
     "class_weights": ["class_weights(weights=(0.5, 2.0, 1.0))"],
@@ -367,7 +368,7 @@ def test_vmap_equals_a_loop(text: str) -> None:
 
 
 # Of weights, of draws and of a margin's annealing, none is a strength.
-WITHOUT_STRENGTH = ("class_weights", "large_margin", "auto_augment", "rand_augment")
+WITHOUT_STRENGTH = ("aleatoric", "class_weights", "large_margin", "auto_augment", "rand_augment")
 
 
 @pytest.mark.parametrize(
