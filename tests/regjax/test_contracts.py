@@ -83,6 +83,7 @@ TABLE = {
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "pi_model": ["pi_model(weight=0.1)"],
+    "policy": ["policy(sub=(('crop', 0.5, 'noise', 0.1), ('sharpen', 0.7, 'shear', 0.3)))"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
     "rand_augment": ["rand_augment(operations=2, magnitude=9, mean=(0.5,), std=(0.25,))"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
