@@ -41,6 +41,7 @@ ORDER = {
     "report": {"data", "training", "evaluation", "runs"},
     "comparison": {"data", "training", "evaluation", "runs", "report"},
     "classify": {"data", "training", "evaluation", "runs", "report", "comparison"},
+    "search": {"training", "runs", "report", "comparison", "classify"},
     "benchmark": {"data", "models", "training", "evaluation", "runs", "report"},
     "gallery": {"data", "models", "training", "evaluation", "runs", "report"},
     "pod": {"data", "training", "runs", "report", "classify", "benchmark"},
