@@ -161,10 +161,8 @@ class _Phase:
             work = Work(problem, journal, self.interruption)
             work.describe()
             work.leave(groups.divided(runs, pending, runs_at_once(config), begun))
-            steps = sum(problem.steps(run.train_size) for run in pending)
-            with progress(steps, "step") as bar:
-                for _ in work.train(runs, pending, begun, bar, self.profile):
-                    work.test(runs, against)
+            for _ in work.train(runs, pending, begun, self.profile):
+                work.test(runs, against)
             work.test(runs, against)
         elif about.read(journal.folder).spec is None:  # of an older version
             with contextlib.suppress(OSError):  # its tables do not need its data
@@ -211,26 +209,28 @@ class Work:
                 )
 
     def train(
-        self,
-        runs: Sequence[Run],
-        pending: Sequence[Run],
-        begun: Begun,
-        bar: tqdm,
-        profile: bool = False,
+        self, runs: Sequence[Run], pending: Sequence[Run], begun: Begun, profile: bool
     ) -> Iterator[None]:
         """Trains group after group; what is done with the networks of each is the caller's."""
         problem = self.problem
-        for name, group in groups.groups(problem, runs, pending, begun):
-            bar.set_description(group.name, refresh=False)
-            folder = self.journal.folder / "training" / name
-            settings = groups.settings(problem, profile)
-            training = Training(group, folder, settings, self.interruption, bar)
-            self.journal.runs.append(_records(name, group, *training.run()))
-            profile = profile and not (folder / "profile").exists()
-            yield
+        total = sum(problem.steps(run.train_size) for run in pending)
+        with progress(total, "step") as bar:
+            for name, group in groups.groups(problem, runs, pending, begun):
+                folder = self.train_group(name, group, bar, profile)
+                profile = profile and not (folder / "profile").exists()
+                yield
         if profile and pending and devices.is_first():
             text = "No trace was written: what was left to train was one call of steps."
-            bar.write(text, file=sys.stderr)
+            print(text, file=sys.stderr)
+
+    def train_group(self, name: str, group: Group, bar: tqdm, profile: bool = False) -> Path:
+        """Trains the runs of a group and records them; returns the group's folder."""
+        bar.set_description(group.name, refresh=False)
+        folder = self.journal.folder / "training" / name
+        settings = groups.settings(self.problem, profile)
+        training = Training(group, folder, settings, self.interruption, bar)
+        self.journal.runs.append(_records(name, group, *training.run()))
+        return folder
 
     def test(self, runs: Sequence[Run], against: Mapping[str, Perturbation]) -> None:
         """Tests the networks that have been trained and not been tested yet."""
@@ -242,7 +242,7 @@ class Work:
 
 
 def progress(total: int, unit: str) -> tqdm:
-    """A progress bar, which the first process shows."""
+    """A bar, which the first process shows."""
     # Not shown before the first steps, so that what is wrong until then is all that is said.
     return tqdm(
         total=total,

@@ -1,1 +1,1 @@
-"""A search for numbers of a loss and for policies of augmentation: `python -m experiments.search`."""
+"""A search for numbers of losses and policies: `python -m experiments.search`."""

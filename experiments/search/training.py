@@ -1,4 +1,4 @@
-"""Trials as runs of the classifier's own machinery: trained together, scored on validation images."""
+"""Trials as runs of the classifier's machinery: trained together, scored by validation images."""
 
 from __future__ import annotations
 
@@ -103,8 +103,9 @@ class Trainer:
             journal = self._work.journal
             pending = journal.pending(runs)
             most, folder = runs_at_once(self._config), journal.folder / "training"
-            for _ in self._work.train(runs, pending, groups.begun(folder, pending, most), bar):
-                pass
+            begun = groups.begun(folder, pending, most)
+            for name, group in groups.groups(self._work.problem, runs, pending, begun):
+                self._work.train_group(name, group, bar)
         return [self.score(trial, SCORE) for trial in trials]
 
     def score(self, trial: Trial, name: str) -> float:
