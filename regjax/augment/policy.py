@@ -48,7 +48,7 @@ def policy(
       m.
     - `gamma`: to the power 1.75 m, white for m = 0. `brighten`: up to 40 m / 255 added or taken
       away, by channel half the time. `invert`: whatever m. `hue_saturation`: up to 45 m / 255
-      added to both, the hue in turns; grey images stay.
+      added to both, the hue in turns; what is grey stays.
     - `noise`: normal, of a standard deviation of m u; `dropout`: each pixel black, with a chance
       between 0.01 and m; both by channel half the time. `coarse_dropout`: cells of a grid, with a
       chance of 0.03 to 0.15, by channel a fifth of the time, the grid's share of the image's side
