@@ -1,12 +1,12 @@
 """A whole search on digits: killed, resumed, and what it writes; and what it refuses.
 
-Covers `training.py` and `found.py` of experiments/search too.
+Covers `search/training.py` and `found.py` too.
 """
 
 import json
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,24 @@ class Killed(BaseException):
     """Stands for a signal that nothing can catch."""
 
 
+def kill_in_training(folder):
+    """Starts the command and kills it as soon as its first trials have taken steps."""
+    command = [sys.executable, "-m", "experiments.search", f"--workdir={folder}"]
+    command += [f"--config={ROOT}/configs/sign/search.py:smoke"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not list(folder.glob("training/*/metrics.jsonl")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.slow
 def test_a_search_goes_on_where_it_was_killed_and_writes_what_any_config_takes(
     tmp_path, monkeypatch
 ):
-    """Killed after a batch is trained, before it is told: nothing is trained twice."""
+    """Killed in training, and when trials are trained and not told yet: none is lost or repeated."""
+    kill_in_training(tmp_path)
     trained = []
     train, values = training.Work.train_group, training.Trainer.values
 
@@ -54,7 +67,7 @@ def test_a_search_goes_on_where_it_was_killed_and_writes_what_any_config_takes(
 
     def dies(trainer, trials, bar):
         scores = values(trainer, trials, bar)
-        if trials[0].number == 2 and len(trained) == 4:
+        if trials[0].number == 2:
             raise Killed
         return scores
 
@@ -65,7 +78,7 @@ def test_a_search_goes_on_where_it_was_killed_and_writes_what_any_config_takes(
             searching.search(config(), tmp_path)
     assert [row["trial"] for row in history(tmp_path)] == [0, 1]
     paths = searching.search(config(), tmp_path)
-    assert trained == [0, 1, 2, 3]
+    assert trained in ([0, 1, 2, 3], [2, 3])  # the kill may have come late
     rows = history(tmp_path)
     assert [row["trial"] for row in rows] == [0, 1, 2, 3]
     top = max(rows, key=lambda row: row["validation_accuracy"])
@@ -83,21 +96,6 @@ def test_a_search_goes_on_where_it_was_killed_and_writes_what_any_config_takes(
     other = example.get_config("found").to_dict()
     other["losses"] = {"found": expression}
     assert plan(other)[0].loss == repr(rj.parse(expression))
-
-
-@pytest.mark.slow
-def test_the_command_stops_at_a_signal_and_goes_on(tmp_path):
-    command = [sys.executable, "-m", "experiments.search"]
-    command += [f"--config={ROOT}/configs/sign/search.py:smoke", f"--workdir={tmp_path}"]
-    command += ["--config.search.spaces.sub=policy(subs=1)", "--config.epochs=400"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("training/*/metrics.jsonl")):
-        assert process.poll() is None, process.stderr.read()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 75
-    assert "the same command goes on" in process.stderr.read()
-    command[-1] = "--config.epochs=400"
-    assert not (tmp_path / "history.json").exists()
 
 
 @pytest.mark.parametrize(
