@@ -56,7 +56,7 @@ def kill_in_training(folder):
 def test_a_search_goes_on_where_it_was_killed_and_writes_what_any_config_takes(
     tmp_path, monkeypatch
 ):
-    """Killed in training, and when trials are trained and not told yet: none is lost or repeated."""
+    """Killed in training, and where trials are trained but not told: none is lost or repeated."""
     kill_in_training(tmp_path)
     trained = []
     train, values = training.Work.train_group, training.Trainer.values
