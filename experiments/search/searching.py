@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def search(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Pat
 
             def seen(done: Sequence[Trial]) -> None:
                 bar.n = len(done) * trainer.steps
-                bar.write(found.line(done, settings["trials"]))
+                bar.write(found.line(done, settings["trials"]), file=sys.stderr)
                 write(done)
 
             objective = functools.partial(trainer.values, bar=bar)
