@@ -46,6 +46,7 @@ def test_images_draw_their_pairs_alike_and_as_many_as_the_rate_says():
     assert changed._cache_size() == before
 
 
+@pytest.mark.slow
 def test_arrays_draw_as_the_policy_does_and_rows_go_by_their_index():
     """Of normalised images, which are as their pixels would be."""
     sub = (("crop", 0.5, "noise", 0.3), ("shear", 0.4, "salt_pepper", 0.9))
@@ -62,6 +63,7 @@ def test_arrays_draw_as_the_policy_does_and_rows_go_by_their_index():
     assert_same(changed(policy(((*STAY, *STAY),), mean=mean, std=std), image, index), image)
 
 
+@pytest.mark.slow
 def test_policies_are_mapped_over():
     losses = [with_arrays(policy((pair,))) for pair in PAIRS]
     stacked = jax.tree.map(lambda *numbers: np.stack(numbers), *losses)
