@@ -42,18 +42,14 @@ def planted(trials):
 
 @pytest.mark.slow
 def test_a_planted_policy_is_found_faster_than_at_random():
-    """In eight searches of ten, and often by far; the start is none of the good ones."""
-    wins = 0
-    for seed in range(10):
-        firsts = {}
-        for sampler in ("tpe", "random"):
-            study = Study(POLICY, sampler=sampler, seed=seed)
-            values = [t.value for t in run(study, planted, trials=120, at_once=4)]
-            firsts[sampler] = values
-        goal = max(firsts["random"])
-        first = next((i for i, v in enumerate(firsts["tpe"]) if v >= goal), 120)
-        wins += first < firsts["random"].index(goal)
-    assert wins >= 8
+    """In eight searches of ten or more: the trials until three operations of four are near."""
+
+    def first(sampler, seed):
+        study = Study(POLICY, sampler=sampler, seed=seed)
+        done = run(study, planted, trials=80, at_once=4)
+        return next((trial.number for trial in done if trial.value >= 0.55), 80)
+
+    assert sum(first("tpe", seed) < first("random", seed) for seed in range(10)) >= 8
 
 
 def weighed(trials):
@@ -75,19 +71,20 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial(tmp_path):
     while True:
         study = Study(STARTED, seed=1, path=tmp_path / "search.db")
         try:
-            done = run(study, dies_often, trials=16, at_once=3)
+            done = run(study, dies_often, trials=9, at_once=3)
             break
         except Killed:
             kills += 1
     assert kills >= 2
-    assert [trial.number for trial in done] == list(range(16))
+    assert [trial.number for trial in done] == list(range(9))
     assert {trial._replace(value=None) for trial in done} == set(trained)
     assert "weight=0.1) | noise_injection(sigma=0.5)" in done[0].expression
-    whole = run(Study(STARTED, seed=1), weighed, trials=16, at_once=3)
+    whole = run(Study(STARTED, seed=1), weighed, trials=9, at_once=3)
     assert done == whole
     assert best(done).value == max(weighed(done))
 
 
+@pytest.mark.slow
 def test_a_search_that_is_done_goes_on_where_more_trials_are_asked_for(tmp_path):
     path = tmp_path / "search.db"
     first = run(Study(NUMBERS, path=path), weighed, trials=3, at_once=2)
@@ -123,8 +120,8 @@ def test_a_trial_that_was_killed_while_it_was_asked_for_is_given_up(tmp_path, mo
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"seed": 1}, "another seed"),
-        ({"sampler": "random"}, "another sampler"),
+        pytest.param({"seed": 1}, "another seed", marks=pytest.mark.slow),
+        pytest.param({"sampler": "random"}, "another sampler", marks=pytest.mark.slow),
         ({"template": STARTED}, "another spaces"),
     ],
 )
