@@ -96,7 +96,7 @@ def figure(done: Sequence[Trial], first: Trial | None) -> Figure:
       done: the trials.
       first: the one of the config as it stands.
     """
-    drawn = Figure(figsize=(6.4, 4.0), layout="constrained")
+    drawn = Figure(figsize=(7.4, 3.6), layout="constrained")
     axes = drawn.add_subplot()
     values = [_SHOWN.scale * (trial.value or 0.0) for trial in done]
     place = range(1, len(done) + 1)
@@ -113,5 +113,5 @@ def figure(done: Sequence[Trial], first: Trial | None) -> Figure:
     axes.set_xlabel("trials")
     axes.set_ylabel(f"validation {_SHOWN.words}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    plots.legend(drawn)
     return drawn

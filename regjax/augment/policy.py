@@ -85,7 +85,7 @@ def policy(
       >>> rj.policy(rj.cross_entropy(), sub=(("rotate", 0.1, "noise", 0.2),))
       cross_entropy | policy(sub=(('rotate', 0.1, 'noise', 0.2),))
     """
-    codes, magnitudes = arrays(sub)
+    codes, magnitudes = map(jnp.asarray, arrays(sub))
     return forward, _changed(batch, key, codes, magnitudes, rate, mean, std)
 
 

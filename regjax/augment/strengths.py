@@ -40,7 +40,7 @@ _STEEPEST = 89.0  # a shear by 90 degrees would be infinite
 
 
 def change(
-    code: jax.Array, magnitude: jax.Array, draws: jax.Array, shape: tuple[int, int, int]
+    code: jax.Array, magnitude: jax.Array, draws: jax.Array, shape: tuple[int, ...]
 ) -> Change:
     """What an operation of a magnitude does to one image.
 
