@@ -205,16 +205,17 @@ def _through_a_pair(
         draws = jax.random.uniform(key, (strengths.DRAWS,), jnp.float32)
         return strengths.change(code, magnitude, draws, shape)
 
-    for i in (0, 1):
+    def step(pixels: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
         row = jax.vmap(change)(codes[which, i], magnitudes[which, i], _folded(keys, 2 + i))
         field = uniform(_folded(keys, 4 + i), (*shape[:2], shape[2] + 1)).astype(pixels.dtype)
-        pixels = jax.vmap(changes.apply)(pixels, row, field).astype(pixels.dtype)
-    return pixels
+        return jax.vmap(changes.apply)(pixels, row, field).astype(pixels.dtype), None
+
+    return jax.lax.scan(step, pixels, jnp.arange(2))[0]  # half of what is to compile
 
 
 def _one(key: jax.Array) -> jax.Array:
     return jax.random.uniform(key, (), jnp.float32)
 
 
-def _folded(keys: jax.Array, number: int) -> jax.Array:
+def _folded(keys: jax.Array, number: int | jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
