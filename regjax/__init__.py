@@ -17,6 +17,7 @@ from regjax import (
 from regjax.augment.automatic import auto_augment, rand_augment
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
+from regjax.augment.policy import policy
 from regjax.consistency.adversarial import vat
 from regjax.consistency.ensembling import temporal_ensembling
 from regjax.consistency.teacher import mean_teacher, taught
@@ -125,6 +126,7 @@ __all__ = [
     "parse",
     "penalty",
     "pi_model",
+    "policy",
     "puzzlemix",
     "rand_augment",
     "random_crop",

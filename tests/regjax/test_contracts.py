@@ -84,6 +84,7 @@ TABLE = {
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "pi_model": ["pi_model(weight=0.1)"],
+    "policy": ["policy(sub=(('crop', 0.5, 'noise', 0.1), ('sharpen', 0.7, 'shear', 0.3)))"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
     "rand_augment": ["rand_augment(operations=2, magnitude=9, mean=(0.5,), std=(0.25,))"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
@@ -157,7 +158,9 @@ TO_ORDER_TWO = slow_unless_in(
     ],
 )
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
-FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in ON_UNLABELED)), *COMPOSITIONS]
+# Of policies, which compile for seconds, the slow tests tell.
+SLOW = (*ON_UNLABELED, "policy")
+FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in SLOW)), *COMPOSITIONS]
 EVERY = pytest.mark.parametrize(
     "text", slow_unless_in(FAST, [*ROWS, *COMPOSITIONS]), scope="module"
 )

@@ -214,7 +214,7 @@ def test_what_is_left_behind_is_said(tmp_path, capsys):
     records = [{"group": "finished"}]
     journal: Any = SimpleNamespace(folder=tmp_path, runs=SimpleNamespace(records=records))
     nothing: Any = None
-    work = comparison._Work(nothing, journal, nothing)
+    work = comparison.Work(nothing, journal, nothing)
     work.leave([])
     assert capsys.readouterr().err == ""
     work.leave(["begun"])
