@@ -1,6 +1,6 @@
 """The notebooks run cell by cell, draw their figures, and what their text claims is so.
 
-Covers `compose.py` and `notebooks/isda.py` and `jacobian.py` too.
+Covers `compose.py`, `few_labels.py`, `notebooks/isda.py` and `jacobian.py` too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, first: int | None = None) ->
 
 
 def test_there_are_notebooks_and_none_hides_a_module():
-    assert {"compose", "isda", "jacobian"} <= set(NAMES)
+    assert {"compose", "few_labels", "isda", "jacobian"} <= set(NAMES)
     # Run as a script, a notebook's folder comes first where modules are looked for.
     assert [name for name in NAMES if importlib.util.find_spec(name)] == []
 
