@@ -80,7 +80,7 @@ def test_equal_noise_and_orthogonal_weights_move_all_others_alike() -> None:
 def test_of_a_sure_prediction_it_is_the_supervised_bound() -> None:
     """So sure that all other probabilities are 0; noise as large as the margin."""
     _, kernel, sigma = drawn(3)
-    z = np.array([[900.0, 0.0, -20.0], [-5.0, 900.0, 10.0]])
+    z = np.array([[900.0, 0.0, 0.0], [10.0, 910.0, 10.0]])
     forms = np.stack(
         [
             np.einsum("aj,ab,bj->j", kernel - kernel[:, [c]], sigma[c], kernel - kernel[:, [c]])
