@@ -112,9 +112,7 @@ isda = rj.isda(strength=grown(0.5))
 LOSSES = {
     "six labels alone": noisy(plain()),
     "Pi-model": rj.pi_model(noisy(plain()), weight=ramp(10.0)),
-    "temporal ensembling": rj.temporal_ensembling(
-        noisy(plain()), weight=ramp(10.0), images=POINTS
-    ),
+    "temporal ensembling": rj.temporal_ensembling(noisy(plain()), weight=ramp(10.0), images=POINTS),
     "mean teacher": rj.mean_teacher(noisy(plain()), weight=ramp(10.0), decay=0.99),
     "VAT": rj.vat(noisy(plain()), weight=1.0, epsilon=0.3),
     "entropy": rj.entropy(noisy(plain()), weight=ramp(1.0)),
@@ -181,7 +179,9 @@ accuracy = {name: 100 * np.asarray(right) for name, (_, right) in found.items()}
 
 figure, panels = plt.subplots(2, 4, figsize=(13, 5.4), layout="constrained")
 for panel, (name, (probability, _)) in zip(panels.flat, found.items(), strict=True):
-    panel.contourf(axes_x, axes_y, probability[SHOWN], np.linspace(0, 1, 21), cmap="RdBu", alpha=0.6)
+    panel.contourf(
+        axes_x, axes_y, probability[SHOWN], np.linspace(0, 1, 21), cmap="RdBu", alpha=0.6
+    )
     panel.contour(axes_x, axes_y, probability[SHOWN], [0.5], colors="black", linewidths=1.8)
     for c, colour in enumerate((COLOURS[1], COLOURS[0])):
         panel.scatter(*x[moon == c].T, s=5, color=colour, alpha=0.7)

@@ -148,7 +148,9 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
     assert "| 1 | 2 | 3 | full | 1.5 | 2 | 3.00 |" in said
 
 
-@pytest.mark.parametrize("name", ["transforms", "resnet", "semi_supervised", "sweeps", *tables.KNOWN_TABLES])
+@pytest.mark.parametrize(
+    "name", ["transforms", "resnet", "semi_supervised", "sweeps", *tables.KNOWN_TABLES]
+)
 def test_each_table_has_its_heading(name):
     setting = transforms.Setting((8, 8, 1), 8, 2, 3, unlabeled=3)._asdict()
     result = {"setting": setting, "default": "map", "loss": "x", "rows": []}

@@ -41,7 +41,9 @@ def test_the_gradient_of_the_squared_distance() -> None:
         p, q = softmax(Z), softmax(OTHER)
         d = p - q
         # Of the other one, with the roles swapped.
-        expected = [2 / 3 * s * r * (d - (r * d).sum(-1, keepdims=True)) for s, r in ((1, p), (-1, q))]
+        expected = [
+            2 / 3 * s * r * (d - (r * d).sum(-1, keepdims=True)) for s, r in ((1, p), (-1, q))
+        ]
         assert_close(slopes(jnp.asarray(Z), jnp.asarray(OTHER)), tuple(expected), jnp.float64)
 
 
