@@ -94,14 +94,15 @@ def test_the_length_of_the_draw_does_not_matter(
     with jax.enable_x64(True):
         kernel, image = RNG.normal(size=(4, 3)), RNG.normal(size=(5, 4))
         text = "cross_entropy | vat(weight=1, epsilon=0.3)"
-        expected, _ = moved_by(text, kernel, image)
-        drawn = adversarial.draws.normal
-        monkeypatch.setattr(
-            adversarial.draws,
-            "normal",
-            lambda keys, shape: scale * drawn(keys, shape).astype(jnp.float64),
-        )
-        assert_close(moved_by(text, kernel, image)[0], expected, jnp.float64)
+        drawn, found = adversarial.draws.normal, []
+        for factor in (1.0, scale):
+            monkeypatch.setattr(
+                adversarial.draws,
+                "normal",
+                lambda *given, factor=factor: factor * drawn(*given).astype(jnp.float64),
+            )
+            found.append(moved_by(text, kernel, image)[0])
+        assert_close(found[1], found[0], jnp.float64)
 
 
 def test_the_exact_direction_keeps_what_differences_lose_in_float32() -> None:
