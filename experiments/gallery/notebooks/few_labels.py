@@ -205,8 +205,9 @@ for name, each in accuracy.items():
 # Six labels leave the boundary much room, and most of what a network could draw goes through a
 # moon. The Pi-model, temporal ensembling and VAT ask for predictions that stay as they are where a
 # point is moved a little, which costs least where there are no points: the boundary goes to the gap
-# between the moons. So does the mean teacher's, less far here. Entropy asks a network to be sure, and
-# it can be sure of the wrong moon: the boundary gets sharper and stays where the six labels put it.
+# between the moons. So does the mean teacher's, less far here. Entropy asks a network to be sure,
+# and it can be sure of the wrong moon: the boundary gets sharper and stays where the six labels put
+# it.
 #
 # ISDA's term moves features along covariances that it knows from three points of each moon, which
 # say little; it does not know either where the other points are dense. Alone it changes little

@@ -180,6 +180,23 @@ def test_jacobian(monkeypatch, figures):
 
 
 @pytest.mark.slow
+def test_few_labels(monkeypatch, figures):
+    book = run("few_labels", monkeypatch)
+    assert figures == [1]
+    mean = {name: each.mean() for name, each in book.accuracy.items()}
+    alone = mean.pop("six labels alone")
+    # Predictions that stay as they are move the boundary; those that are sure sharpen it.
+    for name in ("Pi-model", "temporal ensembling", "VAT", "VAT + ISDA's term"):
+        assert mean[name] > alone + 8
+        assert (book.accuracy[name] > book.accuracy["six labels alone"]).mean() > 0.8
+    assert alone < mean["mean teacher"] < mean["Pi-model"]
+    for name in ("entropy", "ISDA's term"):
+        assert abs(mean[name] - alone) < 4
+    assert abs(mean["VAT + ISDA's term"] - mean["VAT"]) < 3
+    assert book.sure["entropy"] == max(book.sure.values())
+
+
+@pytest.mark.slow
 def test_isda(monkeypatch, figures):
     book = run("isda", monkeypatch)
     assert figures == [1] * 5
