@@ -51,7 +51,7 @@ def labelled(seed: int) -> np.ndarray:
     return np.concatenate(each)
 
 
-known = np.stack([labelled(seed) for seed in SEEDS])  # [seeds, 6]
+known = np.stack([labelled(int(seed)) for seed in SEEDS])  # [seeds, 6]
 unlabeled = rj.Batch(jnp.asarray(x), jnp.zeros((POINTS, 2)), jnp.arange(POINTS))
 
 
