@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import kill
+import numpy as np
 import pytest
 from flax import nnx
 from ml_collections import ConfigDict
@@ -35,18 +36,30 @@ EPOCHS, STEPS = 10, 80
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_processes_end_as_one_that_nothing_disturbed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["small", "small, taught"])
+def test_killed_and_stopped_processes_end_as_one_that_nothing_disturbed(
+    form, tmp_path, monkeypatch
+):
     # One device; what is left of the suite's own flags compiles fast.
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    expected, _ = kill.undisturbed(tmp_path / "undisturbed", "small", 15)
-    mine = kill.Comparison(tmp_path / "killed", "small", 15)
+    expected, _ = kill.undisturbed(tmp_path / "undisturbed", form, 15)
+    mine = kill.Comparison(tmp_path / "killed", form, 15)
     assert mine.start(lambda: mine.last() >= 20 and bool(mine.saves())) == -signal.SIGKILL
     assert mine.start(lambda: mine.last() >= 60, signal.SIGTERM) == os.EX_TEMPFAIL
     sentence = r"\nStopped by SIGTERM, saved at step \d+: the same command goes on\.\n$"
     assert re.search(sentence, mine.said)
     assert mine.start() == 0
-    assert kill.differences(kill.outcome(mine.folder), expected) == []
+    outcome = kill.outcome(mine.folder)
+    assert kill.differences(outcome, expected) == []
     assert "Traceback" not in mine.said
+    if form == "small, taught":  # every image's visits are counted once, of both seeds
+        (seen,) = (
+            value
+            for name, value in outcome["state"].items()
+            if "temporal_ensembling" in name and name.endswith(".seen")
+        )
+        drawn = 2 * 25 * 15 * kill.STEPS_PER_EPOCH
+        assert 0.98 * drawn < np.frombuffer(seen, np.int32).sum() <= drawn
 
 
 def test_the_second_signal_ends_the_process_at_once():
