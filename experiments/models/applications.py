@@ -39,7 +39,7 @@ class ConvNorm(nnx.Module):
         momentum: float,
         scale: bool = True,
         activation: Callable[[jax.Array], jax.Array] | None = None,
-        kernel_init: nnx.Initializer = nnx.initializers.glorot_uniform(),
+        kernel_init: nnx.Initializer = layers.GLOROT,
         rngs: nnx.Rngs,
     ):
         self.conv = layers.Conv(

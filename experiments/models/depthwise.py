@@ -6,7 +6,6 @@ one pass over the image.
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax

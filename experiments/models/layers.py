@@ -54,12 +54,9 @@ def convolve(
     return convolution.convolve(lhs, rhs, window._replace(groups=feature_group_count))
 
 
-Conv = functools.partial(
-    nnx.Conv,
-    conv_general_dilated=convolve,
-    kernel_init=nnx.initializers.glorot_uniform(),
-)
-Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.glorot_uniform())
+GLOROT = nnx.initializers.glorot_uniform()
+Conv = functools.partial(nnx.Conv, conv_general_dilated=convolve, kernel_init=GLOROT)
+Linear = functools.partial(nnx.Linear, kernel_init=GLOROT)
 # The statistics stay float32, and what is normalised stays what it is: bfloat16 does not become
 # float32 by meeting them. As in Flax, and other than in torch, the running variance is the biased
 # one, of n values smaller by 1 / n (an eighth at two images of 2 x 2), and a variance is

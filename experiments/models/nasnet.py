@@ -20,9 +20,7 @@ HE = nnx.initializers.he_normal()
 class Separable(nnx.Module):
     """ReLU, a depthwise and a 1 x 1 convolution and BatchNorm; twice, the first with the stride."""
 
-    def __init__(
-        self, channels: int, filters: int, size: int, stride: int = 1, **own: Any
-    ):
+    def __init__(self, channels: int, filters: int, size: int, stride: int = 1, **own: Any):
         plan = ((channels, stride), (filters, 1))
         self.depthwise = nnx.List([depthwise(k, size, s, own["rngs"]) for k, s in plan])
         self.pointwise = nnx.List([ConvNorm(k, filters, (1, 1), **own) for k, _ in plan])
