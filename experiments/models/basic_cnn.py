@@ -37,8 +37,8 @@ class BasicCNN(nnx.Module):
         check_size("basic_cnn", image_shape, 10)
         if len(dropout) != 3 or not all(_is_rate(rate) for rate in dropout):
             raise ValueError(
-                "basic_cnn's dropout must be three rates from 0.0 to below 1.0, after the two pools and "
-                f"the dense layer, not {dropout}."
+                "basic_cnn's dropout must be three rates from 0.0 to below 1.0, of the two pools "
+                f"and the dense layer, not {dropout}."
             )
         height, width, channels = image_shape
         filters, padding = (channels, 32, 32, 64, 64), ("SAME", "VALID") * 2

@@ -160,7 +160,7 @@ def test_the_type_stays_and_what_does_not_fit_is_refused() -> None:
         jnp.bfloat16
     )
     for fill in ("(0, 1, 2)", "'reflect'", "0.5", "('a',)"):
-        with pytest.raises(ValueError, match=r"affine needs .*'nearest' or a tuple of one number"):
+        with pytest.raises(ValueError, match=r"affine needs .*'nearest' or one or K numbers"):
             changed(f"affine(fill={fill})", batch)
     with pytest.raises(ValueError, match=r"affine needs images \[B, H, W, K\].*\[2, 30, 2\]"):
         changed("affine", batch.replace(image=batch.image[:, 0]))
