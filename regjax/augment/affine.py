@@ -174,6 +174,6 @@ def _check(batch: Batch, fill: Fill) -> None:
     known = fill == "nearest" or (fits and all(isinstance(each, numbers.Real) for each in fill))
     if len(shape) != 4 or not known:
         raise ValueError(
-            "affine needs images [B, H, W, K], and as fill 'nearest' or one or K numbers in a tuple, "
-            f"but the images are {list(shape)} and fill is {fill!r}."
+            "affine needs images [B, H, W, K], and as fill 'nearest' or one or K numbers in a "
+            f"tuple, but the images are {list(shape)} and fill is {fill!r}."
         )
