@@ -14,6 +14,7 @@ from regjax import (
     parameters,
     semantic,
 )
+from regjax.augment.affine import affine
 from regjax.augment.automatic import auto_augment, rand_augment
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
@@ -79,6 +80,7 @@ __all__ = [
     "Signed",
     "Tap",
     "View",
+    "affine",
     "aleatoric",
     "attacks",
     "auto_augment",

@@ -41,6 +41,7 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "affine": ["affine(shear=5, zoom=0.1, fill=(0.5,))"],
     "aleatoric": ["aleatoric(samples=2)"],
     "auto_augment": ["auto_augment(policy='svhn', as_in_program=True)"],
     "center": ["center(weight=0.1, rate=0.5)"],
