@@ -21,16 +21,21 @@ from ml_collections import ConfigDict
 import regjax as rj
 from experiments import comparison
 from experiments.data.spec import Spec
-from experiments.evaluation import classification
+from experiments.evaluation import answers, classification
 from experiments.evaluation.classification import Classification
 from experiments.runs import networks
 from experiments.runs.experiment import Config, Experiment
 
 
 def evaluation(config: Config, spec: Spec) -> Classification:
-    """The metrics that the config names, or the usual ones, and those of its table."""
+    """The metrics that the config names, or the usual ones, and those of its table.
+
+    Raises:
+      ConfigError: `config.uncertainty` is no such expression.
+    """
     names = config["metrics"] or classification.usual(spec.classes)
-    return Classification(spec.classes, tuple(dict.fromkeys([*names, *config["columns"]])))
+    names = tuple(dict.fromkeys([*names, *config["columns"]]))
+    return Classification(spec.classes, names, answers.read(config["uncertainty"]))
 
 
 CLASSIFICATION = Experiment(

@@ -14,9 +14,11 @@ from regjax import (
     parameters,
     semantic,
 )
+from regjax.augment.affine import affine
 from regjax.augment.automatic import auto_augment, rand_augment
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
+from regjax.augment.policy import policy
 from regjax.consistency.adversarial import vat
 from regjax.consistency.ensembling import temporal_ensembling
 from regjax.consistency.teacher import mean_teacher, taught
@@ -33,6 +35,7 @@ from regjax.core.second import Second
 from regjax.core.stages import Number, Range, base, penalty, wrapper
 from regjax.gradient import traces
 from regjax.gradient.penalties import double_backprop, frobenius, hessian_frobenius, jacobian
+from regjax.losses.aleatoric import aleatoric
 from regjax.losses.center import center
 from regjax.losses.cross_entropy import cross_entropy
 from regjax.losses.distribution_net import distribution_net
@@ -77,6 +80,8 @@ __all__ = [
     "Signed",
     "Tap",
     "View",
+    "affine",
+    "aleatoric",
     "attacks",
     "auto_augment",
     "base",
@@ -123,6 +128,7 @@ __all__ = [
     "parse",
     "penalty",
     "pi_model",
+    "policy",
     "puzzlemix",
     "rand_augment",
     "random_crop",

@@ -60,14 +60,15 @@ def tanh_params(seed: int = 0, dtype: Any = jnp.float32) -> dict[str, Any]:
 
 
 def tanh_forward(params: Any = None) -> rj.Forward:
-    """`tanh_network` as a `Forward` with a head, and another that has a number a feature."""
+    """`tanh_network` as a `Forward` with a head, and two more: a number a feature, one a class."""
     params = tanh_params() if params is None else params
     return rj.from_function(_two_headed, params, head=_head, layers=("hidden",))
 
 
 def _two_headed(params: Any, x: jax.Array, tap: rj.Tap) -> tuple[jax.Array, jax.Array, Any]:
     logits, features = tanh_network(params, x, tap)
-    return logits, features, (features @ params["second"],)
+    second = features @ params["second"]
+    return logits, features, (second, second[:, :CLASSES])
 
 
 def _head(params: Any) -> tuple[jax.Array, jax.Array]:

@@ -42,6 +42,7 @@ ORDER = {
     "report": {"data", "training", "evaluation", "runs"},
     "comparison": {"data", "training", "evaluation", "runs", "report"},
     "classify": {"data", "training", "evaluation", "runs", "report", "comparison"},
+    "search": {"training", "runs", "report", "comparison", "classify"},
     "sign": {"training", "runs"},
     "benchmark": {"data", "models", "training", "evaluation", "runs", "report"},
     "gallery": {"data", "models", "training", "evaluation", "runs", "report"},

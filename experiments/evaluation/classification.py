@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.evaluation import roc, unsure  # noqa: F401 - register their metrics
+from experiments.evaluation.answers import Sampled, answer, entropy
 from experiments.evaluation.metrics import BUILT_IN, METRICS, Rows, Value
 
 MANY_CLASSES = 100  # beyond which probabilities stay on the device unless they are asked for
@@ -41,6 +43,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "nll": _nll,
     "confidence": lambda logits, label: jnp.max(jax.nn.softmax(logits), -1),
     "probabilities": lambda logits, label: jax.nn.softmax(logits),
+    "probability": lambda logits, label: jnp.sum(label * jax.nn.softmax(logits), -1),
+    "uncertainty": lambda logits, label: entropy(jax.nn.log_softmax(logits)),
 }
 
 
@@ -76,10 +80,12 @@ class Classification:
       metrics: the names of the metrics; by default all that come with this package. "auc" is the
         one that needs the probabilities `[N, C]` on the host, "confusion" the one whose value has
         C * C numbers.
+      sampled: how answers are sampled; None for the network's own logits.
     """
 
     classes: int
     metrics: tuple[str, ...] = BUILT_IN
+    sampled: Sampled | None = None
 
     def __post_init__(self) -> None:
         """Looks whether the metrics are there and what they need can be measured.
@@ -100,10 +106,12 @@ class Classification:
           examples: as stored.
         """
         batch = task.batch(examples)
-        logits = task.network(state).frozen()(batch.image).logits.astype(jnp.float32)
+        outputs = task.network(state).frozen()(batch.image)
+        logits, more = answer(self.sampled, outputs, batch)
         needs = {need for name in self.metrics for need in METRICS[name].needs}
         names = [name for name in MEASUREMENTS if name in needs | {"label"}]
-        return measured(names, logits, batch.label)
+        found = measured(names, logits, batch.label)
+        return found | {name: x for name, x in more.items() if name in found}
 
     def scores(self, rows: Rows) -> dict[str, Value]:
         """Each metric's value over all rows that have a label; None where no row has one."""

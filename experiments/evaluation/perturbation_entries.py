@@ -3,16 +3,20 @@
 Such as `"white_noise(sigma=(0.1, 0.2, 0.3))"`: one of the kinds of perturbations.py with its
 levels, its options, and `examples=`, so many of the test images, evenly spaced (0: all). Or
 `"dataset(name='svhn_cropped')"`, another data set, whose classes are those of equal names, or what
-`map={"our class": ("their class", ...)}` says.
+`map={"our class": ("their class", ...)}` says. Noise and corruptions take `draws=`, so many of them
+for each image, over which scores are averaged.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments import ConfigError, is_number
+from experiments.evaluation import answers
+from experiments.evaluation.answers import Sampled
 from experiments.evaluation.perturbations import CORRUPTIONS, KINDS
 from experiments.evaluation.perturbed import Perturbation
 from regjax.attacks.auto_pgd import LOSSES
@@ -20,6 +24,8 @@ from regjax.core.calls import read_named
 
 EXAMPLE = "white_noise(sigma=(0.1, 0.2, 0.3))"
 SEVERITIES = (1, 2, 3, 4, 5)
+MOST_DRAWS = 1000
+DRAWN = ("white_noise", "salt_and_pepper", "switched_off_pixels", "corruption")
 BALLS = ("pgd", "apgd", "square", "autoattack")  # the attacks whose epsilon is of either norm
 
 
@@ -37,22 +43,23 @@ def read(text: Any) -> Perturbation:
     name, given = read_named(text, "perturbation", EXAMPLE)
     if name not in KINDS:
         raise ValueError(f"unknown perturbation {name!r}; known are: {', '.join(KINDS)}.")
-    levels, examples = _levels(name, given), _examples(name, given)
+    levels, examples, draws = _levels(name, given), _examples(name, given), _draws(name, given)
     options = _options(name, given)
     if name in BALLS and options.get("norm", "linf") == "linf" and max(levels) > 1:
         raise ValueError(
             f"{name}'s epsilon is of pixels from 0 to 1, such as 8 / 255, not {levels}."
         )
-    return Perturbation(text, name, levels, tuple(sorted(options.items())), examples)
+    return Perturbation(text, name, levels, tuple(sorted(options.items())), examples, draws)
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Looks at `perturbations`, and at `published_robustness`: percent by method and name.
 
     Raises:
-      ConfigError: a perturbation cannot be read or used, or published numbers are not its levels'.
+      ConfigError: a perturbation cannot be read or used, published numbers are not its levels', or
+        `uncertainty` cannot be read.
     """
-    known = read_all(config["perturbations"])
+    known = read_all(config["perturbations"], answers.read(config["uncertainty"]))
     for name, perturbation in known.items():
         other = perturbation.reads(perturbation.levels[0]) is not None
         if config["data"] == "stream" and (perturbation.examples or other):
@@ -77,8 +84,12 @@ def _fits(values: Any, perturbation: Perturbation) -> bool:
     return series and all(value is None or is_number(value) for value in values)
 
 
-def read_all(texts: Mapping[str, Any]) -> dict[str, Perturbation]:
+def read_all(texts: Mapping[str, Any], sampled: Sampled | None = None) -> dict[str, Perturbation]:
     """Reads a config's `perturbations`, expressions by name.
+
+    Args:
+      texts: the expressions.
+      sampled: how the networks' answers are sampled, if they are.
 
     Raises:
       ConfigError: one cannot be read.
@@ -86,7 +97,7 @@ def read_all(texts: Mapping[str, Any]) -> dict[str, Perturbation]:
     found = {}
     for name, text in texts.items():
         try:
-            found[name] = read(text)
+            found[name] = dataclasses.replace(read(text), sampled=sampled)
         except ValueError as error:
             raise ConfigError(f"config.perturbations[{name!r}]: {error}") from None
     return found
@@ -117,12 +128,20 @@ def _examples(name: str, given: dict[str, Any]) -> int:
     return examples
 
 
+def _draws(name: str, given: dict[str, Any]) -> int:
+    draws = given.pop("draws", 1) if name in DRAWN else 1
+    if type(draws) is not int or not 1 <= draws <= MOST_DRAWS:
+        raise ValueError(f"{name} needs a whole number of draws up to {MOST_DRAWS}, not {draws!r}.")
+    return draws
+
+
 def _options(name: str, given: dict[str, Any]) -> dict[str, Any]:
     parameters = list(inspect.signature(KINDS[name].function).parameters.values())[2:]
     known = [p.name for p in parameters]
     unknown = [option for option in given if option not in known]
     if unknown:
-        names = ", ".join(filter(None, [KINDS[name].level, *known, "examples"]))
+        general = ["examples", *(["draws"] if name in DRAWN else [])]
+        names = ", ".join(filter(None, [KINDS[name].level, *known, *general]))
         raise ValueError(f"{name} has no {unknown[0]!r}; it takes: {names}.")
     if "name" in known:
         _check_name(name, given.get("name"))
@@ -168,6 +187,8 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, tuple) and all(is_number(v) and v > 0 for v in value),
         "positive numbers",
     ),
+    "resize": (lambda value: value in ("centre", "whole"), "'centre' or 'whole'"),
+    "colored": (lambda value: isinstance(value, bool), "True or False"),
     "map": (_is_map, "class names such as {'our class': ('their class', 'their other')}"),
 }
 COUNT = (

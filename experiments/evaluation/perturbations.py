@@ -39,9 +39,10 @@ class View(NamedTuple):
     dtype: Any
     key: jax.Array
 
-    def logits(self, image: jax.Array) -> jax.Array:
-        """`[B, C]` of prepared images, float32."""
-        return self.forward(image.astype(self.dtype)).logits.astype(jnp.float32)
+    def outputs(self, image: jax.Array) -> rj.Outputs:
+        """What the network computes at prepared images, the logits `[B, C]` in float32."""
+        found = self.forward(image.astype(self.dtype))
+        return found._replace(logits=found.logits.astype(jnp.float32))
 
     def of_pixels(self) -> rj.Forward:
         """The network as a function of the pixels."""
@@ -144,9 +145,15 @@ def dataset(
     *,
     name: str,
     map: tuple[tuple[str, tuple[str, ...]], ...] = (),
+    resize: str = "centre",
+    colored: bool = False,
 ) -> At:
-    """The images of another data set, as they are; `map` is of labels, see class_names.py."""
-    del name, map
+    """The images of another data set, as they are; `map` is of labels, see class_names.py.
+
+    They are brought to the size of the networks' images by their "centre" or the "whole" of each,
+    as `config.resize` says it; `colored` leaves those out that are grey.
+    """
+    del name, map, resize, colored
     return lambda level: view.prepare(batch.image)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 import regjax as rj
 from experiments.data.preprocessing import normalise
-from experiments.evaluation import metrics
+from experiments.evaluation import metrics, unsure
+from experiments.evaluation.answers import Sampled, answer
 from experiments.evaluation.class_names import mapped_labels
 from experiments.evaluation.classification import measured
 from experiments.evaluation.perturbations import KINDS, View
@@ -22,6 +23,17 @@ ROOT = 20
 
 MEASURED = ("prediction", "nll", "confidence")
 SCORES = (metrics.accuracy, metrics.nll, metrics.ece)
+# Of another data set, where classes are few, also by class and of what is right but not sure.
+MORE_MEASURED = (*MEASURED, "probability", "uncertainty")
+MORE_SCORES = (
+    *SCORES,
+    metrics.class_accuracy,
+    metrics.class_count,
+    unsure.unsure_count,
+    unsure.unsure_probability,
+    unsure.unsure_uncertainty,
+    unsure.unsure_by_class,
+)
 
 
 class Perturbable(Protocol):
@@ -56,6 +68,8 @@ class Perturbation:
       levels: the levels, at least one.
       options: the arguments of the kind's function.
       examples: the number of test images, evenly spaced; 0 for all.
+      draws: how often what is random is drawn anew.
+      sampled: how answers are sampled; None for the network's own logits, which attacks follow.
     """
 
     text: str
@@ -63,6 +77,8 @@ class Perturbation:
     levels: tuple[float, ...]
     options: tuple[tuple[str, Any], ...]
     examples: int
+    draws: int = 1
+    sampled: Sampled | None = None
 
     @property
     def level(self) -> str:
@@ -119,26 +135,61 @@ class Perturbation:
           examples: as stored; draws go by their index.
 
         Returns:
-          "label" `[B]`, and "prediction", "nll" and "confidence", each `[B, L]`.
+          "label" `[B]`, and "prediction", "nll" and "confidence", each `[B, L]`, or `[B, L, D]` of
+          D draws; of another data set also "probability" and "uncertainty".
         """
         pixels = normalise(examples.stored["image"])
         label = jax.nn.one_hot(examples.stored["label"], task.classes)
         batch = rj.Batch(pixels, label, examples.number)
         network = task.network(state).frozen()
-        view = View(network, task.prepare, task.dtype, jax.random.key(ROOT))
-        at = KINDS[self.kind].function(view, batch, **dict(self.options))
+        names = MORE_MEASURED if self.kind == "dataset" else MEASURED
 
-        def answers(level: jax.Array) -> dict[str, jax.Array]:
-            return measured(MEASURED, view.logits(at(level)), label)
+        def of_draw(key: jax.Array) -> dict[str, jax.Array]:
+            view = View(network, task.prepare, task.dtype, key)
+            at = KINDS[self.kind].function(view, batch, **dict(self.options))
 
-        found = jax.lax.map(answers, jnp.asarray(self.levels, jnp.float32))
+            def answers(level: jax.Array) -> dict[str, jax.Array]:
+                logits, more = answer(self.sampled, view.outputs(at(level)), batch)
+                found = measured(names, logits, label)
+                return found | {name: x for name, x in more.items() if name in found}
+
+            return jax.lax.map(answers, jnp.asarray(self.levels, jnp.float32))
+
+        root = jax.random.key(ROOT)
+        if self.draws == 1:
+            found = of_draw(root)
+        else:
+            others = [jax.random.fold_in(root, draw) for draw in range(1, self.draws)]
+            found = jax.lax.map(of_draw, jnp.stack([root, *others]))
         return measured(("label",), label, label) | {name: x.T for name, x in found.items()}
 
-    def scores(self, rows: metrics.Rows) -> dict[str, list[metrics.Value]]:
-        """The "accuracy", "nll" and "ece" at each level, of the rows that have a label."""
-        levels = range(rows["prediction"].shape[1])
-        each = [{n: x if n == "label" else x[:, i] for n, x in rows.items()} for i in levels]
-        return {m.function.__name__: [m(one) for one in each] for m in SCORES}
+    def scores(self, rows: metrics.Rows) -> dict[str, list[Any]]:
+        """The "accuracy", "nll" and "ece" at each level, of the rows that have a label.
+
+        Of several draws they are means, and "accuracy_by_draw" has each one's accuracy. Of another
+        data set there are `MORE_SCORES`, by class up to the last that occurs.
+        """
+        levels = [self._scores_at(rows, i) for i in range(rows["prediction"].shape[1])]
+        return {name: [level[name] for level in levels] for name in levels[0]}
+
+    def _scores_at(self, rows: metrics.Rows, level: int) -> dict[str, Any]:
+        every = MORE_SCORES if self.kind == "dataset" else SCORES
+        several = range(self.draws) if self.draws > 1 else (...,)
+        each = {m.function.__name__: [m(_at(rows, level, d)) for d in several] for m in every}
+        found = {name: _mean(values) for name, values in each.items()}
+        return found | ({"accuracy_by_draw": each["accuracy"]} if self.draws > 1 else {})
+
+
+def _at(rows: metrics.Rows, level: int, draw: Any) -> metrics.Rows:
+    """The rows at a level and of a draw."""
+    found = {n: x if n == "label" else x[:, level, draw] for n, x in rows.items()}
+    return found | {"classes": np.array(0)}
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    if len(values) == 1:
+        return values[0]
+    return None if None in values else float(np.mean(values))
 
 
 def joined(scores: Sequence[dict[str, list[metrics.Value]]]) -> dict[str, list[metrics.Value]]:

@@ -2,11 +2,12 @@
 
     python -m experiments.gallery.feature_map runs/isda_figure8 --output=feature_map.png
 
-Of every method the first seed's network, at its chosen strength, sees so many test images; what
-comes before its last layer is brought to the plane by scikit-learn's t-SNE. Pictures of that kind
-deceive, so that two numbers stand beside each: how much t-SNE loses (its KL divergence), and the
-share of the images whose class is that of most of their 10 nearest neighbours, among the features
-and in the plane. The picture is written, and the numbers beside it as JSON.
+Of every method the first seed's network, at its chosen strength, sees so many test images, or with
+`--trained` images that it was trained on; what comes before its last layer is brought to the plane
+by scikit-learn's t-SNE. Pictures of that kind deceive, so that two numbers stand beside each: how
+much t-SNE loses (its KL divergence), and the share of the images whose class is that of most of
+their 10 nearest neighbours, among the features and in the plane. The picture is written, and the
+numbers beside it as JSON.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sklearn.neighbors import NearestNeighbors
 from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.gallery import figure_file
+from experiments.gallery.isda_bound import trained_on
 from experiments.report import files
 from experiments.runs import commands, entries, folder, imports, load, networks
 from experiments.training.feeds import MEASURED, spaced
@@ -85,12 +87,13 @@ def features_of(predictor: load.Predictor, image: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
 
-def maps(workdir: str, examples: int) -> tuple[dict[str, Map], np.ndarray]:
+def maps(workdir: str, examples: int, trained: bool = False) -> tuple[dict[str, Map], np.ndarray]:
     """Every method's map, by name, and the classes of the images.
 
     Args:
       workdir: of a comparison with one training size.
       examples: how many test images, evenly spaced.
+      trained: whether these are the images that the first seed was trained on instead.
 
     Raises:
       ConfigError: it has not finished, several training sizes, or too few images.
@@ -99,13 +102,17 @@ def maps(workdir: str, examples: int) -> tuple[dict[str, Map], np.ndarray]:
     imports.load(found.config)
     if not found.chosen or len(found.config["train_sizes"]) > 1:
         raise ConfigError(f"{workdir} must hold finished networks of one training size.")
-    data = networks.open_data(entries.complete(found.config))
+    config = entries.complete(found.config)
+    data = networks.open_data(config)
     if not isinstance(data, Dataset):
         raise ConfigError(f"{workdir} is of images that are streamed: these are not mapped.")
-    at = spaced(len(data.test["label"]), examples)
+    split, every = data.test, np.arange(len(data.test["label"]))
+    if trained:
+        split, every = data.train, trained_on(config, data)
+    at = every[spaced(len(every), examples)]
     if len(at) <= NEIGHBOURS:
         raise ConfigError(f"--examples={examples} must be more than {NEIGHBOURS} neighbours.")
-    image, label = data.test["image"][at], data.test["label"][at]
+    image, label = split["image"][at], split["label"][at]
     result = {}
     for row in found.chosen:
         predictor = load.load_predictor(workdir, row.method, strength=row.strength)
@@ -132,7 +139,7 @@ def main(workdir: str = "") -> None:
         if not workdir:
             raise ConfigError("Name the work folder of a comparison.")
         figure_file.check(output)
-        found, label = maps(workdir, flags.FLAGS.examples)
+        found, label = maps(workdir, flags.FLAGS.examples, flags.FLAGS.trained)
         numbers = {name: {n: getattr(each, n) for n in SHOWN} for name, each in found.items()}
         path = figure_file.write(draw(found, label), output)
         files.replace(Path(output).with_suffix(".json"), json.dumps(numbers, indent=2).encode())
@@ -149,5 +156,6 @@ def main(workdir: str = "") -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", "feature_map.png", "The PNG to write.")
-    flags.DEFINE_integer("examples", 2000, "Test images to show; 0 for all.", lower_bound=0)
+    flags.DEFINE_integer("examples", 2000, "Images to show; 0 for all.", lower_bound=0)
+    flags.DEFINE_bool("trained", False, "Images that were trained on, in place of test images.")
     commands.run(main, arguments=True)

@@ -23,6 +23,7 @@ from experiments.report import (
     phases,
     plots,
     scoring,
+    unsure_tables,
 )
 from experiments.report.differences import Compared
 from experiments.report.perturbation_scores import Robustness, gather
@@ -82,7 +83,9 @@ def write(
     results |= phases.results(config, first, len(records))
     results["robustness"] = [dataclasses.asdict(tested) for tested in found.tested.values()]
     text = json.dumps(results, indent=2, allow_nan=False).encode()
-    tested = perturbation_tables.robust(found, chosen, records, config, show.scored)
+    every, notes = perturbation_tables.robust(found, chosen, records, config, show.scored)
+    by_class = (chosen, records, robustness, show.class_names, show.scored)
+    tested = [*every, *unsure_tables.tables(found, *by_class)], notes
     said = [phases.words(config, first, len(records))]
     said += [phases.table(config, first).markdown()] if first else []
     table = main_table.markdown(rows, chosen, config, environment, show, compared, tested, said)
@@ -142,6 +145,7 @@ def _results(
         "scored": show.scored,
         "selection": config["selection"],
         "protocol": scoring.protocol(config),
+        "teacher_scored": scoring.taught(config),
         "score_epochs": config.get("score_epochs", 1),
         "rows": [dataclasses.asdict(row) for row in chosen],
         "strengths": [dataclasses.asdict(row) for row in rows],

@@ -30,6 +30,9 @@ class Tested:
       ece: the mean expected calibration error at each level, in percent; None where a network's
         answers are not finite.
       by_seed: the accuracy of each network at each level, in percent.
+      draw_std: the sample standard deviation of the accuracy over draws at each level, in percent,
+        the mean over the networks; () where there is one draw.
+      draw_variance: the variance likewise, of the accuracy as a share.
     """
 
     method: str
@@ -40,6 +43,8 @@ class Tested:
     std: tuple[float, ...] | None
     ece: tuple[float | None, ...]
     by_seed: Mapping[int, tuple[float, ...]]
+    draw_std: tuple[float, ...] = ()
+    draw_variance: tuple[float, ...] = ()
 
     def at(self, level: int) -> dict[int, float]:
         """Returns the accuracy of each network at a level."""
@@ -158,6 +163,7 @@ def _tested(row: Row, name: str, runs: Sequence[Record]) -> Tested:
     levels = range(len(runs[0]["levels"]))
     accuracy = [[100 * run["accuracy"][i] for run in runs] for i in levels]
     several = len(runs) > 1
+    drawn = [[run["accuracy_by_draw"][i] for run in runs] for i in levels if _are_drawn(runs)]
     return Tested(
         method=row.method,
         train_size=row.train_size,
@@ -167,7 +173,13 @@ def _tested(row: Row, name: str, runs: Sequence[Record]) -> Tested:
         std=tuple(map(statistics.stdev, accuracy)) if several else None,
         ece=tuple(_mean([run["ece"][i] for run in runs]) for i in levels),
         by_seed={run["seed"]: tuple(100 * a for a in run["accuracy"]) for run in runs},
+        draw_std=tuple(statistics.fmean(100 * statistics.stdev(x) for x in each) for each in drawn),
+        draw_variance=tuple(statistics.fmean(map(statistics.variance, each)) for each in drawn),
     )
+
+
+def _are_drawn(runs: Sequence[Record]) -> bool:
+    return all("accuracy_by_draw" in run for run in runs)
 
 
 def _mean(errors: Sequence[float | None]) -> float | None:

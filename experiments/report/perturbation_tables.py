@@ -104,12 +104,20 @@ def _levels(
     for i in range(len(perturbation.levels)):
         best = differences.best({row.method: row.at(i) for row in rows if row})
         columns.append((perturbation.headings[i], [_cell(row, i, best) for row in rows]))
+        if any(row and row.draw_std for row in rows):
+            columns.append((f"± over {perturbation.draws} draws (variance)", _drawn(rows, i)))
         theirs = [values[i] if values else None for values in paper]
         if any(value is not None for value in theirs):
             pairs = zip(theirs, rows, strict=True)
             columns.append(("paper", [_beside(value, row, i) for value, row in pairs]))
     lines = [(method, [cells[i] for _, cells in columns]) for i, method in enumerate(methods)]
     return Table(title, ["method", *(column for column, _ in columns)], lines)
+
+
+def _drawn(rows: Sequence[Tested | None], i: int) -> list[str]:
+    """The standard deviation in percent, and the variance of shares, which papers print too."""
+    drawn = [row if row and row.draw_std else None for row in rows]
+    return [f"{r.draw_std[i]:.2f} ({r.draw_variance[i]:.0e})" if r else "-" for r in drawn]
 
 
 def _cell(row: Tested | None, i: int, best: Collection[str]) -> str:

@@ -22,6 +22,7 @@ from experiments.report import (
     phases,
     plots,
     scoring,
+    unsure_tables,
 )
 from experiments.report.cells import cell, interval, minus, signed
 from experiments.report.differences import Compared, Difference
@@ -146,6 +147,8 @@ def _robustness(folder: RunFolder, show: Scoring) -> dict[str, Any]:
     config, chosen = folder.config, folder.chosen
     found = gather(config, chosen, folder.robustness, published(config))
     tested, said = perturbation_tables.robust(found, chosen, folder.records, config, show.scored)
+    by_class = (folder.records, folder.robustness, show.class_names, show.scored)
+    tested = [*tested, *unsure_tables.tables(found, chosen, *by_class)]
     figures, methods = [], list(config["losses"])
     for size, each in perturbation_plots.figures(found, chosen, methods, show.scored):
         if "robustness" in each:

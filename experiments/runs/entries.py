@@ -60,6 +60,7 @@ ENTRIES = (
         "Share of each class that is scored, where a folder or an archive has no test images.",
         shared=True,
     ),
+    Entry("positive_class", "", 'The class told from all others; "" for none.', shared=True),
     Entry("split_seed", 0, "The seed that draws them.", shared=True),
     Entry(
         "broken",
@@ -72,6 +73,13 @@ ENTRIES = (
     Entry("workers", 0, "Processes that read a stream.", own=True),
     Entry("mean", (), "Subtracted from pixels in [0, 1], by channel.", shared=True),
     Entry("std", (), "What they are divided by then, by channel.", shared=True),
+    Entry(
+        "whiten",
+        "",
+        "What is done to images then, before all stages of a loss, in the words of "
+        'experiments/data/whitening.py: "gcn | zca(epsilon=0.1)"; "" for nothing.',
+        shared=True,
+    ),
     Entry("train_sizes", (0,), "Images per class to train on; 0 for all.", needed=True),
     Entry(
         "validation_per_class",
@@ -209,6 +217,7 @@ ENTRIES = (
     ),
     Entry("metrics", (), "Metrics to compute, by name; () for the task's usual ones."),
     Entry("columns", (), "Metrics that are columns of the table, beside the main score."),
+    Entry("uncertainty", "", 'Answers by samples, see answers.py; "" for logits.', shared=True),
     # The record.
     Entry(
         "evaluate_epochs",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import LARGEST, ConfigError, is_number
+from experiments.data import whitening
 from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_kinds import KINDS, MOST, Entry
 from experiments.runs.entry_values import growing, has_choices, runs_at_once
@@ -85,6 +86,7 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config.{name} must be {'positive' if name == 'std' else 'finite'} numbers, one "
                 f"for all channels or one for each, but it is {tuple(config[name])}."
             )
+    _check_whiten(config["whiten"])
     _check_broken(config)
     _check_classes(config)
     for name in ("metrics", "columns"):
@@ -93,6 +95,13 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config.{name} must be names of metrics, each of them once, such as "
                 f"('accuracy', 'nll'), but it is {tuple(config[name])}."
             )
+
+
+def _check_whiten(text: str) -> None:
+    try:
+        whitening.read(text)
+    except ValueError as error:
+        raise ConfigError(f"config.whiten: {error}") from None
 
 
 def _check_held_out(config: Mapping[str, Any]) -> None:
@@ -215,11 +224,14 @@ def _check_joined(config: Mapping[str, Any]) -> None:
 
 
 def _check_stream(config: Mapping[str, Any]) -> None:
-    needed: dict[str, Any] = {"train_sizes": (0,), "validation_per_class": 0, "sampling": ""}
+    needed: dict[str, Any] = {"train_sizes": (0,), "validation_per_class": 0}
+    needed |= {"sampling": "", "positive_class": ""}
     if config["runs_at_once"] != BY_NAME["runs_at_once"].default:
         needed["runs_at_once"] = 1
     if config["unlabeled_batch_size"]:
         needed["unlabeled_includes_labeled"] = True
+    if whitening.has_zca(config["whiten"]):
+        needed["whiten"] = ""
     given = {**config, "train_sizes": tuple(config["train_sizes"])}
     wrong = [
         f"config.{n}={value!r}, not {given[n]!r}"

@@ -12,7 +12,7 @@ import numpy as np
 
 import regjax as rj
 from experiments.data.spec import Spec
-from experiments.runs import about, entries, experiment, folder, imports
+from experiments.runs import about, entries, experiment, folder, imports, whitened
 from experiments.runs.plan import Run
 from experiments.runs.records import run_of
 from experiments.training import checkpoint_reading
@@ -187,7 +187,8 @@ def trained(
     stored = checkpoint_reading.read_arrays(checkpoints, at)
     kind = experiment.find(known.experiment)
     config = entries.complete(found.config)
-    task = kind.task(config, known.spec, record["steps"] / config["epochs"])
+    spec = known.spec._replace(zca=whitened.read(Path(workdir)))
+    task = kind.task(config, spec, record["steps"] / config["epochs"])
     state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -197,7 +198,7 @@ def trained(
 
     state = jax.tree.map_with_path(value, state)
     run, steps = run_of(record), record["steps"]
-    return Trained(task, state, known.spec, record["loss"], steps, kept, config, kind, run)
+    return Trained(task, state, spec, record["loss"], steps, kept, config, kind, run)
 
 
 def _record(found: folder.RunFolder, asked: dict[str, Any]) -> Any:

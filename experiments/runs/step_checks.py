@@ -64,6 +64,11 @@ def _check_images(method: str, objective: Any, problem: Problem) -> None:
                 f"config.losses.{method}: {name} is of unlabelled images: set "
                 "config.unlabeled_batch_size, such as 128."
             )
+        if problem.config["whiten"] and {"mean", "std"} <= stage.arguments.keys():
+            raise ConfigError(
+                f"config.losses.{method}: {name} finds the pixels of normalised images by mean and "
+                "std, but config.whiten mixes them: leave out one of the two."
+            )
         known = stage.arguments.get("images", images)
         if known < images:
             raise ConfigError(
@@ -143,16 +148,18 @@ def _check_network(problem: Problem, task: Any) -> None:
 def check_evaluations(
     problem: Problem, runs: Sequence[Run], perturbations: Mapping[str, Perturbation]
 ) -> None:
-    """Traces each perturbation on the network, and looks whether the data that it reads are there.
+    """Traces what is measured, each perturbation too, and looks whether its data are there.
 
     Raises:
-      ConfigError: one does not fit the network or its images.
+      ConfigError: one does not fit the network or its images, or has no second head to sample by.
       OSError: a data set is missing; says how to prepare it.
       ValueError: a data set is damaged.
     """
     task, _ = problem.task(runs[0].train_size)
     objective, seed = problem.parse(runs[0].loss), np.uint32(0)
     state = jax.eval_shape(task.init, seed, objective)
+    if problem.config["uncertainty"]:
+        _check_answers(problem, task, state)
     for name, perturbation in perturbations.items():
         try:
             jax.eval_shape(
@@ -166,6 +173,14 @@ def check_evaluations(
         for other, _ in perturbation.parts():
             if other is not None:
                 _check_read(problem, name, perturbation, other)
+
+
+def _check_answers(problem: Problem, task: Any, state: Any) -> None:
+    examples = blank(problem.spec.example, 1)
+    try:
+        jax.eval_shape(lambda state: problem.evaluation.measure(task, state, examples), state)
+    except ValueError as error:
+        raise ConfigError(f"config.uncertainty: {error}") from error
 
 
 def _check_read(problem: Problem, name: str, perturbation: Perturbation, other: str) -> None:

@@ -114,7 +114,10 @@ def how(problem: Problem, perturbation: Perturbation) -> dict[str, Any]:
     """The arguments of `sources.load_test` for the data sets that it reads, but the name."""
     # Stored corruptions are of the very images that networks are tested on, and are not resized.
     size = problem.spec.shape[0] if perturbation.kind == "dataset" else 0
-    folder, options = problem.config["data_dir"], sources.Options(broken=problem.config["broken"])
+    folder, given = problem.config["data_dir"], dict(perturbation.options)
+    options = sources.Options(
+        broken=problem.config["broken"], resize=given.get("resize", sources.USUAL.resize)
+    )
     return {"data_dir": folder or None, "image_size": size, "options": options}
 
 
@@ -126,4 +129,6 @@ def _read(problem: Problem, perturbation: Perturbation, name: str | None) -> Any
     split, theirs = sources.load_test(name, **options), sources.describe_test(name, **options)
     label = perturbation.labels(split["label"], theirs.class_names, problem.spec.class_names)
     kept = label >= 0
+    if dict(perturbation.options).get("colored"):
+        kept &= np.ptp(split["image"], axis=-1).any(axis=(1, 2))
     return {"image": split["image"][kept], "label": label[kept].astype(np.int32)}

@@ -41,6 +41,8 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "affine": ["affine(shear=5, zoom=0.1, fill=(0.5,))"],
+    "aleatoric": ["aleatoric(samples=2)"],
     "auto_augment": ["auto_augment(policy='svhn', as_in_program=True)"],
     "center": ["center(weight=0.1, rate=0.5)"],
     "class_weights": ["class_weights(weights=(0.5, 2.0, 1.0))"],
@@ -83,6 +85,7 @@ TABLE = {
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "pi_model": ["pi_model(weight=0.1)"],
+    "policy": ["policy(sub=(('crop', 0.5, 'noise', 0.1), ('sharpen', 0.7, 'shear', 0.3)))"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
     "rand_augment": ["rand_augment(operations=2, magnitude=9, mean=(0.5,), std=(0.25,))"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
@@ -156,8 +159,9 @@ TO_ORDER_TWO = slow_unless_in(
     ],
 )
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
-LATE = (*ON_UNLABELED, "sign(")  # a loop around the network; its own tests say much of this
-FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in LATE)), *COMPOSITIONS]
+# Of policies and loops around the network, which compile for seconds, the slow tests tell.
+SLOW = (*ON_UNLABELED, "policy", "sign(")
+FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in SLOW)), *COMPOSITIONS]
 EVERY = pytest.mark.parametrize(
     "text", slow_unless_in(FAST, [*ROWS, *COMPOSITIONS]), scope="module"
 )
@@ -368,7 +372,7 @@ def test_vmap_equals_a_loop(text: str) -> None:
 
 
 # Of weights, of draws and of a margin's annealing, none is a strength.
-WITHOUT_STRENGTH = ("class_weights", "large_margin", "auto_augment", "rand_augment")
+WITHOUT_STRENGTH = ("aleatoric", "class_weights", "large_margin", "auto_augment", "rand_augment")
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,6 @@ def test_the_network_computes_in_its_own_precision():
 
     half = View(rj.from_function(network, jnp.asarray(WEIGHTS)), PREPARE, jnp.bfloat16, KEY)
     image = jnp.asarray(prepared(draw().image), jnp.float32)
-    assert half.logits(image).dtype == jnp.float32
+    assert half.outputs(image).logits.dtype == jnp.float32
     half.of_pixels()(draw().image)
     assert seen == ["bfloat16", "bfloat16"]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 import tiny_answers
 from jax.sharding import AxisType
@@ -267,3 +268,36 @@ def test_our_own_images_are_one_part():
     assert NOISE.headings == ("sigma 0", "sigma 0.3", "sigma 2")
     some = dataclasses.replace(NOISE, examples=4)
     assert some.parts() == [(None, some)]
+
+
+def test_of_several_draws_the_first_is_the_usual_one_and_scores_are_means():
+    """Draws of a perturbation are independent of each other, and the same for every network."""
+    several = read("white_noise(sigma=(0.3, 2.0), draws=3)")
+    found, one = rows(several), rows(read("white_noise(sigma=(0.3, 2.0))"))
+    assert found["nll"].shape == (COUNT, 2, 3)
+    np.testing.assert_allclose(found["nll"][..., 0], one["nll"], rtol=1e-4, atol=1e-5)
+    assert np.ptp(found["nll"], axis=-1).min() > 0
+    scores, label = several.scores(found), split()[1]
+    right = (found["prediction"] == label[:, None, None]).mean(0)
+    assert scores["accuracy_by_draw"] == right.tolist()
+    np.testing.assert_allclose(scores["accuracy"], right.mean(-1))
+    np.testing.assert_allclose(scores["nll"], found["nll"].astype(float).mean((0, 2)), rtol=1e-6)
+    assert "accuracy_by_draw" not in NOISE.scores(rows(NOISE))
+
+
+def test_of_another_data_set_there_are_scores_by_class():
+    other = read("dataset(name='digits')")
+    state = network() / 20  # which is not sure of anything
+    found, label = rows(other, state), split()[1]
+    scores = other.scores(found)
+    right = found["prediction"][:, 0] == label
+    ((*accuracy,),) = scores["class_accuracy"]
+    assert accuracy == [right[label == c].mean() for c in range(label.max() + 1)]
+    assert scores["class_count"] == [np.bincount(label).tolist()]
+    p = softmax(answer((split()[0] / 255 - 0.4) / 0.3, state), -1)
+    unsure = right & (p[np.arange(COUNT), label] <= 0.5)
+    assert scores["unsure_count"] == [unsure.sum()]
+    assert unsure.any()
+    np.testing.assert_allclose(
+        scores["unsure_uncertainty"], [scipy.stats.entropy(p[unsure], axis=-1).mean()], rtol=1e-3
+    )

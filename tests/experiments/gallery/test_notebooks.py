@@ -1,6 +1,6 @@
 """The notebooks run cell by cell, draw their figures, and what their text claims is so.
 
-Covers `compose.py` and `notebooks/isda.py` and `jacobian.py` too.
+Covers `compose.py`, `few_labels.py`, `notebooks/isda.py` and `jacobian.py` too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, first: int | None = None) ->
 
 
 def test_there_are_notebooks_and_none_hides_a_module():
-    assert {"compose", "isda", "jacobian"} <= set(NAMES)
+    assert {"compose", "few_labels", "isda", "jacobian"} <= set(NAMES)
     # Run as a script, a notebook's folder comes first where modules are looked for.
     assert [name for name in NAMES if importlib.util.find_spec(name)] == []
 
@@ -177,6 +177,23 @@ def test_jacobian(monkeypatch, figures):
     for k in book.SHOWN[1:]:
         exact, probed = (s["test accuracy"][k].mean() for s in (book.scores, book.probed_scores))
         assert abs(exact - probed) < 0.06
+
+
+@pytest.mark.slow
+def test_few_labels(monkeypatch, figures):
+    book = run("few_labels", monkeypatch)
+    assert figures == [1]
+    mean = {name: each.mean() for name, each in book.accuracy.items()}
+    alone = mean.pop("six labels alone")
+    # Predictions that stay as they are move the boundary; those that are sure sharpen it.
+    for name in ("Pi-model", "temporal ensembling", "VAT", "VAT + ISDA's term"):
+        assert mean[name] > alone + 8
+        assert (book.accuracy[name] > book.accuracy["six labels alone"]).mean() > 0.8
+    assert alone < mean["mean teacher"] < mean["Pi-model"]
+    for name in ("entropy", "ISDA's term"):
+        assert abs(mean[name] - alone) < 4
+    assert abs(mean["VAT + ISDA's term"] - mean["VAT"]) < 3
+    assert book.sure["entropy"] == max(book.sure.values())
 
 
 @pytest.mark.slow

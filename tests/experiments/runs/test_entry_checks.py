@@ -201,11 +201,21 @@ def test_no_more_epochs_are_averaged_than_there_are():
 
 def test_a_stream_is_trained_on_whole_and_all_that_hinders_it_is_said_at_once():
     given = {"train_sizes": (5,), "validation_per_class": 1, "runs_at_once": 2}
+    given["positive_class"] = "cat"
     assert said(stream(unlabeled_batch_size=8, sampling="balanced", **given)) == (
         "config.data='stream' trains on all images with their labels, one run at a time: it needs "
         "config.train_sizes=(0,), not (5,); config.validation_per_class=0, not 1; "
-        "config.sampling='', not 'balanced'; config.runs_at_once=1, not 2; "
+        "config.sampling='', not 'balanced'; config.positive_class='', not 'cat'; "
+        "config.runs_at_once=1, not 2; "
         "config.unlabeled_includes_labeled=True, not False."
+    )
+
+
+def test_a_stream_has_nothing_to_learn_a_whitening_from():
+    assert said(stream(whiten="gcn | zca")).endswith("it needs config.whiten='', not 'gcn | zca'.")
+    check(stream(whiten="gcn"))
+    assert said(config(whiten="pca")) == (
+        "config.whiten: unknown stage 'pca'; known are: gcn, standardise, zca."
     )
 
 

@@ -311,6 +311,26 @@ def test_diverged_runs_are_not_missing(tmp_path):
     assert scoring.missing(made, runs, {"x": read(WHITE["white"])}) == {}
 
 
+def test_of_another_data_set_grey_images_can_be_left_out_and_the_whole_of_each_seen(tmp_path):
+    """All but one have a red of 100 at the right border, most of which the centre leaves out."""
+    for name, colours in {"a": ((9, 9, 9), (9, 9, 8)), "b": ((0, 0, 0), (255, 255, 255))}.items():
+        (tmp_path / name).mkdir()
+        for i, colour in enumerate(colours):
+            pixels = np.full((64, 64, 3), colour, np.uint8)
+            pixels[:, 60:, 0] = pixels[:, 60:, 0] if colour == (9, 9, 9) else 100
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    name = f"folder:{tmp_path}"
+    spec = SimpleNamespace(shape=(8, 8, 3), classes=2, class_names=("a", "b"))
+    problem = SimpleNamespace(spec=spec, config={"data_dir": "", "broken": "refuse"})
+    whole = scoring._read(problem, read(f"dataset(name='{name}', resize='whole')"), name)
+    assert whole["label"].tolist() == [0, 0, 1, 1]
+    assert whole["image"][2:, 0, -1, 0].tolist() == pytest.approx([45, 190], abs=15)
+    centre = scoring._read(problem, read(f"dataset(name='{name}')"), name)
+    assert centre["image"][2:, 0, -1, 0].tolist() == pytest.approx([12, 236], abs=8)
+    colored = read(f"dataset(name='{name}', resize='whole', colored=True)")
+    assert scoring._read(problem, colored, name)["label"].tolist() == [0, 1, 1]
+
+
 @pytest.mark.parametrize("broken", ["skip", "refuse"])
 def test_of_a_folder_that_is_tested_on_broken_files_are_treated_as_of_the_data_set(
     tmp_path, broken

@@ -96,6 +96,19 @@ def test_the_second_stream_holds_what_is_not_labelled_and_never_what_is_held_out
     assert (found.unlabeled.weight == 1).all()
 
 
+def test_epochs_of_both_streams_have_every_image_once_and_labelled_classes_are_balanced():
+    """5 steps of 6 are an epoch of the 30, and 2 of 4 one of the labelled 6, filled up by 2."""
+    memory = Memory(dataset(), unlabeled=6, unlabeled_includes_labeled=True, shares={"e": 1 / 3})
+    found = rows(memory, 0, 10, seeds=(3,))
+    epochs = found.unlabeled.index[0, :10, :6].reshape(2, -1)
+    assert np.array_equal(np.sort(epochs), [np.arange(TRAIN)] * 2)
+    assert not np.array_equal(*epochs)
+    index, weight = (x[0, :10, :4].reshape(5, -1) for x in (found.index, found.weight))
+    for order, counted in zip(index, weight, strict=True):
+        assert sorted(order[counted > 0]) == sorted(memory.indices(2, 3)[0])
+        assert np.bincount(order % CLASSES, counted).tolist() == [2] * CLASSES
+
+
 def test_where_all_is_labelled_there_is_no_second_stream():
     with pytest.raises(ValueError, match="All 30 training images are trained on with their labels"):
         Memory(dataset(), unlabeled=4).unlabeled_indices(0, 0)
