@@ -117,16 +117,10 @@ ENTRIES = (
     Entry(
         "joined",
         (),
-        'Other data sets whose training images are trained on too, each once an epoch; "{seed}" '
-        "in a name stands for the seed of a run.",
+        'Data sets that are trained on too, each image once an epoch; "{seed}" is a run\'s seed.',
         shared=True,
     ),
-    Entry(
-        "equal_updates",
-        False,
-        "Whether epochs have as many steps as without those.",
-        shared=True,
-    ),
+    Entry("equal_updates", False, "Whether epochs have as many steps as without it.", shared=True),
     Entry(
         "unlabeled_batch_size",
         0,
