@@ -54,13 +54,13 @@ ENTRIES = (
     ),
     Entry("image_key", "image", "The key of the images in a data set that has keys.", shared=True),
     Entry("label_key", "label", "The key of the classes there.", shared=True),
+    Entry("positive_class", "", 'The class told from all others; "" for none.', shared=True),
     Entry(
         "test_share",
         0.2,
         "Share of each class that is scored, where a folder or an archive has no test images.",
         shared=True,
     ),
-    Entry("positive_class", "", 'The class told from all others; "" for none.', shared=True),
     Entry("split_seed", 0, "The seed that draws them.", shared=True),
     Entry(
         "broken",
@@ -108,19 +108,15 @@ ENTRIES = (
         known=("", "balanced"),
         shared=True,
     ),
-    Entry(
-        "mixture",
-        {},
-        "Other data sets by name, each with its share of every batch, such as 0.25.",
-        shared=True,
-    ),
+    Entry("mixture", {}, "Other data sets, each with its share of every batch.", shared=True),
     Entry(
         "joined",
         (),
-        'Data sets that are trained on too, each image once an epoch; "{seed}" is a run\'s seed.',
+        'Other data sets whose training images are trained on too, each once an epoch; "{seed}" '
+        "in a name stands for the seed of a run.",
         shared=True,
     ),
-    Entry("equal_updates", False, "Whether epochs have as many steps as without it.", shared=True),
+    Entry("equal_updates", False, "Whether epochs have as many steps as without.", shared=True),
     Entry(
         "unlabeled_batch_size",
         0,
