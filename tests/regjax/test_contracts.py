@@ -159,8 +159,8 @@ TO_ORDER_TWO = slow_unless_in(
     ],
 )
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
-# Of policies, which compile for seconds, the slow tests tell.
-SLOW = (*ON_UNLABELED, "policy")
+# Of policies and loops around the network, which compile for seconds, the slow tests tell.
+SLOW = (*ON_UNLABELED, "policy", "sign(")
 FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in SLOW)), *COMPOSITIONS]
 EVERY = pytest.mark.parametrize(
     "text", slow_unless_in(FAST, [*ROWS, *COMPOSITIONS]), scope="module"
