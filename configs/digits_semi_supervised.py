@@ -4,9 +4,10 @@
 
 Four methods with and without ISDA, and both without unlabelled images, 10 seeds each. Every step
 takes all labelled images, and 50 of all training images without their labels. Views of an image
-differ by noise and a shift by one pixel. `configs/digits_semi_supervised.py:smoke` takes the same
-way on few steps. No paper has these numbers, and nothing is tuned: the weights are guesses, a third
-of those that the papers have on CIFAR.
+differ by noise and a shift by one pixel. Weights, the teacher's decay and VAT's radius are those
+that did best on 30 held-out images a class with 2 labels a class and 5 seeds, among three each;
+ISDA's numbers are those that its paper starts from. `configs/digits_semi_supervised.py:smoke` takes
+the same way on few steps. No paper has these numbers.
 """
 
 from ml_collections import ConfigDict
@@ -17,8 +18,8 @@ METHODS = {
     "baseline": "",
     "Pi-model": " | pi_model(weight=30.0)",
     "temporal ensembling": " | temporal_ensembling(weight=30.0, images=1797)",
-    "mean teacher": " | mean_teacher(weight=30.0, decay=0.99)",
-    "VAT": " | vat(weight=1.0, epsilon=1.0)",
+    "mean teacher": " | mean_teacher(weight=30.0, decay=0.95)",
+    "VAT": " | vat(weight=1.0, epsilon=1.5)",
 }
 VIEWS = " | noise_injection(sigma=0.1) | random_crop(padding=1, fill=(0.0,))"
 ISDA = "isda(strength=0.5, covariance='shared')"
@@ -34,6 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     smoke = arg == "smoke"
     config = common.base()
     config.train_sizes = (1, 2) if smoke else (1, 2, 5)
+    config.model = "mlp(widths=(256, 128))"
     config.seeds = 2 if smoke else 10
     config.epochs = 2 if smoke else 300
     config.batch_size = 50
