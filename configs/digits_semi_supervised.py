@@ -4,8 +4,8 @@
 
 Four methods with and without ISDA, and both without unlabelled images, 10 seeds each. Every step
 takes all labelled images, and 50 of all training images without their labels. Views of an image
-differ by noise and a shift by one pixel. Weights, the teacher's decay and VAT's radius are those
-that did best on 30 held-out images a class with 2 labels a class and 5 seeds, among three each;
+differ by noise and a shift by one pixel. Weights and VAT's radius are those, of three each,
+that did best on 30 held-out images a class, with 2 labels a class and 5 seeds;
 ISDA's numbers are those that its paper starts from. `configs/digits_semi_supervised.py:smoke` takes
 the same way on few steps. No paper has these numbers.
 """
