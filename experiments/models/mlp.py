@@ -23,6 +23,8 @@ class Mlp(nnx.Module):
       image_shape: (height, width, channels).
       classes: number of logits.
       widths: units of the layers.
+      norm_logits: whether the logits have BatchNorm too, as in that paper's program: no class can
+        then take all images of a batch. Without a linear head, hence not for ISDA.
       rngs: source of the initial parameters.
 
     Raises:
@@ -35,6 +37,7 @@ class Mlp(nnx.Module):
         classes: int,
         *,
         widths: Sequence[int] = (1200, 600, 300, 150),
+        norm_logits: bool = False,
         rngs: nnx.Rngs,
     ):
         if not widths or not all(isinstance(n, int) and n > 0 for n in widths):
@@ -45,10 +48,13 @@ class Mlp(nnx.Module):
         self.hidden = nnx.List([dense(*pair) for pair in pairs])
         self.norms = nnx.List([layers.residual_norm(n, rngs) for n in widths])
         self.head = layers.Linear(widths[-1], classes, rngs=rngs)
+        self.last_norm = layers.residual_norm(classes, rngs) if norm_logits else None
+        self.head_name = None if norm_logits else "head"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [B, C] of images x [B, H, W, K]."""
         h = x.reshape(len(x), -1)
         for layer, norm in zip(self.hidden, self.norms, strict=True):
             h = nnx.relu(norm(layer(h)))
-        return self.head(h)
+        logits = self.head(h)
+        return logits if self.last_norm is None else self.last_norm(logits)

@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 from model_checks import abstract, assert_takes_a_step, averages, fill, image, parameters, tapped
 
+import regjax.flax
 from experiments import models
 
 SHAPE = (4, 4, 1)
@@ -37,6 +38,14 @@ def test_logits_are_the_formula() -> None:
         h = np.maximum(h * np.float64(norm.scale[...]) + np.float64(norm.bias[...]), 0)
     expected = h @ np.float64(model.head.kernel[...]) + np.float64(model.head.bias[...])
     np.testing.assert_allclose(model(image(2, SHAPE)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_no_class_takes_all_images_of_a_batch() -> None:
+    model = models.create("mlp(widths=(6, 5), norm_logits=True)", SHAPE, 3, nnx.Rngs(0))
+    logits = np.asarray(model(image(8, SHAPE)))
+    np.testing.assert_allclose(logits.mean(0), np.zeros(3), atol=1e-6)
+    np.testing.assert_allclose(logits.std(0), np.ones(3), atol=1e-2)
+    assert regjax.flax.bind(model, head=model.head_name)(image(2, SHAPE)).features is None
 
 
 @pytest.mark.parametrize("widths", [(), (3, 0), (2.5,)])
