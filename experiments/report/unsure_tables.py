@@ -109,7 +109,5 @@ def _pooled(several: Sequence[Unsure], runs: int = 0) -> str:
     count = sum(number for _, number, _ in several)
     if not count:
         return f"{NOTHING} (0)"
-    p, uncertainty = (
-        sum(each[i] * each[1] for each in several if each[i] is not None) / count for i in (0, 2)
-    )
+    p, uncertainty = (sum((each[i] or 0) * each[1] for each in several) / count for i in (0, 2))
     return f"{p:.3f} ({count / (runs or len(several)):.4g}) [{uncertainty:.3g}]"
