@@ -28,6 +28,7 @@ from experiments.runs import (
     retraining,
     step_checks,
     testing,
+    whitened,
 )
 from experiments.runs.about import About
 from experiments.runs.entries import OWN
@@ -96,7 +97,7 @@ def _chosen(whole: _Phase, first: Config, runs: Sequence[Run]) -> list[Run]:
     mine = [run for run in runs if run.method in first["losses"]]
     pending, *_ = before.left(mine)
     if pending:
-        whole.check(Problem(whole.config, whole.experiment), runs, runs)
+        whole.check(Problem(whole.config, whole.experiment, folder), runs, runs)
         _say(
             f"Strengths are chosen first, by {len(mine)} runs ({len(pending)} are left) without "
             f"the held-out images, in {folder}."
@@ -154,12 +155,12 @@ class _Phase:
         journal, config, against = self.journal, self.config, self._against
         pending, untested, begun = self.left(runs)
         if pending or untested:
-            problem = Problem(config, self.experiment)
+            problem = Problem(config, self.experiment, journal.folder)
             _say(problem.about)
             self.check(problem, runs, pending)
             if self.profile:
                 step_checks.check_profile(problem, pending)
-            work = _Work(problem, journal, self.interruption)
+            work = Work(problem, journal, self.interruption)
             work.describe()
             work.leave(groups.divided(runs, pending, runs_at_once(config), begun))
             for _ in work.train(runs, pending, begun, self.profile):
@@ -167,7 +168,7 @@ class _Phase:
             work.test(runs, against)
         elif about.read(journal.folder).spec is None:  # of an older version
             with contextlib.suppress(OSError):  # its tables do not need its data
-                _Work(Problem(config, self.experiment), journal, self.interruption).describe()
+                Work(Problem(config, self.experiment), journal, self.interruption).describe()
 
     def check(self, problem: Problem, runs: Sequence[Run], pending: Sequence[Run]) -> None:
         """Looks at what is trained, and what it is tested on, before work is spent on it."""
@@ -184,7 +185,7 @@ class _Phase:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class Work:
     """What is to be done in a work folder."""
 
     problem: Problem
@@ -196,6 +197,7 @@ class _Work:
         if devices.is_first():
             kind = self.problem.experiment
             about.write(self.journal.folder, About(kind.name, kind.score, self.problem.spec))
+            whitened.write(self.journal.folder, self.problem.config, self.problem.spec.zca)
 
     def leave(self, named: Collection[str]) -> None:
         """Says which groups were begun and are neither finished nor among those that are named."""
@@ -215,29 +217,35 @@ class _Work:
         """Trains group after group; what is done with the networks of each is the caller's."""
         problem = self.problem
         total = sum(problem.steps(run.train_size) for run in pending)
-        with _bar(total, "step") as bar:
+        with progress(total, "step") as bar:
             for name, group in groups.groups(problem, runs, pending, begun):
-                bar.set_description(group.name, refresh=False)
-                folder = self.journal.folder / "training" / name
-                settings = groups.settings(problem, profile)
-                training = Training(group, folder, settings, self.interruption, bar)
-                self.journal.runs.append(_records(name, group, *training.run()))
+                folder = self.train_group(name, group, bar, profile)
                 profile = profile and not (folder / "profile").exists()
                 yield
         if profile and pending and devices.is_first():
             text = "No trace was written: what was left to train was one call of steps."
             print(text, file=sys.stderr)
 
+    def train_group(self, name: str, group: Group, bar: tqdm, profile: bool = False) -> Path:
+        """Trains the runs of a group and records them; returns the group's folder."""
+        bar.set_description(group.name, refresh=False)
+        folder = self.journal.folder / "training" / name
+        settings = groups.settings(self.problem, profile)
+        training = Training(group, folder, settings, self.interruption, bar)
+        self.journal.runs.append(_records(name, group, *training.run()))
+        return folder
+
     def test(self, runs: Sequence[Run], against: Mapping[str, Perturbation]) -> None:
         """Tests the networks that have been trained and not been tested yet."""
         untested = testing.missing(self.journal, runs, against)
-        with _bar(sum(map(len, untested.values())), "test") as bar:
+        with progress(sum(map(len, untested.values())), "test") as bar:
             for name, perturbations in untested.items():
                 of = (self.problem, self.journal, name)
                 testing.test(*of, perturbations, self.interruption, bar)
 
 
-def _bar(total: int, unit: str) -> tqdm:
+def progress(total: int, unit: str) -> tqdm:
+    """A bar, which the first process shows."""
     # Not shown before the first steps, so that what is wrong until then is all that is said.
     return tqdm(
         total=total,

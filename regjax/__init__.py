@@ -14,9 +14,11 @@ from regjax import (
     parameters,
     semantic,
 )
+from regjax.augment.affine import affine
 from regjax.augment.automatic import auto_augment, rand_augment
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
+from regjax.augment.policy import policy
 from regjax.consistency.adversarial import vat
 from regjax.consistency.ensembling import temporal_ensembling
 from regjax.consistency.teacher import mean_teacher, taught
@@ -54,6 +56,8 @@ from regjax.semantic.explicit import (
     learned_augmentation,
 )
 from regjax.semantic.isda import isda
+from regjax.signing.sign import sign
+from regjax.signing.signed import Signed, signed
 
 try:
     __version__ = _metadata.version("regjax")  # of pyproject.toml
@@ -73,8 +77,10 @@ __all__ = [
     "Range",
     "Result",
     "Second",
+    "Signed",
     "Tap",
     "View",
+    "affine",
     "aleatoric",
     "attacks",
     "auto_augment",
@@ -122,12 +128,15 @@ __all__ = [
     "parse",
     "penalty",
     "pi_model",
+    "policy",
     "puzzlemix",
     "rand_augment",
     "random_crop",
     "random_flip",
     "semantic",
     "semantic_consistency",
+    "sign",
+    "signed",
     "statistics",
     "taught",
     "temporal_ensembling",

@@ -6,10 +6,9 @@ Each run is `python -m experiments.classify` on digits: a network with BatchNorm
 Noisy Feature Mixup under ISDA, with a checkpoint every 20 steps. It is killed (SIGKILL) once or
 more often, started again with the same command until it ends, and compared with one that nothing
 disturbed: the whole last state and every number of the record must be the same, bit by bit. Some
-are of several seeds that are trained together, some of two processes. Prints a line for each run,
-and exits with 1 on any difference.
-
-So that a run takes seconds, all share JAX's cache of compiled programs.
+are of several seeds that are trained together, some of two processes; of some the loss has a second
+stream, an ensemble's targets and a teacher, which is what is scored. Prints a line for each run,
+and exits with 1 on any difference. To take seconds, all share JAX's cache of compiled programs.
 """
 
 from __future__ import annotations
@@ -36,6 +35,11 @@ sys.path.insert(0, str(ROOT))
 from experiments.training import checkpoint_file  # noqa: E402
 
 LOSS = "isda(strength=0.5) | noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={layers})"
+TAUGHT = (
+    "isda(strength=0.5) | semantic_consistency(weight=0.3) | noise_injection(sigma=0.1)"
+    " | temporal_ensembling(weight=3.0, images=1797) | mean_teacher(weight=3.0, decay=0.9)"
+)
+SECOND_STREAM = ("--config.unlabeled_batch_size=25", "--config.evaluate_teacher=True")
 EPOCHS, EVALUATE = 100, 13  # epochs: in all, and between evaluations
 EVERY, STEPS_PER_EPOCH = 20, 8
 ARGUMENTS = (
@@ -48,21 +52,25 @@ ARGUMENTS = (
 
 
 class Form(NamedTuple):
-    """A network, layers of it, seeds, how many of them are trained together, and processes."""
+    """A network, a loss, seeds, how many of them are trained together, processes, other flags."""
 
     model: str
-    layers: tuple[str, ...]
+    loss: str
     seeds: int = 1
     at_once: int = 1
     processes: int = 1
+    flags: tuple[str, ...] = ()
 
 
-RESNET = ("thesis_resnet", ("input", "blocks.0", "blocks.1"))
+RESNET = ("thesis_resnet", LOSS.format(layers=("input", "blocks.0", "blocks.1")))
+STATEFUL = ("isda", "temporal_ensembling", "mean_teacher")
 FORMS = {
     "one": Form(*RESNET),
     "together": Form(*RESNET, seeds=2, at_once=4),
     "two": Form(*RESNET, processes=2),
-    "small": Form("small_cnn", ("input", "conv1")),  # without BatchNorm; for the tests
+    "taught": Form("thesis_resnet", TAUGHT, 2, 2, 1, SECOND_STREAM),
+    "small": Form("small_cnn", LOSS.format(layers=("input", "conv1"))),  # for the tests, as below
+    "small, taught": Form("small_cnn", TAUGHT, 2, 2, 1, SECOND_STREAM),
 }
 
 
@@ -77,16 +85,17 @@ class Comparison:
 
     def __init__(self, folder: Path, form: str, epochs: int) -> None:
         """Nothing is started yet."""
-        model, layers, seeds, at_once, self._processes = FORMS[form]
+        model, loss, seeds, at_once, self._processes, flags = FORMS[form]
         self.folder, self.kills, self.said = folder, list[str](), ""
         self._left: set[Path] = set()  # what the kill before left of a save
         self._steps = epochs * STEPS_PER_EPOCH
         self._command = [
             *(sys.executable, "-m", "experiments.classify", *ARGUMENTS, f"--workdir={folder}"),
             f"--config.model={model}",
-            f"--config.losses={ {'NFM': LOSS.format(layers=layers)} }",
+            f"--config.losses={ {'it': loss} }",
             *(f"--config.seeds={seeds}", f"--config.runs_at_once={at_once}"),
             f"--config.epochs={epochs}",
+            *flags,
         ]
 
     def start(self, until: Callable[[], bool] = lambda: False, number: int = signal.SIGKILL) -> int:
@@ -248,6 +257,8 @@ def _check_whole(result: dict[str, Any], form: Form, steps: int) -> None:
     parts = {name[1:].partition("[")[0].partition(".")[0] for name in result["state"]}
     expected = {"step", "params", "opt_state", "loss_state"}
     assert parts == expected | ({"model_state"} if form.model == "thesis_resnet" else set())
+    for stage in STATEFUL:
+        assert (stage in form.loss) == any(f"'{stage}'" in name for name in result["state"])
     lines = collections.Counter((line["kind"], line["step"]) for line in result["metrics.jsonl"])
     trained = {step for kind, step in lines if kind == "train"}
     evaluated = [step for kind, step in lines if kind == "evaluation"]
@@ -282,9 +293,8 @@ def check(folder: Path, forms: Sequence[str], seed: int) -> tuple[collections.Co
         landed.update(comparison.kills)
         failed += bool(different)
         verdict = f"DIFFERENT: {', '.join(different)}" if different else "the same"
-        print(
-            f"{number + 1:3} {form:8} {verdict}; killed {'; '.join(comparison.kills)}", flush=True
-        )
+        where = "; ".join(comparison.kills)
+        print(f"{number + 1:3} {form:8} {verdict}; killed {where}", flush=True)
         if not different:
             shutil.rmtree(comparison.folder)
     return landed, failed
@@ -296,9 +306,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=40, help="how many are killed")
     parser.add_argument("--together", type=int, default=5, help="how many of them are of two seeds")
     parser.add_argument("--two", type=int, default=5, help="how many are of two processes")
+    parser.add_argument("--taught", type=int, default=5, help="how many have a teacher")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
-    others = ["together"] * given.together + ["two"] * given.two
+    others = ["together"] * given.together + ["two"] * given.two + ["taught"] * given.taught
     forms = ["one"] * (given.runs - len(others)) + others
     with tempfile.TemporaryDirectory() as folder:
         landed, failed = check(Path(folder), forms, given.seed)

@@ -106,3 +106,27 @@ def assert_logits(model: nnx.Module, shape: Shape, expected: Any) -> None:
     fill(model)
     model.eval()
     np.testing.assert_allclose(jax.jit(lambda x: model(x))(image(2, shape)), expected, atol=2e-5)
+
+
+def features_of_means(text: str, pixels: int) -> np.ndarray:
+    """The features [M] of one image in evaluation, where every kernel takes the mean of its inputs.
+
+    BatchNorm is as at the start. So they depend on nothing but which layers follow which, on their
+    sizes, strides and padding. Image and kernels are those of the values that Keras 3.15.1 gave.
+    """
+    shape = (pixels, pixels, 3)
+    graph, state = nnx.split(abstract(text, shape, 10))
+
+    def value(path: Any, leaf: Any) -> jax.Array:
+        name = str(getattr(path[-2], "key", path[-1]))
+        start = {"kernel": 1 / np.prod(leaf.shape[:-1]), "scale": 1.0, "var": 1.0}.get(name, 0.0)
+        return jnp.full(leaf.shape, start, leaf.dtype)
+
+    state = jax.tree_util.tree_map_with_path(value, state)
+    i, j, c = np.indices(shape)
+    x = jnp.asarray(((7 * i + 3 * j + 5 * c) % 11) / 5 - 1, jnp.float32)[None]
+
+    def features(state: Any, x: jax.Array) -> Any:
+        return rf.bind(nnx.merge(graph, state), head="head")(x).features
+
+    return np.asarray(jax.jit(features)(state, x))[0]

@@ -29,7 +29,7 @@ from experiments.training.loop import Training
 from regjax.core.stages import REGISTRY
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHARED = ("__init__", "common")
+SHARED = ("__init__", "common", "search")  # a search has a test of its own
 CONFIGS = sorted(
     str(path.relative_to(ROOT).with_suffix(""))
     for path in (ROOT / "configs").rglob("*.py")
@@ -42,7 +42,7 @@ ISDA = tuple(name for name in CONFIGS if name.startswith("configs/isda/"))
 SIGN = tuple(name for name in CONFIGS if name.startswith("configs/sign/"))
 ELSEWHERE = (*ISDA, *SIGN, "configs/nfm/table3")
 # Their methods are as they say.
-OWN = (*ISDA, *SIGN, "configs/digits_semi_supervised")
+OWN = (*ISDA, *SIGN, "configs/digits_semi_supervised", "configs/mnist_semi_supervised")
 IN_MEMORY = [name for name in CONFIGS if name not in ELSEWHERE and "figure" not in name]
 NFM = ("configs/nfm/table1", "configs/nfm/table2", "configs/nfm/figure5", "configs/nfm/figure6")
 THESIS = ["db", "jac", "fob", "NI", "baseline", "hsfob", "hsfob-db1", "hsfob-db2"]
@@ -73,6 +73,7 @@ every_config = pytest.mark.parametrize(
 )
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 SHAPES |= {"cifar100": SHAPES["cifar10"], "cifar10_jpeg": SHAPES["cifar10"]}
+SHAPES["npz:runs/moves"] = SHAPES["cifar10"]
 
 
 def get(name, arg=""):
@@ -179,6 +180,7 @@ LONG = (
     "configs/nfm/table1",
     "configs/nfm/table3",
     "configs/thesis/table4",
+    *SIGN,
 )
 SHORT = (("configs/digits", ""), ("configs/thesis/table2", "smoke"))
 

@@ -24,6 +24,7 @@ FAMILIES = {
     "parameters": set[str](),
     "flax": set[str](),
     "consistency": set[str](),
+    "signing": set[str](),
     "metrics": {"gradient", "losses"},
     "gradient": {"losses"},
     "semantic": {"losses"},
@@ -41,6 +42,8 @@ ORDER = {
     "report": {"data", "training", "evaluation", "runs"},
     "comparison": {"data", "training", "evaluation", "runs", "report"},
     "classify": {"data", "training", "evaluation", "runs", "report", "comparison"},
+    "search": {"training", "runs", "report", "comparison", "classify"},
+    "sign": {"training", "runs"},
     "benchmark": {"data", "models", "training", "evaluation", "runs", "report"},
     "gallery": {"data", "models", "training", "evaluation", "runs", "report"},
     "pod": {"data", "training", "runs", "report", "classify", "benchmark"},
@@ -161,7 +164,7 @@ def test_configs_need_little():
 
 def test_the_experiments_have_few_entries():
     entries = {path.name for path in (ROOT / "experiments").iterdir()}
-    assert len(entries - {"__init__.py", "README.md", "__pycache__"}) <= 13
+    assert len(entries - {"__init__.py", "README.md", "__pycache__"}) <= 14
 
 
 @pytest.mark.parametrize("name", MODULES)

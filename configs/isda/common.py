@@ -141,16 +141,21 @@ def fill_in(config: ConfigDict, methods: Mapping[str, str]) -> None:
         config.growing = ConfigDict({"isda": {"strength": "linear"}})
 
 
-def publish(config: ConfigDict, table: str, rows: Mapping[str, Error | None]) -> None:
+def publish(
+    config: ConfigDict, table: str, rows: Mapping[str, Error | None], size: int = 0
+) -> None:
     """Sets the published numbers, errors of five runs in percent, as accuracies.
 
     Args:
       config: to be changed; its data set and network are those of the numbers.
       table: where they are printed.
       rows: by method the mean error and its standard deviation, or None for what is not printed.
+      size: the images a class that they were trained on; 0 for all.
     """
     known = {name: error for name, error in rows.items() if error is not None}
-    accuracies = {name: {"0": (round(100 - mean, 2), std)} for name, (mean, std) in known.items()}
+    accuracies = {
+        name: {f"{size}": (round(100 - mean, 2), std)} for name, (mean, std) in known.items()
+    }
     config.published = ConfigDict(accuracies, sort_keys=False)
     config.published_source = f"Wang et al., {table}, 100 minus the error"
     config.published_seeds = 5

@@ -1,1 +1,1 @@
-"""Signed Input Regularization."""
+"""The experiments of "Signed Input Regularization" (SIGN)."""

@@ -14,10 +14,8 @@ from ml_collections import ConfigDict
 from configs import common
 from configs.common import check as check
 
-CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-)
+CLASSES: tuple[str, ...] = ("airplane", "automobile", "bird", "cat", "deer")
+CLASSES += ("dog", "frog", "horse", "ship", "truck")
 EPOCHS = 100
 CLASSICAL, MIXUP = "random_flip | random_crop(padding=3)", "mixup(alpha=1.0)"
 # In place of the policy that deepaugment found, which the paper does not print.

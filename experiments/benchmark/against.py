@@ -44,14 +44,15 @@ QUICK_ISDA = (isda.Case(8, 3, 4, "full"),)
 FORMATS = ("contiguous", "channels last")
 
 _TIMES = {"ours_ms": ".1f", "torch_ms": ".1f", "ratio": ".3f"}
+_STEPS = (
+    "A training step beside PyTorch's (ratio: ours over the better of its memory formats; "
+    "compiled: by\ntorch.compile, and ours over that)",
+    {"model": "s", "images": "s", "loss": "s"}
+    | _TIMES
+    | {"format": "s", "compiled_ms": "s", "compiled_ratio": "s"},
+)
 TABLES = {
-    "against_torch": (
-        "A training step beside PyTorch's (ratio: ours over the better of its memory formats; "
-        "compiled: by\ntorch.compile, and ours over that)",
-        {"model": "s", "images": "s", "loss": "s"}
-        | _TIMES
-        | {"format": "s", "compiled_ms": "s", "compiled_ratio": "s"},
-    ),
+    **{f"{model}_against_torch": _STEPS for model in MODELS},
     "isda_against_torch": (
         "ISDA's loss, its gradients and the update of its statistics, beside its authors' formulas "
         "in\nPyTorch (ratio: ours over theirs)",
@@ -61,7 +62,7 @@ TABLES = {
 
 
 def costs(quick: bool) -> Iterator[dict[str, Any]]:
-    """Both tables' rows, by their names.
+    """All tables' rows, by their names.
 
     Raises:
       ConfigError: PyTorch is not installed.
@@ -72,9 +73,10 @@ def costs(quick: bool) -> Iterator[dict[str, Any]]:
     cases = QUICK_ISDA if quick else ISDA_CASES
     rows = [_isda_row(case, rounds) for case in tqdm(cases, desc="isda beside torch")]
     yield {"isda_against_torch": {"rows": rows}}
-    each = [(model, name) for model in MODELS for name in LOSSES]
-    rows = [_row(_setting(m, quick), n, rounds) for m, n in tqdm(each, desc="beside torch")]
-    yield {"against_torch": {"rows": rows}}
+    for model in MODELS:
+        setting = _setting(model, quick)
+        rows = [_row(setting, name, rounds) for name in tqdm(LOSSES, desc=f"{model} beside torch")]
+        yield {f"{model}_against_torch": {"rows": rows}}
 
 
 def _setting(model: str, quick: bool) -> Setting:

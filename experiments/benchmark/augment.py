@@ -20,6 +20,7 @@ from experiments.data.preprocessing import normalise
 STAGES = (
     "random_flip",
     "random_crop(padding=4)",
+    "affine",
     "cutout(size=16)",
     "auto_augment",
     "auto_augment(as_in_program=True)",

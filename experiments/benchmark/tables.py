@@ -110,6 +110,7 @@ def of_losses(quick: bool) -> Iterator[dict[str, Any]]:
     yield _transforms(quick)
     mixing = dict(list(transforms.IN_STAGES.items())[: 1 if quick else None])
     yield {"resnet": _costs(transforms.resnet(quick), mixing)}
+    yield _unlabeled(quick)
     yield {"augment": augment.costs(augment.QUICK if quick else augment.FULL)}
     yield _sweeps(quick)
 
@@ -135,8 +136,17 @@ def _transforms(quick: bool) -> dict[str, Any]:
     return {"transforms": _costs(setting, {name: known[name] for name in names})}
 
 
-def _costs(setting: Setting, losses: Mapping[str, str]) -> dict[str, Any]:
-    return {"setting": setting._asdict(), "rows": transforms.transform_costs(setting, losses)}
+def _unlabeled(quick: bool) -> dict[str, Any]:
+    known = transforms.UNLABELED
+    names = transforms.QUICK_UNLABELED if quick else tuple(known)
+    losses = {name: known[name] for name in names}
+    basis = f"{PLAIN} | {transforms.VIEWS}"
+    return {"semi_supervised": _costs(transforms.cnn13(quick), losses, basis)}
+
+
+def _costs(setting: Setting, losses: Mapping[str, str], basis: str = PLAIN) -> dict[str, Any]:
+    rows = transforms.transform_costs(setting, losses, basis)
+    return {"setting": setting._asdict(), "rows": rows}
 
 
 def _sweeps(quick: bool) -> dict[str, Any]:
@@ -175,7 +185,8 @@ def _heading(name: str, result: dict[str, Any]) -> tuple[str, dict[str, str]]:
     formats = {"transform": "s", "flops": ".2f", "memory": ".2f", "megabytes": ".0f"}
     return (
         f"A training step of {setting['model']}, {_describe(setting)}, as multiples of\n"
-        "the plain step (memory: temporaries; compilation: of the whole loop, in s)"
+        f"the plain step{' on as many with labels' if setting['unlabeled'] else ''} (memory: "
+        "temporaries; compilation: of the whole loop, in s)"
     ), formats | {"time": ".2f", "compilation": ".1f", "plain_ms": ".1f"}
 
 
@@ -198,4 +209,5 @@ def main() -> None:
 
 
 def _describe(setting: dict[str, Any]) -> str:
-    return f"batches of {setting['batch']} images {'x'.join(map(str, setting['shape']))}"
+    more = f" and {setting['unlabeled']} without labels" if setting["unlabeled"] else ""
+    return f"batches of {setting['batch']} images{more} {'x'.join(map(str, setting['shape']))}"

@@ -67,10 +67,34 @@ IN_STAGES = {
         f"{PLAIN} | noisy_feature_mixup(alpha=1.0, add=0.4, multiply=0.2, layers={EVERY_STAGE})"
     ),
 }
+# Views of an image that differ, in the supervised step too.
+VIEWS = "random_flip | random_crop(padding=2)"
+TERMS = {
+    "pi_model": "pi_model(weight=100.0)",
+    "temporal_ensembling": "temporal_ensembling(weight=30.0, images=50000)",
+    "mean_teacher": "mean_teacher(weight=100.0)",
+    "vat": "vat(weight=1.0, epsilon=8.0)",
+    "vat, 2 iterations": "vat(weight=1.0, epsilon=8.0, iterations=2)",
+    "entropy": "entropy(weight=1.0)",
+}
+UNLABELED = {
+    **{name: f"{PLAIN} | {term} | {VIEWS}" for name, term in TERMS.items()},
+    **{
+        name: f"isda(strength=0.5) | {terms} | {VIEWS}"
+        for name, terms in {
+            "semantic_consistency": "semantic_consistency(weight=0.5)",
+            "vat + ISDA": f"semantic_consistency(weight=0.5) | {TERMS['vat']}",
+        }.items()
+    },
+}
+QUICK_UNLABELED = ("mean_teacher",)
 
 
 class Setting(NamedTuple):
-    """Shapes and repetitions: images `[batch, *shape]`, `runs` models in a sweep, the network."""
+    """Shapes and repetitions: images `[batch, *shape]`, `runs` models in a sweep, the network.
+
+    And how many images without labels come with a batch.
+    """
 
     shape: tuple[int, int, int]
     batch: int
@@ -79,6 +103,7 @@ class Setting(NamedTuple):
     runs: int = 1
     model: str = "small_cnn"
     classes: int = 10
+    unlabeled: int = 0
 
 
 def random_problem(setting: Setting) -> tuple[Descent, dict[str, jax.Array]]:
@@ -96,9 +121,16 @@ class Step:
         loss = jax.tree.map(jnp.float32, rj.parse(expression))
         seed, count = jnp.uint32(0), jnp.int32(setting.steps)
         self._state = jax.jit(task.init)(seed, loss)
-        shape = (setting.steps, setting.batch)
-        index = np.random.default_rng(1).integers(0, len(data["label"]), shape).astype(np.int32)
-        rows = Rows(jnp.asarray(index), jnp.ones(shape))
+        generator = np.random.default_rng(1)
+
+        def drawn(size: int) -> Rows:
+            shape = (setting.steps, size)
+            index = generator.integers(0, len(data["label"]), shape).astype(np.int32)
+            return Rows(jnp.asarray(index), jnp.ones(shape))
+
+        rows = drawn(setting.batch)
+        if setting.unlabeled:
+            rows = rows._replace(unlabeled=drawn(setting.unlabeled))
         self._arguments = (loss, seed, rows)
         batch = task.batch(gather(data, jax.tree.map(lambda x: x[0], rows)))
         passes = isda.most_pieces(setting.batch, task.classes)
@@ -120,9 +152,17 @@ class Step:
         return (time.perf_counter() - start) / self._steps
 
 
-def transform_costs(setting: Setting, losses: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A row for the plain step and each of the losses."""
-    plain = Step(PLAIN, setting)
+def transform_costs(
+    setting: Setting, losses: Mapping[str, str], basis: str = PLAIN
+) -> list[dict[str, Any]]:
+    """A row for the plain step and each of the losses.
+
+    Args:
+      setting: with images without labels, the plain step takes as many with labels in their place.
+      losses: by name, their expressions.
+      basis: the expression of the plain step's.
+    """
+    plain = Step(basis, setting._replace(batch=setting.batch + setting.unlabeled, unlabeled=0))
     rows = []
     for name, loss in tqdm(losses.items(), desc=f"transforms, {setting.model}"):
         step = Step(loss, setting)
@@ -142,7 +182,7 @@ def transform_costs(setting: Setting, losses: Mapping[str, str]) -> list[dict[st
     first = {"flops": 1.0, "memory": 1.0, "megabytes": plain.bytes / 1e6, "time": 1.0}
     seconds = statistics.median(row["plain_ms"] for row in rows)
     first |= {"compilation": plain.compilation, "plain_ms": seconds}
-    return [{"transform": "plain", "loss": PLAIN, **first}, *rows]
+    return [{"transform": "plain", "loss": basis, **first}, *rows]
 
 
 def resnet(quick: bool) -> Setting:
@@ -151,3 +191,11 @@ def resnet(quick: bool) -> Setting:
         return Setting((8, 8, 3), 8, 2, 3, model="preact_resnet18(width=4)")
     width = 16 if jax.default_backend() == "cpu" else 64
     return Setting((32, 32, 3), 128, 5, 5, model=f"preact_resnet18(width={width})")
+
+
+def cnn13(quick: bool) -> Setting:
+    """CNN-13 on CIFAR's shape, on CPUs an eighth as wide; one image in eight has a label."""
+    if quick:
+        return Setting((12, 12, 3), 2, 2, 3, model="cnn13(width=2)", unlabeled=6)
+    width = 16 if jax.default_backend() == "cpu" else 128
+    return Setting((32, 32, 3), 16, 5, 5, model=f"cnn13(width={width})", unlabeled=112)

@@ -1,6 +1,7 @@
 """What a data set in memory is, and the data sets that are added from outside."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -20,12 +21,56 @@ class DataError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Joined:
+    """Training examples of another data set that are trained on too, each once an epoch.
+
+    Attributes:
+      name: the name of that data set.
+      rows: their places in the training split.
+      source: which training examples they are copies of, int [N], each with as many copies; None
+        where they are copies of none and come with any.
+      seed: the seed whose runs alone see them; None for all.
+    """
+
+    name: str
+    rows: range
+    source: np.ndarray | None = None
+    seed: int | None = None
+
+    @functools.cached_property
+    def times(self) -> int:
+        """The number of copies of each."""
+        return 0 if self.source is None else int(np.bincount(self.source).max())
+
+    def count(self, examples: int) -> int:
+        """How many come with so many training examples."""
+        return len(self.rows) if self.source is None else self.times * examples
+
+    def beside(self, train: np.ndarray) -> np.ndarray:
+        """Those that come with the training examples `train`, int32.
+
+        Raises:
+          DataError: if one of these has no copy.
+        """
+        rows = np.asarray(self.rows, np.int32)
+        if self.source is None:
+            return rows
+        if missing := len(np.setdiff1d(train, self.source)):
+            raise DataError(
+                f"{self.name!r} has no copies of {missing} of {len(train)} images that are trained "
+                "on: it was made of other images, as those of another seed or size are; name one "
+                "for each seed by '{seed}', or copy all training images (experiments.sign --all)."
+            )
+        return rows[np.isin(self.source, train)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set that is whole in memory.
 
     A split is a dict of arrays with one row an example: `image`, uint8 [N, H, W, K] or float32 in
-    [0, 1], and `label`, int32 [N], or uint8 [N, H, W] where every pixel has a class, 255 for
-    ignored ones.
+    [0, 1] or the range that its archive states, and `label`, int32 [N], or uint8 [N, H, W] where
+    every pixel has a class, 255 for ignored ones.
 
     Attributes:
       name: the name of the data set.
@@ -38,6 +83,8 @@ class Dataset:
         several; by default all of them.
       about: lines about what was found, to be shown before anything is trained.
       validation: the validation split, where strengths are to be chosen by one of its own.
+      source: of which images of another data set the training examples are copies, int [N].
+      joined: the training examples of other data sets, which stand behind those of the parts.
     """
 
     name: str
@@ -49,6 +96,8 @@ class Dataset:
     parts: tuple[range, ...] = ()
     about: str = ""
     validation: Split | None = None
+    source: np.ndarray | None = None
+    joined: tuple[Joined, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.class_names or tuple(map(str, range(self.classes)))
@@ -91,13 +140,16 @@ def register(name: str) -> Callable[[Reader], Reader]:
     return add
 
 
-def check_split(where: str, split: Split, classes: int) -> None:
+def check_split(
+    where: str, split: Split, classes: int, bounds: tuple[float, float] = (0.0, 1.0)
+) -> None:
     """Looks whether images and labels are such as can be trained on.
 
     Args:
       where: what the split is called in an error, such as "the train split of 'digits'".
       split: as in `Dataset`.
       classes: the number of classes.
+      bounds: of floats.
 
     Raises:
       DataError: if they are not, in one sentence.
@@ -117,10 +169,13 @@ def check_split(where: str, split: Split, classes: int) -> None:
         )
     if not len(image):
         raise DataError(f"There are no examples in {where}.")
-    if image.dtype == np.float32 and not (image.min() >= 0 and image.max() <= 1):  # NaN neither
+    low, high = bounds
+    if image.dtype == np.float32 and not (
+        image.min() >= low and image.max() <= high
+    ):  # NaN neither
         raise DataError(
             f"The images in {where} go from {image.min():g} to {image.max():g}, but floats must be "
-            "in [0, 1]."
+            f"in [{low:g}, {high:g}]."
         )
     _check_labels(where, label, classes)
 

@@ -123,6 +123,9 @@ class Opened(NamedTuple):
       scored: the name of the split to score, "test" or "validation".
       notes: sentences about what was found.
       validation: the validation split, where there is one besides the test split.
+      bounds: the least and the largest value of floats.
+      source: by the numbers of the training split's items, of which images of another data set
+        they are copies.
     """
 
     name: str
@@ -132,6 +135,8 @@ class Opened(NamedTuple):
     scored: str = "test"
     notes: tuple[str, ...] = ()
     validation: Items | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+    source: np.ndarray | None = None
 
     @property
     def splits(self) -> dict[str, Items]:

@@ -1,4 +1,4 @@
-"""NumPy's archives of images and labels: `config.dataset = "npz:PATH"`."""
+"""NumPy's archives of images and labels, or folders of arrays: `config.dataset = "npz:PATH"`."""
 
 import dataclasses
 from pathlib import Path
@@ -12,6 +12,7 @@ from experiments.data.items import Items, Opened, Options
 from experiments.data.prepared import first_line
 
 Arrays = dict[str, np.ndarray]
+BESIDE = ("class_names", "image_range", "train_source")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,17 +32,19 @@ class Rows:
 
 
 def open_npz(name: str, path: str, options: Options, label: str = "label") -> Opened:
-    """Opens an archive that `np.savez` has written.
+    """Opens an archive that `np.savez` has written, or a folder of the same arrays by `np.save`.
 
     It has arrays `train_image`, `train_label`, `test_image` and `test_label`, and perhaps
     `validation_image` and `validation_label` (or `val_...`), which are scored where `test_...` are
     missing; or `image` and `label`, of which a share is then scored. `class_names` may be there
-    too. Images are uint8 [N, H, W, K] or [N, H, W], or floats in [0, 1]; labels are whole numbers
-    from 0, one for each image.
+    too. Images are uint8 [N, H, W, K] or [N, H, W], or floats in [0, 1] or in `image_range`, two
+    numbers; labels are whole numbers from 0, one for each image. `train_source` says of which
+    images of another data set those to train on are copies (`config.joined`). Of a folder,
+    `train_image.npy` and so on, images are read when they are asked for.
 
     Args:
       name: of the data set.
-      path: of the file.
+      path: of the file or the folder.
       options: with the key of the images, and how they are divided.
       label: the key of the labels.
 
@@ -61,9 +64,11 @@ def open_npz(name: str, path: str, options: Options, label: str = "label") -> Op
     items = {split: _items(where, found, *pair) for split, pair in arrays.items()}
     class_names = tuple(map(str, np.ravel(found.get("class_names", ()))))
     names = _named(where, class_names, *items.values())
-    used = {key for pair in arrays.values() for key in pair}
-    notes = splitting.left_out(f"of the arrays in {where}", set(found) - used - {"class_names"})
-    return splitting.opened(name, items, names, options, notes)
+    used = {key for pair in arrays.values() for key in pair} | {*BESIDE}
+    notes = splitting.left_out(f"of the arrays in {where}", set(found) - used)
+    opened = splitting.opened(name, items, names, options, notes)
+    source = _source(where, found, len(items["train"]))
+    return opened._replace(bounds=_bounds(where, found), source=source)
 
 
 def _arrays(where: str, found: Arrays, keys: tuple[str, str]) -> dict[str, tuple[str, str]]:
@@ -88,8 +93,32 @@ def _arrays(where: str, found: Arrays, keys: tuple[str, str]) -> dict[str, tuple
     return {"train": keys}
 
 
+def _bounds(where: str, found: Arrays) -> tuple[float, float]:
+    """Of floats."""
+    given = np.ravel(found.get("image_range", (0.0, 1.0)))
+    if given.size != 2 or given.dtype.kind not in "iuf" or not given[0] < given[1]:
+        raise DataError(
+            f"'image_range' in {where} must be the least and the largest value of images, such as "
+            f"[-1, 2], but it is {given.tolist()}."
+        )
+    return float(given[0]), float(given[1])
+
+
+def _source(where: str, found: Arrays, count: int) -> np.ndarray | None:
+    """Of which images of another data set the training images are copies."""
+    given = found.get("train_source")
+    if given is not None and not (given.shape == (count,) and given.dtype.kind in "iu"):
+        raise DataError(
+            f"'train_source' in {where} must be whole numbers, one for each of {count} training "
+            f"images, not {given.dtype} {list(given.shape)}."
+        )
+    return None if given is None else np.asarray(given, np.int64)
+
+
 def _loaded(file: Path) -> Arrays:
     try:
+        if file.is_dir():
+            return {each.stem: _mapped(each) for each in sorted(file.glob("*.npy"))}
         if not is_zipfile(file) and file.exists():
             raise BadZipFile("it is no zip file")
         # NumPy does not close a file that it has opened itself and cannot read.
@@ -98,7 +127,7 @@ def _loaded(file: Path) -> Arrays:
     except FileNotFoundError:
         raise MissingDataError(
             f"There is no file {str(file)!r}: config.dataset='npz:PATH' names one that np.savez "
-            "has written."
+            "has written, or a folder of arrays."
         ) from None
     except Exception as error:  # zipfile, zlib and NumPy have their own; a size may be damaged
         why = first_line(error)
@@ -107,6 +136,12 @@ def _loaded(file: Path) -> Arrays:
         raise DataError(
             f"{str(file)!r} cannot be read as an archive that np.savez has written ({why})."
         ) from error
+
+
+def _mapped(file: Path) -> np.ndarray:
+    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    # Only images are large, and what is read from the disk anew each time is slow.
+    return array if array.ndim > 1 else np.array(array)
 
 
 def _listed(found: Arrays) -> str:
@@ -154,7 +189,8 @@ def _images(where: str, key: str, images: np.ndarray) -> np.ndarray:
             f"{key!r} in {where} is {list(images.shape)}, with its channels before height and "
             "width: store image.transpose(0, 2, 3, 1)."
         )
-    return images.astype(np.float32) if floats else images
+    whole = floats and not isinstance(images, np.memmap)
+    return images.astype(np.float32) if whole else images
 
 
 def _named(where: str, class_names: tuple[str, ...], *splits: Items) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def whole(opened: Opened, size: int, options: Options) -> Dataset:
         where = f"the {split} split of {opened.name!r}"
         found, lost = _read(where, items, outlines[split], size, channels, options)
         if len(found["label"]) or split != "train":
-            check_split(where, found, len(opened.class_names))
+            check_split(where, found, len(opened.class_names), opened.bounds)
         arrays[split], broken = found, broken + lost
     train, test, *own = arrays.values()
     return Dataset(
@@ -68,6 +68,7 @@ def whole(opened: Opened, size: int, options: Options) -> Dataset:
         opened.scored,
         about=_about(opened, [found["label"] for found in arrays.values()], broken),
         validation=own[0] if own else None,
+        source=None if opened.source is None else opened.source[opened.train.numbers],
     )
 
 

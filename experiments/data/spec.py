@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.data.whitening import Zca
+
 
 class Spec(NamedTuple):
     """The shape of a data set.
@@ -17,12 +19,15 @@ class Spec(NamedTuple):
       classes: the number of classes.
       class_names: the classes' names.
       scored: the split that is scored, "test" or "validation".
+      zca: what whitening has learnt from the training images, where it has; a file of its own,
+        and no part of the JSON.
     """
 
     example: Mapping[str, jax.ShapeDtypeStruct]
     classes: int
     class_names: tuple[str, ...]
     scored: str = "test"
+    zca: Zca | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

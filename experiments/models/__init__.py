@@ -9,9 +9,14 @@ from flax import linen, nnx
 
 from experiments import said
 from experiments.models import (
+    basic_cnn,
     cifar_resnet,
     cnn13,
     densenet,
+    inception_resnet,
+    mlp,
+    mobilenet,
+    nasnet,
     preact_resnet,
     resnet,
     shake_pyramid,
@@ -65,6 +70,11 @@ MODELS: dict[str, Factory] = {
     "shake_shake26": shake_shake.ShakeShakeNet,
     "shake_pyramidnet": shake_pyramid.ShakePyramidNet,
     "cnn13": cnn13.Cnn13,
+    "mlp": mlp.Mlp,
+    "basic_cnn": basic_cnn.BasicCNN,
+    "mobilenet_v2": mobilenet.MobileNetV2,
+    "nasnet_mobile": nasnet.NASNetMobile,
+    "inception_resnet_v2": inception_resnet.InceptionResNetV2,
     "two_headed": _two_headed,
     "with_covariances": _with_covariances,
 }
@@ -79,10 +89,15 @@ KINDS: dict[type, str] = {
     str: "a text",
     tuple: "a tuple",
 }
-# Of the models of this package, numbers are widths and rates of dropout.
-RANGES: dict[type, tuple[str, Callable[[Any], bool]]] = {
+# Of the models of this package, numbers are widths and rates of dropout, but for a few arguments.
+Values = tuple[str, Callable[[Any], bool]]
+RANGES: dict[type, Values] = {
     int: ("a whole number from 1 to 65535", lambda value: 1 <= value < 2**16),
     float: ("a rate from 0.0 to below 1.0", lambda value: 0 <= value < 1),
+}
+OWN_RANGES: dict[tuple[str, str], Values] = {
+    ("mobilenet_v2", "width"): ("a factor above 0.0, at most 16.0", lambda value: 0 < value <= 16),
+    ("mobilenet_v2", "stem_stride"): ("1 or 2", lambda value: value in (1, 2)),
 }
 
 
@@ -222,7 +237,7 @@ def _check_kind(name: str, argument: str, kind: type, value: object) -> None:
         return
     words, fits = KINDS[kind], lambda value: True
     if name in BUILT_IN and kind in RANGES:
-        words, fits = RANGES[kind]
+        words, fits = OWN_RANGES.get((name, argument), RANGES[kind])
     right = type(value) is kind or (kind is float and type(value) is int)
     if not right or not fits(value):
         raise ValueError(f"the model {name}'s {argument} must be {words}, not {value!r}.")

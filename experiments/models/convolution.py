@@ -16,7 +16,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from experiments.models import blocks
+from experiments.models import blocks, depthwise
+from experiments.models.windows import Window, shifted
 
 # The batch is cut into chunks of this many images where it is summed over: shorter rows stay in
 # the cache, and the chunks run in parallel.
@@ -33,42 +34,6 @@ CHUNK = 8
 # patches together, counted in numbers, stay in the cache.
 FEW_CHANNELS = 4
 FEW_NUMBERS = 2**20
-
-
-class Window(NamedTuple):
-    """What a convolution is besides its two factors; all pairs are (vertical, horizontal).
-
-    The channels of image and output are in `groups`, of which each sees its like only.
-    """
-
-    image: tuple[int, int]
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    padding: tuple[tuple[int, int], tuple[int, int]]
-    groups: int = 1
-
-    @property
-    def output(self) -> tuple[int, int]:
-        """Height and width of the result."""
-        height, width = (
-            (n + sum(p) - k) // s + 1
-            for n, k, s, p in zip(self.image, self.kernel, self.strides, self.padding, strict=True)
-        )
-        return height, width
-
-
-def shifted(x: jax.Array, window: Window, fill: float = 0.0) -> list[jax.Array]:
-    """The pixels of x [B, H, W, K] at each offset of the window: h * w arrays [B, H', W', K]."""
-    none = (0, 0, 0)
-    edges = [(low, high, 0) for low, high in window.padding]
-    x = lax.pad(x, jnp.asarray(fill, x.dtype), [none, *edges, none])
-    rows, columns = (s * (n - 1) + 1 for s, n in zip(window.strides, window.output, strict=True))
-    down, right = window.strides
-    return [
-        x[:, i : i + rows : down, j : j + columns : right]
-        for i in range(window.kernel[0])
-        for j in range(window.kernel[1])
-    ]
 
 
 def _canonical(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
@@ -146,6 +111,12 @@ def _kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
     return total.transpose(1, 2, 0, 3).astype(x.dtype)
 
 
+def _each_by_itself(a: jax.Array, b: jax.Array, window: Window, to_kernel: bool) -> bool:
+    """Whether every group is one channel of the image and one of the output."""
+    single = to_kernel or b.shape[-2] == 1
+    return single and a.shape[-1] == b.shape[-1] == window.groups > 1
+
+
 def _bilinear(
     name: str, shape: Callable[..., tuple[int, ...]], one: Callable, many: Callable
 ) -> Primitive:
@@ -154,7 +125,9 @@ def _bilinear(
 
     def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
         plain = functools.partial(one if a.ndim == 4 else many, window=window)
-        if window.groups > 1:
+        if _each_by_itself(a, b, window, primitive is kernel_p):
+            plain = functools.partial(depthwise.FORMS[name], window=window)
+        elif window.groups > 1:
             plain = functools.partial(
                 blocks.apply if a.ndim == 4 else blocks.at_once,
                 plain,

@@ -13,6 +13,7 @@ from jax import lax
 
 from experiments import platform
 from experiments.models import convolution
+from experiments.models.windows import Window, shifted
 
 Padding = str | Sequence[tuple[int, int]]
 TOO_SMALL = "The images are too small for this network: one of its layers has no pixel left to see."
@@ -53,12 +54,9 @@ def convolve(
     return convolution.convolve(lhs, rhs, window._replace(groups=feature_group_count))
 
 
-Conv = functools.partial(
-    nnx.Conv,
-    conv_general_dilated=convolve,
-    kernel_init=nnx.initializers.glorot_uniform(),
-)
-Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.glorot_uniform())
+GLOROT = nnx.initializers.glorot_uniform()
+Conv = functools.partial(nnx.Conv, conv_general_dilated=convolve, kernel_init=GLOROT)
+Linear = functools.partial(nnx.Linear, kernel_init=GLOROT)
 # The statistics stay float32, and what is normalised stays what it is: bfloat16 does not become
 # float32 by meeting them. As in Flax, and other than in torch, the running variance is the biased
 # one, of n values smaller by 1 / n (an eighth at two images of 2 x 2), and a variance is
@@ -134,7 +132,7 @@ def max_pool(
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
         # Reshape and maximum: its derivative is elementwise, that of slices is padding.
         return jnp.max(_tiles(x, window), axis=(2, 4))
-    return functools.reduce(_larger, convolution.shifted(x, window, fill=-math.inf))
+    return functools.reduce(_larger, shifted(x, window, fill=-math.inf))
 
 
 def avg_pool(
@@ -149,13 +147,13 @@ def avg_pool(
         return nnx.avg_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
         return jnp.mean(_tiles(x, window), axis=(2, 4))
-    total = functools.reduce(jnp.add, convolution.shifted(x, window))
+    total = functools.reduce(jnp.add, shifted(x, window))
     return total / math.prod(window.kernel)
 
 
 def _window(
     x: jax.Array, kernel: Sequence[int], strides: Sequence[int], padding: Padding
-) -> convolution.Window:
+) -> Window:
     _, rows, columns, _ = x.shape
     image = (rows, columns)
     if min(*image, *kernel) < 1:
@@ -166,13 +164,13 @@ def _window(
     height, width = kernel
     down, across = strides
     edges = ((top, bottom), (left, right))
-    window = convolution.Window(image, (height, width), (down, across), edges)
+    window = Window(image, (height, width), (down, across), edges)
     if min(window.output) < 1:
         raise ValueError(TOO_SMALL)
     return window
 
 
-def _tiles(x: jax.Array, window: convolution.Window) -> jax.Array:
+def _tiles(x: jax.Array, window: Window) -> jax.Array:
     """The whole windows of x [B, H, W, K] side by side: [B, H', h, W', w, K]."""
     (height, width), (h, w) = window.output, window.kernel
     x = x[:, : height * h, : width * w]

@@ -13,6 +13,7 @@ import numpy as np
 
 import regjax as rj
 from experiments import ConfigError
+from experiments.data import whitening
 from experiments.pod.shapes import Shapes, spec
 from experiments.runs import class_weights, entry_values, problem
 from experiments.runs.experiment import Experiment
@@ -87,6 +88,8 @@ def planned(
       `planned(config, CLASSIFICATION, run, KNOWN["cifar10"], devices("v5e:4x4")).lowered`
     """
     known, batch = spec(shapes), config["batch_size"]
+    if whitening.has_zca(config["whiten"]):
+        known = known._replace(zca=whitening.blank(shapes.image))
     task = experiment.task(config, known, shapes.examples / batch)
     program = Parallel(task, None, problem.parallelism(config), config["fsdp"], devices)
     try:
@@ -99,7 +102,10 @@ def planned(
             examples = jax.eval_shape(lambda: blank(known.example, batch, second))
             lowered, stored = program.lower(state, *of, examples), ()
         else:
-            stored = _stored(known.example, shapes.stored)
+            example = dict(known.example)
+            if known.zca is not None:
+                example[whitening.PREPARED] = jax.ShapeDtypeStruct(known.shape, np.float32)
+            stored = _stored(example, shapes.stored)
             lowered = program.lower_advance(stored, state, *of, _rows(batch, second))
     except ConfigError:
         raise

@@ -145,6 +145,7 @@ def _results(
         "scored": show.scored,
         "selection": config["selection"],
         "protocol": scoring.protocol(config),
+        "teacher_scored": scoring.taught(config),
         "score_epochs": config.get("score_epochs", 1),
         "rows": [dataclasses.asdict(row) for row in chosen],
         "strengths": [dataclasses.asdict(row) for row in rows],

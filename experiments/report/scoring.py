@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,11 @@ class Scoring:
 
 
 def protocol(config: Mapping[str, Any]) -> str:
-    """When a run is scored, in a sentence."""
+    """When a run is scored and what of it, in a sentence or two."""
+    return " ".join(filter(None, [_when(config), _teachers(config)]))
+
+
+def _when(config: Mapping[str, Any]) -> str:
     epochs = config.get("score_epochs", 1)
     if epochs < 2:
         return "Runs are scored at the end of the last epoch."
@@ -72,6 +77,19 @@ def protocol(config: Mapping[str, Any]) -> str:
         f"Scores of a run are means over the ends of its last {epochs} epochs, curves are "
         f"not{tested}."
     )
+
+
+def taught(config: Mapping[str, Any]) -> list[str]:
+    """The methods of which the mean teacher is scored, and not the network that is trained."""
+    if not config.get("evaluate_teacher", False):
+        return []
+    losses = config["losses"].items()
+    return [method for method, loss in losses if re.search(r"\bmean_teacher\b", str(loss))]
+
+
+def _teachers(config: Mapping[str, Any]) -> str:
+    methods = ", ".join(taught(config))
+    return f"The teacher is scored, not the network, of: {methods}." if methods else ""
 
 
 def is_unbalanced(count: Sequence[int]) -> bool:

@@ -109,5 +109,7 @@ def _pooled(several: Sequence[Unsure], runs: int = 0) -> str:
     count = sum(number for _, number, _ in several)
     if not count:
         return f"{NOTHING} (0)"
-    p, uncertainty = (sum((each[i] or 0) * each[1] for each in several) / count for i in (0, 2))
+    some = [each for each in several if each[1]]
+    p = sum((mean or 0.0) * number for mean, number, _ in some) / count
+    uncertainty = sum((mean or 0.0) * number for _, number, mean in some) / count
     return f"{p:.3f} ({count / (runs or len(several)):.4g}) [{uncertainty:.3g}]"

@@ -54,13 +54,13 @@ ENTRIES = (
     ),
     Entry("image_key", "image", "The key of the images in a data set that has keys.", shared=True),
     Entry("label_key", "label", "The key of the classes there.", shared=True),
+    Entry("positive_class", "", 'The class told from all others; "" for none.', shared=True),
     Entry(
         "test_share",
         0.2,
         "Share of each class that is scored, where a folder or an archive has no test images.",
         shared=True,
     ),
-    Entry("positive_class", "", 'The class told from all others; "" for none.', shared=True),
     Entry("split_seed", 0, "The seed that draws them.", shared=True),
     Entry(
         "broken",
@@ -73,6 +73,13 @@ ENTRIES = (
     Entry("workers", 0, "Processes that read a stream.", own=True),
     Entry("mean", (), "Subtracted from pixels in [0, 1], by channel.", shared=True),
     Entry("std", (), "What they are divided by then, by channel.", shared=True),
+    Entry(
+        "whiten",
+        "",
+        "What is done to images then, before all stages of a loss, in the words of "
+        'experiments/data/whitening.py: "gcn | zca(epsilon=0.1)"; "" for nothing.',
+        shared=True,
+    ),
     Entry("train_sizes", (0,), "Images per class to train on; 0 for all.", needed=True),
     Entry(
         "validation_per_class",
@@ -101,12 +108,15 @@ ENTRIES = (
         known=("", "balanced"),
         shared=True,
     ),
+    Entry("mixture", {}, "Other data sets, each with its share of every batch.", shared=True),
     Entry(
-        "mixture",
-        {},
-        "Other data sets by name, each with its share of every batch, such as 0.25.",
+        "joined",
+        (),
+        'Other data sets whose training images are trained on too, each once an epoch; "{seed}" '
+        "in a name stands for the seed of a run.",
         shared=True,
     ),
+    Entry("equal_updates", False, "Whether epochs have as many steps as without.", shared=True),
     Entry(
         "unlabeled_batch_size",
         0,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import LARGEST, ConfigError, is_number
+from experiments.data import whitening
 from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_kinds import KINDS, MOST, Entry
 from experiments.runs.entry_values import growing, has_choices, runs_at_once
@@ -29,6 +30,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_training(config)
     _check_growing(config["growing"])
     _check_mixture(config)
+    _check_joined(config)
     if config["data"] == "stream":
         _check_stream(config)
     _check_published(config["published"])
@@ -84,6 +86,7 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config.{name} must be {'positive' if name == 'std' else 'finite'} numbers, one "
                 f"for all channels or one for each, but it is {tuple(config[name])}."
             )
+    _check_whiten(config["whiten"])
     _check_broken(config)
     _check_classes(config)
     for name in ("metrics", "columns"):
@@ -92,6 +95,13 @@ def _check_data(config: Mapping[str, Any]) -> None:
                 f"config.{name} must be names of metrics, each of them once, such as "
                 f"('accuracy', 'nll'), but it is {tuple(config[name])}."
             )
+
+
+def _check_whiten(text: str) -> None:
+    try:
+        whitening.read(text)
+    except ValueError as error:
+        raise ConfigError(f"config.whiten: {error}") from None
 
 
 def _check_held_out(config: Mapping[str, Any]) -> None:
@@ -195,6 +205,24 @@ def _check_mixture(config: Mapping[str, Any]) -> None:
         )
 
 
+def _check_joined(config: Mapping[str, Any]) -> None:
+    names = config["joined"]
+    if not all(isinstance(name, str) and name for name in names) or _repeats(names):
+        raise ConfigError(
+            "config.joined must name data sets, each of them once, such as ('npz:copies',), but "
+            f"it is {tuple(names)}."
+        )
+    if names and config["data"] != "memory":
+        raise ConfigError(
+            f"config.joined needs config.data='memory': a {config['data']} is of one data set."
+        )
+    if config["equal_updates"] and not names:
+        raise ConfigError(
+            "config.equal_updates=True counts the steps of an epoch without the images of "
+            "config.joined, which names none."
+        )
+
+
 def _check_stream(config: Mapping[str, Any]) -> None:
     needed: dict[str, Any] = {"train_sizes": (0,), "validation_per_class": 0}
     needed |= {"sampling": "", "positive_class": ""}
@@ -202,6 +230,8 @@ def _check_stream(config: Mapping[str, Any]) -> None:
         needed["runs_at_once"] = 1
     if config["unlabeled_batch_size"]:
         needed["unlabeled_includes_labeled"] = True
+    if whitening.has_zca(config["whiten"]):
+        needed["whiten"] = ""
     given = {**config, "train_sizes": tuple(config["train_sizes"])}
     wrong = [
         f"config.{n}={value!r}, not {given[n]!r}"

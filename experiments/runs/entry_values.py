@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LINEAR = "linear"
+SEED = "{seed}"
 STREAMED_SIZE = 224
 
 
@@ -36,6 +37,22 @@ def has_choices(config: Mapping[str, Any]) -> bool:
 def own_validation(config: Mapping[str, Any]) -> bool:
     """Whether strengths are chosen by the data set's own validation split, if it has one."""
     return config["selection"] == "validation" and not config["validation_per_class"]
+
+
+def joined(config: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """The data sets of `config.joined`, each with the seed that it is for, or None.
+
+    Example:
+      `joined({"joined": ("npz:copies{seed}",), "seeds": 2})` is
+      `[("npz:copies0", 0), ("npz:copies1", 1)]`.
+    """
+    found: list[tuple[str, int | None]] = []
+    for name in config["joined"]:
+        if SEED in name:
+            found += [(name.replace(SEED, str(seed)), seed) for seed in range(config["seeds"])]
+        else:
+            found.append((name, None))
+    return found
 
 
 def growing(given: Mapping[str, Any] | tuple[str, ...] | list[str]) -> dict[str, Any]:

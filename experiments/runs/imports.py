@@ -78,6 +78,7 @@ def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Put | None]]:
         ("losses", list(_section(config, "losses").values()), None),
         ("dataset", config.get("dataset"), _dataset),
         ("mixture", list(_section(config, "mixture")), _dataset),
+        ("joined", config.get("joined"), _dataset),
         ("metrics", config.get("metrics"), _metric),
         ("columns", config.get("columns"), _metric),
         ("perturbations", perturbations, _perturbation),

@@ -19,23 +19,26 @@ from experiments.runs.records import is_finished, is_tested, run_of
 
 
 @contextlib.contextmanager
-def alone(workdir: str | os.PathLike[str], writes: bool = True) -> Iterator[None]:
+def alone(
+    workdir: str | os.PathLike[str], writes: bool = True, flag: str = "--workdir"
+) -> Iterator[None]:
     """Makes the folder and keeps other commands out, until this process ends, however it does.
 
     Args:
       workdir: the folder.
       writes: whether this process writes, or another one does.
+      flag: what the folder is named by.
 
     Raises:
-      ConfigError: it cannot be written, or another process trains in it.
+      ConfigError: it cannot be written, or another process is at work in it.
     """
     if not os.fspath(workdir):
-        raise ConfigError("--workdir is empty: name a folder.")
+        raise ConfigError(f"{flag} is empty: name a folder.")
     _check_name(os.path.abspath(workdir))
     if not writes:
         yield
         return
-    with _usable(workdir):
+    with _usable(workdir, flag):
         Path(workdir).mkdir(parents=True, exist_ok=True)
         file = Path(workdir, ".lock").open("w")  # noqa: SIM115 - it is closed below
     with file:
@@ -43,8 +46,7 @@ def alone(workdir: str | os.PathLike[str], writes: bool = True) -> Iterator[None
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"Another process is training in {workdir}: wait for it, or choose another "
-                "--workdir."
+                f"Another process is training in {workdir}: wait for it, or choose another {flag}."
             ) from None
         except OSError:
             pass  # a file system without locks
@@ -63,12 +65,12 @@ def _check_name(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _usable(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def _usable(workdir: str | os.PathLike[str], flag: str = "--workdir") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ConfigError(
-            f"--workdir={workdir} cannot be used ({error}): choose a folder that you may write and "
+            f"{flag}={workdir} cannot be used ({error}): choose a folder that you may write and "
             "that has room."
         ) from None
 

@@ -12,7 +12,9 @@ import numpy as np
 
 import regjax as rj
 from experiments.data.spec import Spec
-from experiments.runs import about, entries, experiment, folder, imports
+from experiments.runs import about, entries, experiment, folder, imports, whitened
+from experiments.runs.plan import Run
+from experiments.runs.records import run_of
 from experiments.training import checkpoint_reading
 
 
@@ -100,9 +102,21 @@ def load_predictor(
       `predict.spec.class_names[predict(image)[0].argmax()]`
     """
     found = trained(workdir, method, train_size=train_size, strength=strength, seed=seed)
+    return predictor(found)
+
+
+def predictor(found: Trained) -> Predictor:
+    """The network of a run with its normalisation, as `load_predictor` returns it.
+
+    Raises:
+      ValueError: what was trained is no network of images.
+
+    Example:
+      `predictor(trained("runs/digits", "db"))`
+    """
     task, state, spec = found.task, found.state, found.spec
     if not hasattr(task, "prepare"):
-        raise ValueError(f"{workdir} holds no networks of images, which could be normalised.")
+        raise ValueError("the run trained no network of images, which could be normalised.")
     network = task.network(state).frozen()
     return Predictor(network.after(lambda image: task.prepare(image).astype(task.dtype)), spec)
 
@@ -117,6 +131,9 @@ class Trained(NamedTuple):
       loss: its loss as an expression.
       steps: the number of steps of the whole run.
       checkpoints: the steps of the checkpoints that were kept.
+      config: the config of its folder, with all entries.
+      experiment: what was trained, and on what.
+      run: which of the config's runs it is.
     """
 
     task: Any
@@ -125,6 +142,9 @@ class Trained(NamedTuple):
     loss: str
     steps: int
     checkpoints: tuple[int, ...]
+    config: dict[str, Any]
+    experiment: experiment.Experiment
+    run: Run
 
 
 def trained(
@@ -167,7 +187,8 @@ def trained(
     stored = checkpoint_reading.read_arrays(checkpoints, at)
     kind = experiment.find(known.experiment)
     config = entries.complete(found.config)
-    task = kind.task(config, known.spec, record["steps"] / config["epochs"])
+    spec = known.spec._replace(zca=whitened.read(Path(workdir)))
+    task = kind.task(config, spec, record["steps"] / config["epochs"])
     state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -176,7 +197,8 @@ def trained(
         return jnp.asarray(array if array.shape == like.shape else array[record["place"]])
 
     state = jax.tree.map_with_path(value, state)
-    return Trained(task, state, known.spec, record["loss"], record["steps"], kept)
+    run, steps = run_of(record), record["steps"]
+    return Trained(task, state, spec, record["loss"], steps, kept, config, kind, run)
 
 
 def _record(found: folder.RunFolder, asked: dict[str, Any]) -> Any:

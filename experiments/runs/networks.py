@@ -15,10 +15,9 @@ from flax import linen, nnx
 import regjax as rj
 import regjax.flax
 from experiments import models
-from experiments.data import mixture, sources
+from experiments.data import joining, mixture, sources, whitening
 from experiments.data.items import Options
 from experiments.data.one_class import one_class
-from experiments.data.preprocessing import normalise
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
@@ -50,8 +49,12 @@ def open_data(config: Config) -> Dataset | Streams:
     first = sources.load(name, folder, **how, validation=own)
     others = [sources.load(each, folder, **how) for each in config["mixture"]]
     found = mixture.join(first, others)
-    positive = config["positive_class"]
-    return one_class(found, positive) if positive else found
+    if positive := config["positive_class"]:
+        found = one_class(found, positive)
+    if not config["joined"]:
+        return found
+    named = entry_values.joined(config)
+    return joining.add(found, [(sources.load(n, folder, **how), seed) for n, seed in named])
 
 
 def rate(config: Config, steps_per_epoch: float) -> optax.Schedule:
@@ -125,8 +128,8 @@ def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
         optimizer=optimizers.optimizer(
             config["optimizer"], rate(config, steps_per_epoch), config["clip_norm"]
         ),
-        prepare=functools.partial(
-            normalise, mean=config["mean"] or None, std=config["std"] or None
+        prepare=whitening.prepare(
+            config["whiten"], spec.zca, config["mean"] or None, config["std"] or None
         ),
         classes=spec.classes,
         example=spec.example,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from experiments.data import spec
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
-from experiments.runs import class_weights, entry_values
+from experiments.runs import class_weights, entry_values, whitened
 from experiments.runs.experiment import Config, Experiment
 from experiments.training.memory import Memory
 from experiments.training.parallel import Parallel
@@ -33,14 +34,19 @@ class Problem:
       parse: the function from a loss's expression to the loss.
     """
 
-    def __init__(self, config: Config, experiment: Experiment) -> None:
-        """Opens the data set, or reads it whole."""
+    def __init__(self, config: Config, experiment: Experiment, folder: Path | None = None) -> None:
+        """Opens the data set, or reads it whole; whitening goes by what is in the folder."""
         self.config, self.experiment = config, experiment
         self.parse = experiment.parse
         data = experiment.read(config)
+        zca = whitened.of(config, data, folder)
         about = getattr(data, "about", "")  # a door may read data of its own
-        self.about = about or class_weights.announced(config, data)
-        self.source, self.spec = _opened(data, config)
+        lines = (about or class_weights.announced(config, data), whitened.announced(config, zca))
+        self.about = "\n".join(filter(None, lines))
+        self.source, spec = _opened(data, config)
+        self.spec = spec._replace(zca=zca)
+        if zca is not None:
+            self.source.stored |= whitened.prepared(config, zca, self.source.stored["image"])
         self.program = functools.cache(self._new_program)
         self.evaluation = experiment.evaluation(config, self.spec)
 
@@ -98,5 +104,6 @@ def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, S
         config["unlabeled_includes_labeled"],
         balanced=config["sampling"] == "balanced",
         included=config["validation_included"],
+        equal_updates=config["equal_updates"],
     )
     return memory, spec.of_arrays(data.train, data.classes, data.class_names, data.scored)

@@ -64,6 +64,11 @@ def _check_images(method: str, objective: Any, problem: Problem) -> None:
                 f"config.losses.{method}: {name} is of unlabelled images: set "
                 "config.unlabeled_batch_size, such as 128."
             )
+        if problem.config["whiten"] and {"mean", "std"} <= stage.arguments.keys():
+            raise ConfigError(
+                f"config.losses.{method}: {name} finds the pixels of normalised images by mean and "
+                "std, but config.whiten mixes them: leave out one of the two."
+            )
         known = stage.arguments.get("images", images)
         if known < images:
             raise ConfigError(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 import regjax as rj
+from experiments.data.whitening import PREPARED
 from experiments.rows import block
 from experiments.training.gradients import gradient, salted
 from experiments.training.growth import Curve, grown
@@ -76,7 +77,8 @@ class Descent:
         image, label = examples.stored["image"], examples.stored["label"]
         label = label if labeled else jnp.full_like(label, -1, jnp.int32)
         probabilities = jax.nn.one_hot(label, self.classes)
-        image = self.prepare(image).astype(self.dtype)
+        known = examples.stored.get(PREPARED)
+        image = (self.prepare(image) if known is None else known).astype(self.dtype)
         return rj.Batch(image, probabilities, examples.number, examples.weight)
 
     def init(self, seed: jax.Array, objective: rj.Loss) -> TrainState:

@@ -154,6 +154,19 @@ def agree(value: object) -> bool:
     return len(set(multihost_utils.process_allgather(mine).tolist())) == 1
 
 
+def from_first(value: Any, like: Any) -> Any:
+    """The first process's pytree of arrays and numbers in all processes.
+
+    Args:
+      value: what the first process has; of no interest in the others.
+      like: a pytree of such shapes and types.
+    """
+    if jax.process_count() == 1:
+        return value
+    mine = value if is_first() else like
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(mine))
+
+
 def mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """All devices as a mesh with the axes `data` and `fsdp`, over which parameters are split.
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.data import mixture, subsets
-from experiments.data.dataset import Dataset, check_classes
+from experiments.data import joining, mixture, subsets
+from experiments.data.dataset import Dataset, Joined, check_classes
 from experiments.training.feeds import (
     STEPS_PER_CALL,
     Feed,
@@ -46,6 +46,7 @@ class Memory:
         unlabeled_includes_labeled: bool = False,
         balanced: bool = False,
         included: bool = False,
+        equal_updates: bool = False,
     ) -> None:
         """Takes over a data set.
 
@@ -57,12 +58,14 @@ class Memory:
           unlabeled_includes_labeled: whether it holds those too whose labels are known.
           balanced: whether classes are drawn equally often, from the first part.
           included: whether a training size is of the examples that are held out too.
+          equal_updates: whether an epoch has as many steps as without the joined examples.
         """
         join = functools.partial(jax.tree.map, lambda a, b: np.concatenate([a, b]))
         own = None if held_out else dataset.validation
         splits = [dataset.train, dataset.test, *([] if own is None else [own])]
         self.stored: Any = functools.reduce(join, splits)
         self._parts = dataset.parts
+        self._joined, self._equal_updates = dataset.joined, equal_updates
         self._others = [np.asarray(part, np.int32) for part in dataset.parts[1:]]
         self._labels = np.asarray(dataset.train["label"])
         label = self._labels[: len(self._parts[0])]
@@ -74,7 +77,7 @@ class Memory:
         self._held_out, self.shares = held_out, tuple((shares or {}).values())
         self._put_aside = held_out if included else 0  # of those of a size
         self.unlabeled, self._includes_labeled = unlabeled, unlabeled_includes_labeled
-        trained = sum(map(len, self._parts))
+        trained = len(self._labels)
         ends = trained + np.cumsum([0, *(len(split["label"]) for split in splits[1:])])
         self.tests, *more = (np.arange(a, b, dtype=np.int32) for a, b in itertools.pairwise(ends))
         # The data set's own, where no training images are held out.
@@ -93,7 +96,8 @@ class Memory:
             train, held_out = np.split(train, [self._trained(size)])
         if size == 0:
             train = np.setdiff1d(np.arange(len(self._label), dtype=np.int32), held_out)
-        return train, held_out
+        more = [each.beside(train) for each in joining.of(self._joined, seed)]
+        return np.concatenate([train, *more]), held_out
 
     def _trained(self, size: int) -> int:
         """The number of examples of the first part that are trained on."""
@@ -103,18 +107,33 @@ class Memory:
 
     def drawn(self, index: np.ndarray, batch: int, step: int, seed: int) -> np.ndarray:
         """A step's examples of the first part, of which all classes are drawn equally often."""
-        return subsets.balanced_batches(index, self._label[index], batch, step, seed)
+        label = self._labels if self._labels.ndim == 1 else np.zeros(len(self._labels), np.int32)
+        return subsets.balanced_batches(index, label[index], batch, step, seed)
 
     def class_shares(self, size: int, batch: int) -> np.ndarray:
         """The share that each class has of the examples that are trained on, `[C]`."""
         count = np.bincount(self._label, minlength=self._strata) - self._held_out
         count = np.full(self._strata, size) if size else count
+        count = count + self._joined_counts(count)
         each = [
             count,
             *(np.bincount(self._labels[part], minlength=self._strata) for part in self._others),
         ]
         counts = np.asarray(self.counts(batch)) / batch
         return np.sum([c * n / n.sum() for c, n in zip(counts, each, strict=True)], axis=0)
+
+    def _of_a_seed(self) -> list[Joined]:
+        """What the runs of one seed see beside the first part; those of another see as much."""
+        return joining.of(self._joined, joining.seeds(self._joined)[0])
+
+    def _joined_counts(self, count: np.ndarray) -> np.ndarray:
+        """The joined examples of each class that come with so many."""
+        found = np.zeros(self._strata, np.int64)
+        for each in self._of_a_seed():
+            label = self._labels[each.rows.start : each.rows.stop]
+            own = np.bincount(label, minlength=self._strata) if each.source is None else 0
+            found += own + each.times * count
+        return found
 
     def unlabeled_indices(self, size: int, seed: int) -> np.ndarray:
         """The examples of the second stream."""
@@ -132,7 +151,10 @@ class Memory:
 
     def steps_per_epoch(self, size: int, batch: int) -> float:
         """Batches in an epoch of the first part, the last of which may be filled up."""
-        return -(-self._trained(size) // self.counts(batch)[0])
+        examples = self._trained(size)
+        if not self._equal_updates:
+            examples += sum(each.count(examples) for each in self._of_a_seed())
+        return -(-examples // self.counts(batch)[0])
 
     def feed(self, program: Any, members: Sequence[Member], batch: int) -> Feed:
         """The feed of runs of one size."""

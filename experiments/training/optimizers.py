@@ -129,8 +129,10 @@ def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> o
 
     Args:
       text: "constant", "step(epochs=(80, 120), factor=0.1)", "cosine" or
-        "polynomial(power=0.9)", which end at 0; each takes `warmup=`, so many epochs in which the
-        rate rises from 0.
+        "polynomial(power=0.9, start=0)", which end at 0, the latter falling from the epoch `start`
+        on; "ramps(up=80, down=50)", `exp(-5 (1 - t)^2)` over the first epochs and
+        `exp(-12.5 t^2)` over the last. Each takes `warmup=`, so many epochs in which the rate rises
+        from 0.
       rate: the largest learning rate.
       steps_per_epoch: steps in an epoch.
       epochs: of the whole training.
@@ -178,11 +180,28 @@ def _cosine(rate: float, step: Callable[[float], int], end: float) -> optax.Sche
 
 
 def _polynomial(
-    rate: float, step: Callable[[float], int], end: float, power: float = 0.9
+    rate: float, step: Callable[[float], int], end: float, power: float = 0.9, start: float = 0
 ) -> optax.Schedule:
-    if not power >= 0:
-        raise ValueError(power)
-    return optax.polynomial_schedule(rate, 0.0, power, max(step(end), 1))
+    if not (power >= 0 and 0 <= start <= end):
+        raise ValueError(power, start)
+    begin = max(step(start), 0)
+    return optax.polynomial_schedule(rate, 0.0, power, max(step(end) - begin, 1), begin)
+
+
+def _ramps(
+    rate: float, step: Callable[[float], int], end: float, up: float, down: float
+) -> optax.Schedule:
+    """As in "Temporal Ensembling" (Laine and Aila, 2017), section 3."""
+    if not (up >= 0 and down >= 0 and up + down <= end):
+        raise ValueError(up, down)
+    first, last, whole = step(up) - step(0), step(end - down), step(end) - step(end - down)
+
+    def at(count: Any) -> Any:
+        left = jnp.clip(1 - count / max(first, 1), 0, 1) if first else 0.0
+        gone = jnp.clip((count - last) / max(whole, 1), 0, 1)
+        return rate * jnp.exp(-5 * left**2 - 12.5 * gone**2)
+
+    return at
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
@@ -190,6 +209,7 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "step": _steps,
     "cosine": _cosine,
     "polynomial": _polynomial,
+    "ramps": _ramps,
 }
 
 

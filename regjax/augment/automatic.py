@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 
 from regjax.augment.magnitudes import NAMES, RAND, table
 from regjax.augment.operations import apply
+from regjax.augment.pixels import check, scale
 from regjax.augment.policies import policy as sub_policies
 from regjax.augment.regions import image_size
 from regjax.core.batch import Batch, example_keys
@@ -162,12 +162,9 @@ def _sign(key: jax.Array, count: int) -> jax.Array:
 
 def _augmented(batch: Batch, drawn: Row, look: Look) -> Batch:
     """The batch after the operations drawn, `[B, N]` each."""
-    _check(batch, look)
+    check(batch, look.stage, look.mean, look.std)
     image = batch.image.astype(jnp.promote_types(batch.image.dtype, jnp.float32))
-    mean, std = (
-        jnp.asarray(each, image.dtype).reshape(1, 1, 1, -1)
-        for each in (look.mean or (0.0,), look.std or (1.0,))
-    )
+    mean, std = scale(look.mean, look.std, image.dtype)
     levels = jnp.round(jnp.clip(image * std + mean, 0, 1) * 255).astype(jnp.int32)
     rows = table(image_size(batch, look.stage), look.bins, look.as_in_program)
     fill = 128 if look.as_in_program else 0
@@ -182,26 +179,3 @@ def _augmented(batch: Batch, drawn: Row, look: Look) -> Batch:
     normalised = (changed.astype(image.dtype) / 255 - mean) / std
     image = jnp.where(changed == levels, jax.lax.stop_gradient(image), normalised)
     return batch.replace(image=image.astype(batch.image.dtype))
-
-
-def _check(batch: Batch, look: Look) -> None:
-    shape = batch.image.shape
-    if len(shape) != 4 or shape[-1] not in (1, 3):
-        raise ValueError(
-            f"{look.stage} needs images [B, H, W, K] of K = 1 or 3 channels, but Batch.image is "
-            f"{list(shape)}."
-        )
-    if batch.label.ndim > 2:
-        raise ValueError(
-            f"{look.stage} does not move dense labels as it moves pixels, but Batch.label is "
-            f"{list(batch.label.shape)}: use random_crop and random_flip, which do."
-        )
-    for name, given in (("mean", look.mean), ("std", look.std)):
-        fits = isinstance(given, tuple) and len(given) in (0, 1, shape[-1])
-        if not fits or not all(isinstance(each, numbers.Real) for each in given):
-            raise ValueError(
-                f"{look.stage}'s {name} must be a tuple of one number for all channels or of one "
-                f"for each, but it is {given!r} and the images are {list(shape)}."
-            )
-    if not all(each > 0 for each in look.std):
-        raise ValueError(f"{look.stage}'s std must be above 0, but it is {look.std}.")

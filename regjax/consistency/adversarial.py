@@ -38,8 +38,8 @@ def vat(
 
     When it helps: few labels, with weight 1 from the first step on; `epsilon` is the length of a
     change that keeps the class, in units of the network's input: 8 on whitened CIFAR, 3.5 on SVHN
-    within [-0.5, 0.5]. Cost: `1 + 2/3 iterations` passes, two of them forward alone, for every
-    unlabelled image. With BatchNorm in training mode the derivatives are those of the whole batch.
+    within [-0.5, 0.5]. Cost: `4/3 + 2/3 iterations` passes for every unlabelled image. With
+    BatchNorm in training mode the derivatives are those of the whole batch.
 
     Args:
       loss: the loss to add to (positional).

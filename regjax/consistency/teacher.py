@@ -41,9 +41,9 @@ def _first(forward: Forward, batch: Batch, **_: Any) -> Teacher:
 
 def _followed(state: Teacher, network: Forward, *, decay: jax.Array | float, **_: Any) -> Teacher:
     """The teacher that has seen the network as it is now."""
-    keep = jnp.minimum(1 - 1 / (state.steps + 1), decay)
 
     def moved(mean: jax.Array, now: jax.Array) -> jax.Array:
+        keep = jnp.minimum(1 - 1 / (state.steps + 1).astype(mean.dtype), decay)
         # In this form, a network that stays the same is its own teacher exactly.
         return mean + (1 - keep) * (jax.lax.stop_gradient(wide(now)) - mean)
 

@@ -50,11 +50,11 @@ class Trained:
 @pytest.fixture
 def trained(monkeypatch):
     stub = Trained({5: 0.01, 0: 0.1})
-    problem = lambda plain, _: SimpleNamespace(config=plain, about="")  # noqa: E731
+    problem = lambda plain, *_: SimpleNamespace(config=plain, about="")  # noqa: E731
     monkeypatch.setattr(comparison, "Problem", problem)
-    monkeypatch.setattr(comparison._Work, "train", lambda *given: stub.train(*given))
-    monkeypatch.setattr(comparison._Work, "test", lambda *_: None)
-    monkeypatch.setattr(comparison._Work, "describe", lambda _: None)
+    monkeypatch.setattr(comparison.Work, "train", lambda *given: stub.train(*given))
+    monkeypatch.setattr(comparison.Work, "test", lambda *_: None)
+    monkeypatch.setattr(comparison.Work, "describe", lambda _: None)
     for name in ("check", "check_evaluations"):
         monkeypatch.setattr(comparison.step_checks, name, lambda *_: None)
     monkeypatch.setattr(comparison.files, "write", lambda *_: {})

@@ -187,6 +187,10 @@ def report(name: str, options: Callable[[Place], Sequence[str]], *says: str) -> 
     return Row(f"report {name}", options, says, module="experiments.report", bare=True)
 
 
+def sign(says: str, *options: str) -> Row:
+    return Row(f"sign {' '.join(options)}", options, [says], module="experiments.sign", bare=True)
+
+
 def report_unwritable(place: Place) -> list[str]:
     Journal(place.work, place.config().to_dict())
     return [str(place.work), f"--output={place.shared}/config.py/page.html"]
@@ -255,6 +259,10 @@ TABLE = [
     entry("image_size", "-1", "config.image_size must be at least 0"),
     entry("mixture", '{"x": 1.0}', "positive numbers whose sum is below 1, such as"),
     entry("mixture", '{"x": 0.5}', "config.mixture needs config.data='memory'", *STREAM),
+    entry("joined", '("x",)', "config.joined needs config.data='memory'", *STREAM),
+    entry("joined", '("x", "x")', "config.joined must name data sets, each of them once"),
+    entry("joined", '("npz:no.npz",)', "There is no file 'no.npz'"),
+    entry("equal_updates", "True", "counts the steps of an epoch without the images of"),
     entry("unlabeled_batch_size", "-1", "config.unlabeled_batch_size must be at least 0"),
     entry(
         "unlabeled_includes_labeled",
@@ -482,6 +490,14 @@ TABLE = [
     report("of another folder", lambda p: [str(p.shared)], "holds no config.json"),
     report("to a file's inside", report_unwritable, "config.py/page.html cannot be written"),
     report("with an unknown flag", lambda place: ["--out=x"], "Unknown command line flag 'out'"),
+    # Copies by a trained network.
+    sign("Name one work folder: python -m experiments.sign runs/digits"),
+    sign("--iterations are whole numbers, such as 50,100", "runs/none", "--iterations=1.5"),
+    sign("--clip is LOW,HIGH, such as 0,255, or relu", "runs/none", "--clip=3"),
+    sign("clip must be None, 'relu' or (low, high)", "runs/none", "--clip=3,2"),
+    sign("--delta keeps one move", "runs/none", "--delta", "--iterations=1,2"),
+    sign("runs/none is no folder: name the --workdir of a comparison", "runs/none"),
+    sign("flag --at=start: value should be one of", "runs/none", "--at=start"),
 ]
 
 

@@ -41,6 +41,7 @@ from regjax.core.stages import REGISTRY
 # Sample arguments of every public stage; several where an option changes what is computed.
 LAYERS = "layers=('input', 'hidden')"
 TABLE = {
+    "affine": ["affine(shear=5, zoom=0.1, fill=(0.5,))"],
     "aleatoric": ["aleatoric(samples=2)"],
     "auto_augment": ["auto_augment(policy='svhn', as_in_program=True)"],
     "center": ["center(weight=0.1, rate=0.5)"],
@@ -84,11 +85,13 @@ TABLE = {
     ],
     "noisy_mixup": ["noisy_mixup(alpha=1.0, add=0.4, multiply=0.2, random_levels=False)"],
     "pi_model": ["pi_model(weight=0.1)"],
+    "policy": ["policy(sub=(('crop', 0.5, 'noise', 0.1), ('sharpen', 0.7, 'shear', 0.3)))"],
     "puzzlemix": ["puzzlemix(alpha=1.0, blocks=2)"],
     "rand_augment": ["rand_augment(operations=2, magnitude=9, mean=(0.5,), std=(0.25,))"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
     "random_flip": ["random_flip"],
     "semantic_consistency": ["semantic_consistency(weight=0.1)"],
+    "sign": ["sign(iterations=2, step=0.5, momentum=0.5)"],
     "temporal_ensembling": ["temporal_ensembling(weight=0.1, images=160)"],
     "vat": [
         "vat(weight=0.1, epsilon=0.5)",
@@ -133,8 +136,9 @@ SIDE_BY_SIDE = " | ".join(
 )
 WRAPPERS = " | ".join(links[0] for name, links in TABLE.items() if REGISTRY[name].kind == "wrapper")
 WITHOUT_BASES = {n for n in TABLE if REGISTRY[n].kind != "base" and n not in ON_UNLABELED}
-# A mask found on the side is constant to derivatives, and takes most of the time to compile.
-SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith("puzzlemix"))
+# A mask or a move found on the side is constant to derivatives; a mask takes long to compile.
+ASIDE = ("puzzlemix", "sign")
+SMOOTH = " | ".join(link for link in WRAPPERS.split(" | ") if not link.startswith(ASIDE))
 # Of what shares most of its code, one does for the tests that take programs of their own.
 BASES = ["cross_entropy", "isda(strength=0.5, shrinkage=0.2)"]
 PENALTIES = "cross_entropy | double_backprop(weight=0.1) | jacobian(weight=0.1, probes=2)"
@@ -155,7 +159,9 @@ TO_ORDER_TWO = slow_unless_in(
     ],
 )
 # Module scope keeps the tests of a row together, and so its compiled program within one process.
-FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in ON_UNLABELED)), *COMPOSITIONS]
+# Of policies, which compile for seconds, the slow tests tell.
+SLOW = (*ON_UNLABELED, "policy")
+FAST = [*(r for r in ROWS if not any(f" {n}" in r for n in SLOW)), *COMPOSITIONS]
 EVERY = pytest.mark.parametrize(
     "text", slow_unless_in(FAST, [*ROWS, *COMPOSITIONS]), scope="module"
 )

@@ -131,7 +131,7 @@ def test_both_tables_have_a_row_for_each_case(torch, monkeypatch):
     monkeypatch.setattr(against, "MODELS", {"small_cnn": against.MODELS["small_cnn"]})
     monkeypatch.setattr(against, "LOSSES", {k: against.LOSSES[k] for k in ("plain", "jacobian")})
     result = {name: rows for part in against.costs(quick=True) for name, rows in part.items()}
-    plain, jacobian = result["against_torch"]["rows"]
+    plain, jacobian = result["small_cnn_against_torch"]["rows"]
     assert (plain["loss"], jacobian["loss"]) == ("plain", "jacobian")
     assert float(plain["compiled_ms"]) > 0
     assert not jacobian["compiled_ms"]

@@ -54,6 +54,11 @@ def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch)
     assert double["time"] > 0
     assert [row["transform"] for row in result["resnet"]["rows"]] == ["plain", "noise"]
     assert all(row["compilation"] > 0 for row in result["resnet"]["rows"])
+    # The teacher goes forward; the plain step is of as many images, all with labels.
+    few, taught = result["semi_supervised"]["rows"]
+    assert (few["flops"], taught["transform"]) == (1, "mean_teacher")
+    hidden = 12 * 12 * 3 * 16
+    assert taught["flops"] == pytest.approx(1 + 6 / 8 * (hidden + head) / (2 * hidden + 3 * head))
     kinds = [row["covariance"] for row in result["isda"]["rows"]]
     assert kinds == ["full", "diagonal", "shared", "low_rank"]
     assert [row["stage"] for row in result["augment"]["rows"]] == list(augment.QUICK.stages)
@@ -73,6 +78,7 @@ def test_a_quick_run_has_a_row_for_each_transform_case_and_strategy(monkeypatch)
             (expression, transforms.resnet(True).model)
             for expression in transforms.IN_STAGES.values()
         ),
+        *((expression, "cnn13(width=2)") for expression in transforms.UNLABELED.values()),
     ],
 )
 def test_all_transforms_can_be_traced(expression, model):
@@ -81,7 +87,8 @@ def test_all_transforms_can_be_traced(expression, model):
 
     def step(index):
         state = task.init(jnp.uint32(0), loss)
-        batch = task.batch(gather(data, Rows(index, jnp.ones(4))))
+        rows = Rows(index, jnp.ones(4))
+        batch = task.batch(gather(data, rows._replace(unlabeled=rows)))
         return task.step(state, loss, batch, jnp.uint32(0))
 
     _, metrics = jax.eval_shape(step, jnp.zeros(4, jnp.int32))
@@ -141,9 +148,11 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, capsys):
     assert "| 1 | 2 | 3 | full | 1.5 | 2 | 3.00 |" in said
 
 
-@pytest.mark.parametrize("name", ["transforms", "resnet", "sweeps", *tables.KNOWN_TABLES])
+@pytest.mark.parametrize(
+    "name", ["transforms", "resnet", "semi_supervised", "sweeps", *tables.KNOWN_TABLES]
+)
 def test_each_table_has_its_heading(name):
-    setting = transforms.Setting((8, 8, 1), 8, 2, 3)._asdict()
+    setting = transforms.Setting((8, 8, 1), 8, 2, 3, unlabeled=3)._asdict()
     result = {"setting": setting, "default": "map", "loss": "x", "rows": []}
     heading, columns = tables.text(name, result).rsplit(":\n\n", 1)
     assert heading

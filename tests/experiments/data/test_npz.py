@@ -172,3 +172,49 @@ def test_a_size_that_is_damaged_is_no_lack_of_memory(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(MissingDataError, match="There is no file"):
         load(f"npz:{tmp_path}/own.npz")
+
+
+def test_a_folder_of_arrays_is_the_same(tmp_path, archive):
+    arrays = {f"{split}_{key}": x for split in ("train", "test") for key, x in PAIR.items()}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    np.save(tmp_path / "class_names.npy", np.array(["cat", "dog"]))
+    found, other = load(f"npz:{tmp_path}"), load(archive(**arrays))
+    assert found.class_names == ("cat", "dog")
+    for ours, theirs in ((found.train, other.train), (found.test, other.test)):
+        for key in PAIR:
+            np.testing.assert_array_equal(ours[key], theirs[key])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="has no arrays, but must have"):
+        load(f"npz:{tmp_path / 'empty'}")
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floats_may_have_a_range_of_their_own(tmp_path, archive, kind):
+    image = ((IMAGE - 200.0) / 100).astype(kind)
+    arrays = {"train_image": image, "train_label": LABEL, "test_image": image, "test_label": LABEL}
+    arrays |= {"image_range": np.array([-3, 3]), "train_source": np.arange(10)}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    for name in (f"npz:{tmp_path}", archive(**arrays)):
+        found = load(name)
+        np.testing.assert_allclose(found.train["image"], image, rtol=1e-6)
+        assert found.train["image"].dtype == np.float32
+        assert found.source.tolist() == list(range(10))
+        assert "Left out" not in found.about
+    outside = archive(**arrays | {"image_range": np.array([-1, 1])})
+    with pytest.raises(DataError, match=r"go from -2 to .*, but floats must be in \[-1, 1\]"):
+        load(outside)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"image_range": np.array([1, 1])}, r"'image_range' in .* but it is \[1, 1\]"),
+        ({"train_source": np.arange(9)}, r"one for each of 10 training images, not int64 \[9\]"),
+        ({"train_source": np.ones(10)}, r"'train_source' in .* not float64"),
+    ],
+)
+def test_what_stands_beside_the_images_is_checked(archive, arrays, says):
+    with pytest.raises(DataError, match=says):
+        load(archive(train_image=IMAGE, train_label=LABEL, **arrays))

@@ -1,6 +1,6 @@
 """The notebooks run cell by cell, draw their figures, and what their text claims is so.
 
-Covers `compose.py` and `notebooks/isda.py` and `jacobian.py` too.
+Covers `compose.py`, `few_labels.py`, `notebooks/isda.py` and `jacobian.py` too.
 """
 
 from __future__ import annotations
@@ -58,12 +58,21 @@ def cells(name: str) -> list[tuple[str, int, str]]:
     return found
 
 
-def run(name: str, monkeypatch: pytest.MonkeyPatch, first: int | None = None) -> SimpleNamespace:
-    """Executes all or the first cells one after the other; returns the names that they define."""
+def run(
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int | None = None,
+    shorter: tuple[str, str] = ("", ""),
+) -> SimpleNamespace:
+    """Executes all or the first cells one after the other; returns the names that they define.
+
+    In the text of the cells the second of `shorter` stands in the place of the first.
+    """
     module = ModuleType("notebook")
     monkeypatch.setitem(sys.modules, "notebook", module)
     for kind, line, text in cells(name)[:first]:
         if kind == "code":
+            text = text.replace(*shorter) if shorter[0] else text
             code = compile("\n" * (line - 1) + text, str(FOLDER / f"{name}.py"), "exec")
             try:
                 exec(code, module.__dict__)
@@ -74,7 +83,7 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, first: int | None = None) ->
 
 
 def test_there_are_notebooks_and_none_hides_a_module():
-    assert {"compose", "isda", "jacobian"} <= set(NAMES)
+    assert {"compose", "few_labels", "isda", "jacobian"} <= set(NAMES)
     # Run as a script, a notebook's folder comes first where modules are looked for.
     assert [name for name in NAMES if importlib.util.find_spec(name)] == []
 
@@ -177,6 +186,34 @@ def test_jacobian(monkeypatch, figures):
     for k in book.SHOWN[1:]:
         exact, probed = (s["test accuracy"][k].mean() for s in (book.scores, book.probed_scores))
         assert abs(exact - probed) < 0.06
+
+
+@pytest.mark.slow
+def test_few_labels(monkeypatch, figures):
+    """For few steps: a whole run takes minutes with the suite's compiler flags."""
+    book = run(
+        "few_labels", monkeypatch, shorter=("WIDTH, STEPS = 32, 1000", "WIDTH, STEPS = 8, 20")
+    )
+    assert book.STEPS == 20
+    assert figures == [1]
+    assert all(np.isfinite(each).all() for each in book.accuracy.values())
+
+
+def test_what_the_shown_moons_say_of_each_method():
+    """Predictions that stay as they are move the boundary; those that are sure sharpen it."""
+    shown = json.loads((FOLDER / "few_labels.ipynb").read_text())["cells"]
+    text = "".join(t for cell in shown for o in cell.get("outputs", []) for t in o.get("text", ()))
+    line = r"^(\D+?) +([\d.]+) ± +[\d.]+ % \(([+-][\d.]+), better for (\d+) of 10 .* by ([\d.]+) %$"
+    found = {name: tuple(map(float, rest)) for name, *rest in re.findall(line, text, re.MULTILINE)}
+    assert len(found) == 8
+    gain = {name: each[1] for name, each in found.items()}
+    for name in ("Pi-model", "temporal ensembling", "VAT", "VAT + ISDA's term"):
+        assert gain[name] > 8
+        assert found[name][2] > 8  # of ten seeds
+    assert 0 < gain["mean teacher"] < gain["Pi-model"]
+    assert max(abs(gain[name]) for name in ("entropy", "ISDA's term")) < 4
+    assert abs(gain["VAT + ISDA's term"] - gain["VAT"]) < 3
+    assert max(found, key=lambda name: found[name][3]) == "entropy"
 
 
 @pytest.mark.slow

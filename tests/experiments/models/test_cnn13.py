@@ -60,6 +60,8 @@ def test_layers_and_modes(text: str) -> None:
     assert jnp.any(run(False, key).logits != run(False, other).logits)
     moved = zip(*map(jax.tree.leaves, (run(False, key).state, forward.state)), strict=True)
     assert all(np.any(a != b) for a, b in moved)
+    traced = jax.make_jaxpr(lambda x: forward.frozen()(x).logits)(x)
+    assert "random_bits" not in str(traced)  # in evaluation nothing is drawn
     evaluated = run(True, None)
     assert evaluated.logits.shape == (2, 4)
     assert (evaluated.features is None) == ("weight_norm" in text)

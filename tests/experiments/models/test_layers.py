@@ -1,8 +1,9 @@
 """The layers beside the native operations: values and derivatives of every order and mode.
 
-Covers `convolution.py` too.
+Covers `convolution.py` and `depthwise.py` too.
 """
 
+import functools
 import itertools
 
 import jax
@@ -28,8 +29,13 @@ CASES = {
     "wide padding": ((5, 6, 5), (3, 3), 4, (2, 1), ((3, 4), (0, 5)), 1),
     "cropping": ((8, 8, 5), (3, 3), 4, (1, 1), ((-1, 0), (0, -2)), 1),
     "grouped": ((5, 6, 24), (3, 3), 12, (1, 1), "SAME", 4),  # two blocks of two groups
-    "depthwise, strided": ((7, 7, 4), (3, 3), 8, (2, 2), "SAME", 4),
+    "two each, strided": ((7, 7, 4), (3, 3), 8, (2, 2), "SAME", 4),
+    "depthwise": ((6, 7, 5), (3, 2), 5, (1, 1), "SAME", 5),
+    "depthwise, strided": ((8, 7, 4), (5, 3), 4, (2, 3), ((1, 4), (-1, 2)), 4),
 }
+# Depthwise convolutions have one form only.
+FORMS = [(case, "patches") for case in CASES]
+FORMS += [(case, "canonical") for case in CASES if "depthwise" not in case]
 
 
 def native(x, kernel, strides, padding, groups):
@@ -96,8 +102,7 @@ def everything(convolve, geometry):
     return compute
 
 
-@pytest.mark.parametrize("form", ["patches", "canonical"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "form"), FORMS)
 def test_values_and_derivatives_equal_the_native_ones(case, form, double, monkeypatch):
     if form == "canonical":
         monkeypatch.setattr(convolution, "FEW_NUMBERS", 0)
@@ -122,14 +127,19 @@ def test_gradient_of_a_gradient_of_a_gradient(double):
     assert_close(third(ours), third(native))
 
 
-BATCHED = {"same": (0, 0), "strided, few channels": (None, 0), "grouped": (1, None)}
+BATCHED = {
+    "same": (0, 0),
+    "strided, few channels": (None, 0),
+    "grouped": (1, None),
+    "depthwise, strided": None,
+}
 
 
 @pytest.mark.parametrize(
     ("case", "batched"),
     [
         pytest.param(case, axes, marks=() if BATCHED[case] == axes else pytest.mark.slow)
-        for case, axes in itertools.product(BATCHED, BATCHED.values())
+        for case, axes in itertools.product(BATCHED, filter(None, BATCHED.values()))
     ],
 )
 def test_vmap_equals_the_native_one(case, batched, double):
@@ -180,7 +190,12 @@ def test_single_and_half_precision(dtype, tolerance, form, monkeypatch):
 
 @pytest.mark.parametrize(
     ("case", "check"),
-    [("same", True), ("same", False), pytest.param("grouped", True, marks=pytest.mark.slow)],
+    [
+        ("same", True),
+        ("same", False),
+        pytest.param("grouped", True, marks=pytest.mark.slow),
+        pytest.param("depthwise", True, marks=pytest.mark.slow),
+    ],
 )
 def test_shard_map_equals_one_device(case, check):
     x, kernel, geometry = sample(case, np.float32, batch=8)
@@ -218,6 +233,18 @@ def test_on_accelerators_groups_are_native(groups):
     with compiled_for("tpu"):
         assert f"feature_group_count={groups}" in program()
     assert "conv_general_dilated" not in program()
+
+
+def test_depthwise_convolutions_are_neither_convolutions_nor_products_of_matrices():
+    def slopes(x, kernel):
+        convolve = functools.partial(layers.convolve, feature_group_count=6)
+        return jax.grad(lambda x, k: jnp.sum(convolve(x, k) ** 2), (0, 1))(x, kernel)
+
+    for shape, each in (((2, 5, 5, 6), slopes), ((3, 2, 5, 5, 6), jax.vmap(slopes, (0, None)))):
+        program = jax.jit(each).lower(jnp.ones(shape), jnp.ones((3, 3, 1, 6))).as_text()
+        assert "stablehlo.multiply" in program
+        assert "stablehlo.convolution" not in program
+        assert "stablehlo.dot_general" not in program
 
 
 def test_other_convolutions_are_handed_over():

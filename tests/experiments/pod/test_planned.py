@@ -65,6 +65,11 @@ def test_layers_and_sweeps_follow_the_platform_that_is_compiled_for():
         assert sweep._single_device_strategy() == "vmap"
 
 
+def test_whitened_images_lie_beside_their_pixels():
+    found = plan("cross_entropy", whiten="zca(epsilon=0.1)")
+    assert found.parts["data"] == 1797 * (4 * 4 + 4 + 4 * 4 * 4)
+
+
 def test_a_step_of_data_in_memory_keeps_them_on_every_chip():
     found = plan()
     assert found.parts["data"] == 1797 * (4 * 4 + 4)

@@ -128,3 +128,23 @@ def test_what_is_not_chosen_yet_is_unfinished(tmp_path):
 )
 def test_the_protocol_in_words(changes, words):
     assert words in scoring.protocol(make_config(**changes))
+
+
+def test_it_is_said_of_whom_the_teacher_is_scored(tmp_path):
+    losses = {
+        "db": "cross_entropy | l2(weight={strength})",
+        "a": "cross_entropy | mean_teacher(weight=1.0)",
+        "b": "isda(strength=0.5) | l2(weight=0.1) | mean_teacher(weight=1.0, decay=0.9)",
+        "c": "cross_entropy | my_mean_teacher(weight=1.0)",
+    }
+    config = CONFIG | {"selection": "validation", "losses": losses, "evaluate_teacher": True}
+    found = run_folder.read(make(tmp_path / "a", config))
+    sentence = "The teacher is scored, not the network, of: a, b."
+    paths = files.write(tmp_path / "a", found.records, config, {})
+    results = json.loads(paths["results"].read_text())
+    assert results["teacher_scored"] == ["a", "b"]
+    assert results["protocol"].endswith(f" {sentence}")
+    assert sentence in paths["table"].read_text().partition("\n\n")[0]
+    shown = Page(page.write([tmp_path / "a"], tmp_path / "page.html").read_text()).text
+    assert sentence in " ".join(shown.split())
+    assert "teacher" not in scoring.protocol(config | {"evaluate_teacher": False})

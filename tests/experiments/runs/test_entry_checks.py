@@ -1,4 +1,7 @@
-"""The checks of a config's entries: what is wrong is one sentence."""
+"""The checks of a config's entries: what is wrong is one sentence.
+
+Covers `entry_values.py` too.
+"""
 
 import copy
 import math
@@ -9,7 +12,7 @@ from configs import common
 from experiments import ConfigError
 from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_checks import check, check_value
-from experiments.runs.entry_values import growing, runs_at_once
+from experiments.runs.entry_values import growing, joined, runs_at_once
 
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -208,6 +211,14 @@ def test_a_stream_is_trained_on_whole_and_all_that_hinders_it_is_said_at_once():
     )
 
 
+def test_a_stream_has_nothing_to_learn_a_whitening_from():
+    assert said(stream(whiten="gcn | zca")).endswith("it needs config.whiten='', not 'gcn | zca'.")
+    check(stream(whiten="gcn"))
+    assert said(config(whiten="pca")) == (
+        "config.whiten: unknown stage 'pca'; known are: gcn, standardise, zca."
+    )
+
+
 def test_a_stream_runs_with_all_else_as_it_is_by_default():
     given = common.base().to_dict() | {"losses": {"x": "cross_entropy"}, "data": "stream"}
     check(given)
@@ -246,3 +257,18 @@ def test_class_weights_are_set_as_text_or_tuple():
 def test_a_streams_second_stream_holds_what_is_labelled():
     check(stream(unlabeled_batch_size=8, unlabeled_includes_labeled=True))
     assert "needs config.unlabeled_includes_labeled=True" in said(stream(unlabeled_batch_size=8))
+
+
+def test_a_joined_data_set_may_be_one_for_each_seed():
+    given = config(joined=("npz:a", "npz:b{seed}"), seeds=2)
+    check(given)
+    assert joined(given) == [("npz:a", None), ("npz:b0", 0), ("npz:b1", 1)]
+
+
+@pytest.mark.parametrize("changes", [{"joined": ("",)}, {"joined": (3,)}, {"joined": ("x", "x")}])
+def test_joined_data_sets_have_names(changes):
+    assert said(config(**changes)).startswith("config.joined must name data sets, each of them")
+
+
+def test_equal_updates_are_equal_to_something():
+    assert "config.joined, which names none" in said(config(equal_updates=True))

@@ -35,6 +35,23 @@ def test_a_number_grows_by_its_curve_and_then_stays(shape, expected, epochs, end
     assert np.all(shares(text, steps[t == 1]) == 1)
 
 
+def test_the_ramp_of_temporal_ensembling():
+    """`exp(-5 (1 - t)^2)` over 80 epochs, by hand; the program has no weight in the first."""
+    epochs = jnp.array([0, 1, 40, 80, 299])
+    ramp, late = (
+        read_curves({"l2.weight": text}, 1)[0].share(epochs, 300)
+        for text in ("sigmoid(epochs=80)", "sigmoid(epochs=80, idle=1)")
+    )
+    np.testing.assert_allclose(ramp, [0.0067379, 0.0076291, 0.2865048, 1, 1], rtol=1e-5)
+    np.testing.assert_array_equal(late, [0, *ramp[1:]])
+
+
+def test_a_number_that_idles_is_0_for_so_many_epochs():
+    steps = np.arange(62)
+    expected = np.where(steps < 2 * PER_EPOCH, 0, shares("linear(epochs=4)", steps))
+    np.testing.assert_array_equal(shares("linear(epochs=4, idle=2)", steps), expected)
+
+
 def test_the_linear_one_is_the_quotient_to_the_last_bit():
     steps = np.arange(STEPS)
     expected = steps.astype(np.float32) / np.float32(STEPS)
@@ -77,7 +94,7 @@ def test_curves_are_hashable_values():
 
 KNOWN = (
     "but a number grows as linear, sigmoid, cosine, each with epochs= above 0 or nothing, such as "
-    "'sigmoid(epochs=80)'."
+    "'sigmoid(epochs=80)', and with idle= where it is 0 in the first epochs."
 )
 
 
@@ -89,6 +106,8 @@ KNOWN = (
         ("linear(epochs=-1)", KNOWN),
         ("linear(epochs='a')", KNOWN),
         ("linear(epochs=True)", KNOWN),
+        ("linear(idle=-1)", KNOWN),
+        ("linear(idle='a')", KNOWN),
         ("sigmoid(steps=3)", f"is 'sigmoid(steps=3)', {KNOWN}"),
         ("sigmoid(3)", ": the curve 'sigmoid(3)' cannot be read: write a name with keyword"),
         ("", ": the curve '' cannot be read: write a name with keyword"),

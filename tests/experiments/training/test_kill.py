@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import kill
+import numpy as np
 import pytest
 from flax import nnx
 from ml_collections import ConfigDict
@@ -35,18 +36,30 @@ EPOCHS, STEPS = 10, 80
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_processes_end_as_one_that_nothing_disturbed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["small", "small, taught"])
+def test_killed_and_stopped_processes_end_as_one_that_nothing_disturbed(
+    form, tmp_path, monkeypatch
+):
     # One device; what is left of the suite's own flags compiles fast.
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    expected, _ = kill.undisturbed(tmp_path / "undisturbed", "small", 15)
-    mine = kill.Comparison(tmp_path / "killed", "small", 15)
+    expected, _ = kill.undisturbed(tmp_path / "undisturbed", form, 15)
+    mine = kill.Comparison(tmp_path / "killed", form, 15)
     assert mine.start(lambda: mine.last() >= 20 and bool(mine.saves())) == -signal.SIGKILL
     assert mine.start(lambda: mine.last() >= 60, signal.SIGTERM) == os.EX_TEMPFAIL
     sentence = r"\nStopped by SIGTERM, saved at step \d+: the same command goes on\.\n$"
     assert re.search(sentence, mine.said)
     assert mine.start() == 0
-    assert kill.differences(kill.outcome(mine.folder), expected) == []
+    outcome = kill.outcome(mine.folder)
+    assert kill.differences(outcome, expected) == []
     assert "Traceback" not in mine.said
+    if form == "small, taught":  # every image's visits are counted once, of both seeds
+        (seen,) = (
+            value
+            for name, value in outcome["state"].items()
+            if "temporal_ensembling" in name and name.endswith(".seen")
+        )
+        drawn = 2 * 25 * 15 * kill.STEPS_PER_EPOCH
+        assert 0.98 * drawn < np.frombuffer(seen, np.int32).sum() <= drawn
 
 
 def test_the_second_signal_ends_the_process_at_once():
@@ -120,11 +133,11 @@ def tiny(tmp_path_factory):
         Path(workdir, "results.json").write_text(json.dumps({"rows": []}))
         return {"table": table}
 
-    def shared(given: dict[str, Any], experiment: Any) -> Problem:
+    def shared(given: dict[str, Any], experiment: Any, folder: Path) -> Problem:
         if given != config().to_dict():
-            return Problem(given, experiment)
+            return Problem(given, experiment, folder)
         if not problem:
-            problem.append(Problem(given, experiment))
+            problem.append(Problem(given, experiment, folder))
         return problem[0]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -214,7 +227,7 @@ def test_what_is_left_behind_is_said(tmp_path, capsys):
     records = [{"group": "finished"}]
     journal: Any = SimpleNamespace(folder=tmp_path, runs=SimpleNamespace(records=records))
     nothing: Any = None
-    work = comparison._Work(nothing, journal, nothing)
+    work = comparison.Work(nothing, journal, nothing)
     work.leave([])
     assert capsys.readouterr().err == ""
     work.leave(["begun"])
@@ -235,6 +248,18 @@ def test_seeds_that_are_added_let_what_was_begun_go_on(tmp_path, monkeypatch):
     steps = [line["step"] for line in kill._lines(begun / "metrics.jsonl")]
     assert steps == sorted(steps)
     assert {48, STEPS} <= {*steps}
+
+
+@pytest.mark.slow
+def test_images_that_are_whitened_are_the_same_after_a_stop(tmp_path, monkeypatch):
+    given = config(whiten="gcn | zca(epsilon=0.1)")
+    classify.compare(given, tmp_path / "whole")
+    stop(monkeypatch, 48)
+    assert main(tmp_path / "stopped", monkeypatch, given) == 75
+    monkeypatch.undo()
+    classify.compare(given, tmp_path / "stopped")
+    both = [kill.outcome(tmp_path / name) for name in ("stopped", "whole")]
+    assert kill.differences(*both) == []
 
 
 def truncate(checkpoint: Path) -> None:

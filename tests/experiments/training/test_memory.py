@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.data import joining
 from experiments.data.sources import DataError, Dataset
 from experiments.training.feeds import STEPS_PER_CALL, Member, rows_of_batches, spaced
 from experiments.training.memory import Memory
@@ -93,6 +94,19 @@ def test_the_second_stream_holds_what_is_not_labelled_and_never_what_is_held_out
     assert pool == expected
     assert found.unlabeled.index.shape == (1, STEPS_PER_CALL, 8)
     assert (found.unlabeled.weight == 1).all()
+
+
+def test_epochs_of_both_streams_have_every_image_once_and_labelled_classes_are_balanced():
+    """5 steps of 6 are an epoch of the 30, and 2 of 4 one of the labelled 6, filled up by 2."""
+    memory = Memory(dataset(), unlabeled=6, unlabeled_includes_labeled=True, shares={"e": 1 / 3})
+    found = rows(memory, 0, 10, seeds=(3,))
+    epochs = found.unlabeled.index[0, :10, :6].reshape(2, -1)
+    assert np.array_equal(np.sort(epochs), [np.arange(TRAIN)] * 2)
+    assert not np.array_equal(*epochs)
+    index, weight = (x[0, :10, :4].reshape(5, -1) for x in (found.index, found.weight))
+    for order, counted in zip(index, weight, strict=True):
+        assert sorted(order[counted > 0]) == sorted(memory.indices(2, 3)[0])
+        assert np.bincount(order % CLASSES, counted).tolist() == [2] * CLASSES
 
 
 def test_where_all_is_labelled_there_is_no_second_stream():
@@ -218,3 +232,63 @@ def test_labels_may_be_unbalanced():
     assert memory.steps_per_epoch(1, batch=4) == 1
     with pytest.raises(ValueError, match=r"Class 'dog' has 2 examples, but 3 of each .* fewer"):
         memory.indices(2, seed=0)
+
+
+def with_copies(held_out: int = 0, seeds: tuple[int | None, ...] = (None,), **given: Any) -> Memory:
+    """Thirty images, and two copies of each for every seed."""
+    whole = dataset()
+    own = {name: x[:TRAIN] for name, x in whole.train.items()}
+    of = np.repeat(np.arange(TRAIN), 2)
+    split = {name: x[of] for name, x in own.items()}
+    first = Dataset("numbers", own, whole.test, CLASSES)
+    copies = Dataset("copies", split, whole.test, CLASSES, source=of)
+    joined = joining.add(first, [(copies, seed) for seed in seeds])
+    return Memory(joined, held_out=held_out, **given)
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_exactly_the_copies_of_what_is_trained_on_come_with_it(size: int) -> None:
+    memory = with_copies(held_out=2)
+    train, held_out = memory.indices(size, seed=1)
+    own = train[train < TRAIN]
+    assert len(own) == CLASSES * (size or 8)
+    assert len(train) == 3 * len(own)
+    copies = (train[train >= TRAIN] - TRAIN) // 2
+    np.testing.assert_array_equal(np.sort(copies), np.sort(np.repeat(own, 2)))
+    assert not set(copies) & set(held_out)
+    assert memory.steps_per_epoch(size, 6) == -(-len(train) // 6)
+    plain, apart = Memory(dataset(), held_out=2, shares={"extra": 0.5}).indices(size, seed=1)
+    np.testing.assert_array_equal(own, plain)
+    np.testing.assert_array_equal(held_out, apart)
+
+
+def test_an_epoch_has_each_original_and_each_copy_once() -> None:
+    memory = with_copies()
+    found = rows(memory, 0, 15, seeds=(0,), size=0).index[0, :15, :6]
+    assert memory.steps_per_epoch(0, 6) == 15
+    np.testing.assert_array_equal(np.sort(found.ravel()), np.arange(3 * TRAIN))
+
+
+def test_with_equal_updates_an_epoch_is_as_long_as_without_copies() -> None:
+    memory = with_copies(equal_updates=True)
+    assert memory.steps_per_epoch(0, 6) == 5
+    seen = rows(memory, 0, 15, seeds=(0,), size=0).index[0, :15, :6]
+    np.testing.assert_array_equal(np.sort(seen.ravel()), np.arange(3 * TRAIN))
+
+
+def test_each_seed_sees_its_own_copies() -> None:
+    memory = with_copies(seeds=(0, 1))
+    for seed in (0, 1):
+        train, _ = memory.indices(0, seed)
+        begin = TRAIN + 2 * TRAIN * seed
+        np.testing.assert_array_equal(np.sort(train[TRAIN:]), np.arange(begin, begin + 2 * TRAIN))
+    assert memory.steps_per_epoch(0, 6) == 15
+
+
+def test_copies_count_in_the_shares_of_classes_and_may_be_drawn_evenly() -> None:
+    memory = with_copies(held_out=2, balanced=True)
+    np.testing.assert_allclose(memory.class_shares(0, 6), np.full(CLASSES, 1 / CLASSES))
+    train, _ = memory.indices(0, seed=0)
+    drawn = memory.drawn(train, 9, 0, seed=0)
+    assert np.bincount(memory.stored["label"][drawn]).tolist() == [3, 3, 3]
+    assert (drawn >= TRAIN).any()

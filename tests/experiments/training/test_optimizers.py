@@ -50,6 +50,22 @@ def test_a_cosine_ends_at_zero_with_the_last_epoch(warmup, start):
     np.testing.assert_allclose(found[60:], 0, atol=1e-7)
 
 
+def test_a_polynomial_holds_until_it_starts():
+    found = rates("polynomial(power=1, start=6)", 62)
+    np.testing.assert_allclose(found[:46], RATE)
+    np.testing.assert_allclose(found[45:], RATE * np.maximum(15 - np.arange(17), 0) / 15, atol=1e-7)
+
+
+def test_ramps_rise_and_fall_as_in_temporal_ensembling():
+    """Of 300 epochs the first 80 and the last 50; `exp(-5)` at first, `exp(-12.5 (49/50)^2)`."""
+    rate = schedule("ramps(up=80, down=50)", 1.0, 1, 300)
+    found = np.array([float(rate(epoch)) for epoch in (0, 1, 40, 80, 200, 250, 275, 299)])
+    expected = [0.0067379, 0.0076291, 0.2865048, 1, 1, 1, np.exp(-12.5 / 4), 6.1136e-6]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    flat = schedule("ramps(up=0, down=0)", 1.0, 1, 300)
+    np.testing.assert_allclose([float(flat(epoch)) for epoch in (0, 299)], 1)
+
+
 @pytest.mark.parametrize(("warmup", "start"), [(0, 0), (2, 15)])
 @pytest.mark.parametrize(("given", "power"), [("", 0.9), ("power=2.5, ", 2.5)])
 def test_a_polynomial_ends_at_zero_with_the_last_epoch(given, power, warmup, start):
@@ -172,17 +188,23 @@ def test_what_somebodys_own_optimizer_raises_is_said_as_it_is(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("linear", "unknown schedule 'linear'; known are: constant, step, cosine, polynomial."),
+        ("linear", "unknown schedule 'linear'; known are: constant, step, cosine, polynomial, "),
         ("step", "the schedule 'step' must have the arguments: epochs, factor, warmup, none"),
         ("step(epochs=3, factor=0.1)", "must have the arguments: epochs, factor, warmup"),
         ("step(epochs=(3,), factor='a')", "must have the arguments: epochs, factor, warmup"),
         ("step(epochs=(3,), factor=-1.0)", "factor, warmup, none of them negative."),
         ("cosine(alpha=1)", "the schedule 'cosine(alpha=1)' must have the arguments: warmup, none"),
-        ("polynomial(power=-1)", "must have the arguments: power, warmup, none of them negative."),
-        ("polynomial(power='a')", "must have the arguments: power, warmup, none of them negative."),
+        (
+            "polynomial(power=-1)",
+            "must have the arguments: power, start, warmup, none of them negat",
+        ),
+        ("polynomial(power='a')", "must have the arguments: power, start, warmup, none of them n"),
+        ("polynomial(start=9)", "must have the arguments: power, start, warmup, none of them neg"),
+        ("ramps(up=1)", "must have the arguments: up, down, warmup, none of them negative."),
+        ("ramps(up=5, down=5)", "must have the arguments: up, down, warmup, none of them negati"),
         (
             "polynomial(end=1)",
-            "the schedule 'polynomial(end=1)' must have the arguments: power, wa",
+            "the schedule 'polynomial(end=1)' must have the arguments: power, st",
         ),
         ("cosine(warmup=9)", "warmup in 'cosine(warmup=9)' must be from 0 to 8 epochs."),
         ("cosine(warmup=-1)", "warmup in 'cosine(warmup=-1)' must be from 0 to 8 epochs."),

@@ -32,6 +32,7 @@ FLAGS = [
     "--config=configs/digits.py:smoke",
     f"--config.losses={LOSSES!r}",
     "--config.strengths={}",
+    "--config.whiten=zca(epsilon=0.1)",  # the first process learns it for all
     "--config.train_sizes=(4,)",
     "--config.model=tiny",
     # Adam would make steps of what is 0 but for rounding.

@@ -33,6 +33,32 @@ def test_a_crop_is_one_out_of_the_padded_image_and_all_are_equally_likely() -> N
     assert stats.chisquare(which.sum(0)).pvalue > 1e-3
 
 
+@pytest.mark.parametrize(("size", "margin"), [((5, 4), 2), ((3, 1), 4)])
+def test_a_crop_out_of_mirrors_is_one_of_what_numpy_pads(
+    size: tuple[int, int], margin: int
+) -> None:
+    """Also where the margin is wider than the image, or the image a line."""
+    image = np.arange(1.0, 1 + 2 * np.prod(size)).reshape(*size, 2).astype(np.float32)
+    padded = np.pad(image, [(margin, margin)] * 2 + [(0, 0)], mode="reflect")
+    every = range(2 * margin + 1)
+    crops = [padded[i : i + size[0], j : j + size[1]] for i in every for j in every]
+    got = augmented(f"random_crop(padding={margin}, mode='reflect')", jnp.asarray([image] * 300))
+    found = [{i for i, crop in enumerate(crops) if np.array_equal(g, crop)} for g in got]
+    assert all(found)
+    assert len(set.union(*found)) == len(crops)
+
+
+def test_mirrors_show_dense_labels_too_and_draw_as_a_margin_does() -> None:
+    """What was inside stays as with a constant, and no label is lost."""
+    before = dense_batch()
+    after = changed("random_crop(padding=2, mode='reflect')", before)
+    assert_same(after.label, after.image)
+    plain = changed("random_crop(padding=2)", before)
+    inside = np.asarray(plain.image != 0)
+    assert not inside.all()
+    assert_same(np.asarray(after.image)[inside], np.asarray(plain.image)[inside])
+
+
 def test_a_flip_turns_whole_images_as_often_as_asked() -> None:
     image = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
     got = augmented("random_flip(rate=0.3)", jnp.asarray([image] * 3000))
@@ -47,6 +73,8 @@ def test_what_does_not_fit_the_images_is_refused() -> None:
         augmented("random_crop(padding=1, fill=(0, 1))", jnp.ones((2, 4, 4, 3)))
     with pytest.raises(ValueError, match=r"a tuple of one number in fill.* fill is 0.5"):
         augmented("random_crop(padding=1, fill=0.5)", jnp.ones((2, 4, 4, 3)))
+    with pytest.raises(ValueError, match="mode must be 'constant' or 'reflect', not 'edge'"):
+        augmented("random_crop(padding=1, mode='edge')", jnp.ones((2, 4, 4, 3)))
     with pytest.raises(ValueError, match=r"random_flip needs images \[B, H, W, ...\]"):
         augmented("random_flip", jnp.ones((2, 4)))
 

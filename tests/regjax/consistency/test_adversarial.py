@@ -9,6 +9,7 @@ import pytest
 from support import CONV_SHAPE, ConvNet, assert_close, assert_same, random_batch
 
 import regjax as rj
+from regjax.consistency import adversarial
 
 KEY = jax.random.key(1)
 RNG = np.random.default_rng(0)
@@ -79,10 +80,29 @@ def test_the_direction_is_the_hessian_times_the_draw() -> None:
         assert_close(third, direction, jnp.float64)
         q = softmax((image + third) @ kernel)
         assert_close(found, (p * np.log(p / q)).sum(-1), jnp.float64)
+        assert_close(np.linalg.norm(first, axis=1), np.full(5, 0.3), jnp.float64)
         # Close by, the divergence is half the quadratic form.
         near, small = moved_by(text.format(1).replace("0.3", "1e-4"), kernel, image)
         form = np.einsum("bi,bij,bj->b", near, hessian, near) / 2
         np.testing.assert_allclose(small, form, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_length_of_the_draw_does_not_matter(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with jax.enable_x64(True):
+        kernel, image = RNG.normal(size=(4, 3)), RNG.normal(size=(5, 4))
+        text = "cross_entropy | vat(weight=1, epsilon=0.3)"
+        drawn, found = adversarial.draws.normal, []
+        for factor in (1.0, scale):
+            monkeypatch.setattr(
+                adversarial.draws,
+                "normal",
+                lambda *given, factor=factor: factor * drawn(*given).astype(jnp.float64),
+            )
+            found.append(moved_by(text, kernel, image)[0])
+        assert_close(found[1], found[0], jnp.float64)
 
 
 def test_the_exact_direction_keeps_what_differences_lose_in_float32() -> None:

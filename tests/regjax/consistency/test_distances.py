@@ -33,14 +33,18 @@ def test_values_in_float64() -> None:
 
 def test_the_gradient_of_the_squared_distance() -> None:
     """`(2 / C) p_j [(p - q)_j - sum_k p_k (p - q)_k]`, and that of the facts: 0.09375."""
-    z, other = jnp.log(jnp.array([[0.75, 0.25]])), jnp.zeros((1, 2))
-    assert_close(squared_distance(z, other), np.array([0.0625]))
-    slope = jax.grad(lambda z: squared_distance(z, other).sum())(z)
-    assert_close(slope, np.array([[0.09375, -0.09375]]))
-    p, d = softmax(Z), softmax(Z) - softmax(OTHER)
-    expected = 2 / 3 * p * (d - (p * d).sum(-1, keepdims=True))
-    found = jax.grad(lambda z: squared_distance(z, jnp.asarray(OTHER)).sum())(jnp.asarray(Z))
-    assert_close(found, expected.astype(np.float32))
+    slopes = jax.grad(lambda *z: squared_distance(*z).sum(), argnums=(0, 1))
+    with jax.enable_x64(True):
+        z, other = jnp.log(jnp.array([[0.75, 0.25]])), jnp.zeros((1, 2))
+        assert_close(squared_distance(z, other), np.array([0.0625]), jnp.float64)
+        assert_close(slopes(z, other)[0], np.array([[0.09375, -0.09375]]), jnp.float64)
+        p, q = softmax(Z), softmax(OTHER)
+        d = p - q
+        # Of the other one, with the roles swapped.
+        expected = [
+            2 / 3 * s * r * (d - (r * d).sum(-1, keepdims=True)) for s, r in ((1, p), (-1, q))
+        ]
+        assert_close(slopes(jnp.asarray(Z), jnp.asarray(OTHER)), tuple(expected), jnp.float64)
 
 
 def test_directions_of_the_divergence_differ() -> None:

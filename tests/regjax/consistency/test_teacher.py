@@ -1,5 +1,6 @@
-"""The mean teacher: its average, its statistics, and what it does not do."""
+"""The mean teacher, in float64: its average, its statistics, and what it does not do."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,14 +23,26 @@ from regjax.consistency import squared_distance
 KEY = jax.random.key(0)
 
 
-def both_streams(**options: Any) -> rj.Batch:
+@pytest.fixture(autouse=True)
+def _x64(request: pytest.FixtureRequest) -> Iterator[None]:
+    """But for networks of Flax, which are float32."""
+    with jax.enable_x64(request.node.get_closest_marker("nnx") is None):
+        yield
+
+
+def both_streams(dtype: Any = jnp.float64, **options: Any) -> rj.Batch:
+    options["dtype"] = dtype
     return random_batch(4, **options).replace(unlabeled=random_batch(6, **options | {"seed": 2}))
+
+
+def params_of(seed: int) -> dict[str, Any]:
+    return tanh_params(seed, jnp.float64)
 
 
 def test_the_teacher_is_the_mean_at_first_and_a_decaying_average_later() -> None:
     loss = rj.parse("cross_entropy | mean_teacher(weight=1, decay=0.75)")
     batch = both_streams()
-    networks = [tanh_params(seed) for seed in range(7)]
+    networks = [params_of(seed) for seed in range(7)]
     state = loss.init(tanh_forward(networks[0]), batch)
     mean: dict[str, Any] = {}
     for n, params in enumerate(networks):
@@ -42,19 +55,20 @@ def test_the_teacher_is_the_mean_at_first_and_a_decaying_average_later() -> None
             mean or jax.tree.map(np.zeros_like, params),
         )
         teacher = state.stages["mean_teacher"]
-        assert_close(teacher.params, jax.tree.map(np.float32, mean))
+        assert_close(teacher.params, mean, jnp.float64)
         assert teacher.steps == n + 1
         said = rj.taught(forward, state)(batch.unlabeled.image).logits
         expected = squared_distance(forward(batch.unlabeled.image).logits, said)
-        assert_close(result.unlabeled["mean_teacher"], expected)
+        # With the network of this step in it.
+        assert_close(result.unlabeled["mean_teacher"], expected, jnp.float64)
         if n == 3:
             plain = jax.tree.map(lambda *x: np.mean(x, 0), *networks[:4])
-            assert_close(teacher.params, plain)
+            assert_close(teacher.params, plain, jnp.float64)
 
 
 def test_a_network_that_stays_is_its_own_teacher_exactly() -> None:
     loss, batch = rj.parse("cross_entropy | mean_teacher(weight=1)"), both_streams()
-    forward = tanh_forward()
+    forward = tanh_forward(params_of(0))
     state = loss.init(forward, batch)
     for _ in range(3):
         result, state = loss.apply(state, forward, batch, KEY)
@@ -64,8 +78,8 @@ def test_a_network_that_stays_is_its_own_teacher_exactly() -> None:
 
 def test_the_teacher_gets_no_gradient() -> None:
     loss, batch = rj.parse("cross_entropy | mean_teacher(weight=1, decay=0.5)"), both_streams()
-    state = loss.init(tanh_forward(tanh_params(1)), batch)
-    _, state = loss.apply(state, tanh_forward(tanh_params(1)), batch, KEY)
+    state = loss.init(tanh_forward(params_of(1)), batch)
+    _, state = loss.apply(state, tanh_forward(params_of(1)), batch, KEY)
 
     def value(params: Any) -> jax.Array:
         result, _ = loss.apply(state, tanh_forward(params), batch, KEY)
@@ -76,9 +90,11 @@ def test_the_teacher_gets_no_gradient() -> None:
         return squared_distance(forward(batch.unlabeled.image).logits, target).sum()
 
     # At the second step the teacher is the mean of two networks, of which one is trained.
-    _, after = loss.apply(state, tanh_forward(), batch, KEY)
-    target = rj.taught(tanh_forward(), after)(batch.unlabeled.image).logits
-    assert_close(jax.grad(value)(tanh_params()), jax.grad(against_a_target)(tanh_params()))
+    params = params_of(0)
+    _, after = loss.apply(state, tanh_forward(params), batch, KEY)
+    target = rj.taught(tanh_forward(params), after)(batch.unlabeled.image).logits
+    found, expected = (jax.grad(function)(params) for function in (value, against_a_target))
+    assert_close(found, expected, jnp.float64)
 
 
 @pytest.mark.nnx
@@ -89,7 +105,7 @@ def test_the_teacher_keeps_averages_of_its_own(batch_norm: str) -> None:
     import regjax.flax
 
     forward = regjax.flax.bind(ConvNet(nnx.Rngs(0)), head="head")
-    batch = both_streams(shape=CONV_SHAPE)
+    batch = both_streams(jnp.float32, shape=CONV_SHAPE)
     loss = rj.parse(f"cross_entropy | mean_teacher(weight=1, batch_norm='{batch_norm}')")
     state = loss.init(forward, batch)
     result, state = jax.jit(loss.apply)(state, forward, batch, KEY)

@@ -1,5 +1,6 @@
-"""The Pi-model and the entropy on unlabelled images, by hand; also covers `second.py`."""
+"""The Pi-model and the entropy on unlabelled images, by hand in float64; covers `second.py` too."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,19 +10,32 @@ import pytest
 from support import assert_close, assert_same, random_batch, tanh_forward, tanh_params
 
 import regjax as rj
-from regjax.consistency import prediction_entropy, squared_distance
+from regjax.consistency import prediction_entropy
 
 KEY = jax.random.key(5)
-FORWARD = tanh_forward()
+
+
+@pytest.fixture(autouse=True)
+def _x64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def params_of() -> dict[str, Any]:
+    return tanh_params(dtype=jnp.float64)
 
 
 def both_streams() -> rj.Batch:
-    unlabeled = random_batch(8, seed=2)
-    return random_batch(4).replace(unlabeled=unlabeled.replace(label=0 * unlabeled.label))
+    unlabeled = random_batch(8, seed=2, dtype=jnp.float64)
+    unlabeled = unlabeled.replace(label=0 * unlabeled.label)
+    return random_batch(4, dtype=jnp.float64).replace(unlabeled=unlabeled)
 
 
-def applied(text: str, forward: rj.Forward = FORWARD, batch: rj.Batch | None = None) -> rj.Result:
+def applied(
+    text: str, forward: rj.Forward | None = None, batch: rj.Batch | None = None
+) -> rj.Result:
     loss, batch = rj.parse(text), both_streams() if batch is None else batch
+    forward = tanh_forward(params_of()) if forward is None else forward
     return loss.apply(loss.init(forward, batch), forward, batch, KEY)[0]
 
 
@@ -42,28 +56,82 @@ def test_names_of_no_wrapper_are_refused(stage: str, shared: Any, said: str) -> 
         jax.eval_shape(loss.apply, loss.init(tanh_forward(), batch), tanh_forward(), batch, KEY)
 
 
-def slope_of_second_view(both: bool) -> jax.Array:
-    """Of the distance by a shift of the logits that only every second run of the network has."""
-    runs: list[int] = []
+def slope_of_second_view(both: bool) -> tuple[jax.Array, list[np.ndarray]]:
+    """Of the distance by a shift of the logits that only the second view has; and the logits."""
+    seen: list[jax.Array] = []
 
     def objective(shift: jax.Array) -> jax.Array:
-        runs.clear()
+        seen.clear()
 
         def network(params: None, x: jax.Array) -> jax.Array:
-            runs.append(1)
-            z = jnp.sin(x.reshape(len(x), -1))[:, :3]
-            return z + (shift if len(runs) == 3 else 0 * shift)[None]
+            seen.append(jnp.sin(x.reshape(len(x), -1))[:, :3])
+            return seen[-1] + (shift if len(seen) == 3 else 0 * shift)[None]
 
         text = f"cross_entropy | noise_injection(sigma=0.5) | pi_model(weight=1, both={both})"
         result = applied(text, rj.from_function(network, None))
         return result.unlabeled["pi_model"].sum()
 
-    return jax.grad(objective)(jnp.array([0.1, 0.0, -0.1]))
+    slope = jax.grad(objective)(jnp.zeros(3))
+    return slope, [np.float64(z) for z in seen[1:]]
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
 
 
 def test_gradients_flow_through_both_views_unless_told_otherwise() -> None:
-    assert float(jnp.abs(slope_of_second_view(both=True)).sum()) > 1e-3
-    assert_same(slope_of_second_view(both=False), jnp.zeros(3))
+    """Into the second by the formula of the first, `2/C q_j [(q-p)_j - sum_k q_k (q-p)_k]`."""
+    slope, (first, second) = slope_of_second_view(both=True)
+    p, q = softmax(first), softmax(second)
+    d = q - p
+    expected = 2 / 3 * q * (d - (q * d).sum(-1, keepdims=True))
+    assert np.abs(expected.sum(0)).max() > 1e-3
+    assert_close(slope, expected.sum(0), jnp.float64)
+    assert_same(slope_of_second_view(both=False)[0], jnp.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("weight", "effective"), [(100.0, {1: 2.0, 2: 4.0, 4: 8.0}), (30.0, {1: 0.6, 2: 1.2, 4: 2.4})]
+)
+def test_the_papers_mixed_batches_are_a_share_of_our_total(
+    weight: float, effective: dict[int, float]
+) -> None:
+    """Of B images M/N B have labels; theirs is `sum CE / B + w M/N mean d`, ours that by N/M.
+
+    The weights w M/N are those of 1,000, 2,000 and 4,000 labels of 50,000.
+    """
+    images, size = random_batch(50, dtype=jnp.float64), 50
+    text = f"cross_entropy | noise_injection(sigma=0.5) | pi_model(weight={weight})"
+    for labels, share in effective.items():
+        first = images.replace(
+            image=images.image[:labels],
+            label=images.label[:labels],
+            index=images.index[:labels],
+            weight=None,
+        )
+        batch = first.replace(unlabeled=images.replace(label=0 * images.label, weight=None))
+        seen: list[jax.Array] = []
+
+        def network(params: None, x: jax.Array, seen: list[jax.Array] = seen) -> jax.Array:
+            seen.append(x.reshape(len(x), -1)[:, :3])
+            return seen[-1]
+
+        result = applied(text, rj.from_function(network, None), batch)
+        given = result.outputs.logits, *seen[-2:]
+        p, one, other = (softmax(np.float64(z)) for z in given)
+        entropies = -(np.float64(first.label) * np.log(p)).sum(-1)
+        theirs = entropies.sum() / size + share * ((one - other) ** 2).mean()
+        assert_close(labels / size * rj.total(result, batch), theirs, jnp.float64)
+
+
+def test_without_any_label_the_total_is_the_terms_of_unlabelled_images() -> None:
+    batch = both_streams()
+    batch = batch.replace(label=0 * batch.label)
+    result = applied("cross_entropy | entropy(weight=2)", batch=batch)
+    p = softmax(np.float64(tanh_forward(params_of())(batch.unlabeled.image).logits))
+    expected = -2 * (p * np.log(p)).sum(-1).mean()
+    assert_close(rj.total(result, batch), expected, jnp.float64)
 
 
 def test_equal_views_are_not_apart() -> None:
@@ -74,7 +142,7 @@ def test_equal_views_are_not_apart() -> None:
             .sum()
         )
 
-    found, slope = jax.value_and_grad(value)(tanh_params())
+    found, slope = jax.value_and_grad(value)(params_of())
     assert found == 0
     assert_same(slope, jax.tree.map(jnp.zeros_like, slope))
 
@@ -95,7 +163,8 @@ def test_the_distance_is_that_of_two_draws() -> None:
     text = "cross_entropy | noise_injection(sigma=0.5) | pi_model(weight=1)"
     result = applied(text, rj.from_function(network, None))
     views = [x.reshape(len(x), -1)[:, :3] for x in seen[-2:]]
-    assert_close(result.unlabeled["pi_model"], squared_distance(*views))
+    distances = ((softmax(np.float64(views[0])) - softmax(np.float64(views[1]))) ** 2).mean(-1)
+    assert_close(result.unlabeled["pi_model"], distances, jnp.float64)
     assert jnp.all(views[0] != views[1])
 
 
@@ -128,7 +197,7 @@ def test_the_first_view_moves_averages_after_the_batch(averages: str, labelled_o
         return rj.Outputs(z, state=0.9 * state + 0.1 * z.mean())
 
     apply = lambda params, state, x, key, tap, frozen: network(params, state, x)  # noqa: E731
-    forward = rj.Forward(None, jnp.float32(2.0), apply)
+    forward = rj.Forward(None, jnp.float64(2.0), apply)
     batch = both_streams()
     text = f"cross_entropy | entropy(weight=1, averages='{averages}')"
     found = applied(text, forward, batch).outputs.state
@@ -136,11 +205,12 @@ def test_the_first_view_moves_averages_after_the_batch(averages: str, labelled_o
         np.float64(b.image).reshape(-1, 8)[:, :3].mean() for b in (batch, batch.unlabeled)
     )
     after_batch = 0.9 * 2.0 + 0.1 * first
-    assert_close(found, after_batch if labelled_only else 0.9 * after_batch + 0.1 * second)
+    expected = after_batch if labelled_only else 0.9 * after_batch + 0.1 * second
+    assert_close(found, expected, jnp.float64)
 
 
 def test_what_is_missing_or_unknown_is_said() -> None:
-    plain = random_batch(4)
+    plain = random_batch(4, dtype=jnp.float64)
     with pytest.raises(ValueError, match=r"pi_model needs batch\.unlabeled"):
         applied("cross_entropy | pi_model(weight=1)", batch=plain)
     with pytest.raises(ValueError, match="averages must be 'moved' or 'kept', but it is 'no'"):

@@ -1,0 +1,1 @@
+"""A search for numbers of losses and policies: `python -m experiments.search`."""

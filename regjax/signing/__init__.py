@@ -1,0 +1,1 @@
+"""Images moved to where a network's features are larger."""
