@@ -1,6 +1,7 @@
 """SIGN's configs: every argument, the printed numbers, a step, what is tested."""
 
 import importlib
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from experiments.data import sources
 from experiments.data.sources import Dataset, MissingDataError
 from experiments.evaluation.answers import read
 from experiments.evaluation.perturbation_entries import read_all
+from experiments.models import MODELS
 from experiments.report.published import published
 from experiments.runs import problem, step_checks, testing
 from experiments.runs.plan import plan
@@ -48,9 +50,10 @@ def test_every_cell_is_a_plan(name, arg):
     ) * signed
     assert len(runs) == 3 * len(config.losses)
     assert config.mean == config.std == ()
-    if "joined" in config:
-        assert bool(config.joined) == signed
-        assert config.equal_updates == arg.endswith("equal_updates")
+    assert config.joined == ((config.joined[0],) if signed else ())
+    assert all(name.startswith("npz:runs/") and "{seed}" in name for name in config.joined)
+    assert config.equal_updates == arg.endswith("equal_updates")
+    assert set(re.findall(r"\w+", config.model)) & (set(MODELS) - {"two_headed"})
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 "Signed Input Regularization" (Taghanaki et al., 2019). The paper tells batches of 128, 100 epochs
 (BasicCNN: 200) and that the epoch of the best validation accuracy is taken; here it is the last
 one, and nothing is chosen by test images. It does not tell the optimizer and its rate, mixup's
-alpha and the classical augmentation's numbers: Adam at 0.001 without weight decay, 1, and one flip
-with shifts of 3 pixels. Pixels are in [0, 1], without a mean or a deviation.
+alpha and the classical augmentation's numbers: Adam at 0.001 without weight decay, 1, and rotations
+by up to 15 degrees, shifts by up to a tenth and both flips. Pixels are in [0, 1], without a mean or
+a deviation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from configs.common import check as check
 CLASSES: tuple[str, ...] = ("airplane", "automobile", "bird", "cat", "deer")
 CLASSES += ("dog", "frog", "horse", "ship", "truck")
 EPOCHS = 100
-CLASSICAL, MIXUP = "random_flip | random_crop(padding=3)", "mixup(alpha=1.0)"
+CLASSICAL, MIXUP = "affine(rotation=15, shift=0.1)", "mixup(alpha=1.0)"
 # In place of the policy that deepaugment found, which the paper does not print.
 POLICY = "auto_augment(policy='cifar10')"
 
@@ -88,7 +89,7 @@ def fill_in(config: ConfigDict, losses: Mapping[str, str], of: str, copies: str 
       copies: the folders that `experiments.sign` has written, but the seed at their end.
     """
     config.losses = ConfigDict(losses, sort_keys=False)
-    if of and "joined" in config:
+    if of:
         config.joined = (f"npz:{copies}{{seed}}",)
         config.equal_updates = of == "sign_equal_updates"
 
@@ -131,10 +132,6 @@ def _percent(share: float) -> float:
 def shrink(config: ConfigDict) -> None:
     """Changes a config to the embedded digits and a small network, without published numbers."""
     common.shrink(config, "small_cnn")
-    config.losses = ConfigDict(
-        {name: loss.replace("padding=3", "padding=1") for name, loss in config.losses.items()},
-        sort_keys=False,
-    )
     config.published = config.published_robustness = ConfigDict()
     tested = {
         name: text.replace("draws=10", "draws=2") for name, text in config.perturbations.items()

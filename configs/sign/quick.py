@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from configs.sign import common
 
-MODEL = "small_cnn"
+MODEL = "basic_cnn"
 CELLS = ("", "aleatoric")
 
 
