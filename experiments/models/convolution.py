@@ -124,10 +124,11 @@ def _bilinear(
     primitive = Primitive(name)
 
     def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
-        plain = functools.partial(one if a.ndim == 4 else many, window=window)
         if _each_by_itself(a, b, window, primitive is kernel_p):
-            plain = functools.partial(depthwise.FORMS[name], window=window)
-        elif window.groups > 1:
+            form = functools.partial(depthwise.FORMS[name], window=window)
+            return form(a, b) if a.ndim == 4 else lax.map(lambda pair: form(*pair), (a, b))
+        plain = functools.partial(one if a.ndim == 4 else many, window=window)
+        if window.groups > 1:
             plain = functools.partial(
                 blocks.apply if a.ndim == 4 else blocks.at_once,
                 plain,
