@@ -41,12 +41,9 @@ class BasicCNN(nnx.Module):
                 f"and the dense layer, not {dropout}."
             )
         height, width, channels = image_shape
-        filters, padding = (channels, 32, 32, 64, 64), ("SAME", "VALID") * 2
+        plan = zip((channels, 32, 32, 64), (32, 32, 64, 64), ("SAME", "VALID") * 2, strict=True)
         self.convs = nnx.List(
-            [
-                layers.Conv(*filters[i : i + 2], (3, 3), padding=padding[i], rngs=rngs)
-                for i in range(4)
-            ]
+            [layers.Conv(k, n, (3, 3), padding=padding, rngs=rngs) for k, n, padding in plan]
         )
         self.dropouts = nnx.List([nnx.Dropout(rate, rngs=rngs) for rate in dropout])
         self.hidden = layers.Linear(64 * _left(height) * _left(width), HIDDEN, rngs=rngs)

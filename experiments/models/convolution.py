@@ -125,8 +125,10 @@ def _bilinear(
 
     def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
         if _each_by_itself(a, b, window, primitive is kernel_p):
-            form = functools.partial(depthwise.FORMS[name], window=window)
-            return form(a, b) if a.ndim == 4 else lax.map(lambda pair: form(*pair), (a, b))
+            form = depthwise.FORMS[name]
+            if a.ndim == 4:
+                return form(a, b, window)
+            return lax.map(lambda pair: form(*pair, window), (a, b))
         plain = functools.partial(one if a.ndim == 4 else many, window=window)
         if window.groups > 1:
             plain = functools.partial(

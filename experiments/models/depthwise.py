@@ -36,7 +36,7 @@ def image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
     def of_chunk(y: jax.Array) -> jax.Array:
         y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-        spread = Window(y.shape[1:3], window.kernel, (1, 1), ((0, 0), (0, 0)))
+        spread = Window((y.shape[1], y.shape[2]), window.kernel, (1, 1), ((0, 0), (0, 0)))
         return _summed(shifted(y, spread), turned)
 
     return _joined(of_chunk, y)

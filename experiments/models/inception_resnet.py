@@ -34,8 +34,9 @@ def _convolved(
     channels: int, filters: int, size: int | tuple[int, int], stride: int = 1, **own: Any
 ) -> ConvNorm:
     pair = (size, size) if isinstance(size, int) else size
-    options = {"scale": False, "activation": nnx.relu, "padding": "VALID" if stride > 1 else "SAME"}
-    return ConvNorm(channels, filters, pair, stride, **(options | own))
+    options = {"padding": "VALID" if stride > 1 else "SAME"} | own
+    activated: dict[str, Any] = {"scale": False, "activation": nnx.relu} | options
+    return ConvNorm(channels, filters, pair, stride, **activated)
 
 
 def _branches(channels: int, plan: Branches, own: dict[str, Any]) -> nnx.List:

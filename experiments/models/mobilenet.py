@@ -1,5 +1,7 @@
 """MobileNetV2 ("MobileNetV2: Inverted Residuals and Linear Bottlenecks", Sandler et al., 2018)."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -44,7 +46,7 @@ class InvertedResidual(nnx.Module):
         rngs: nnx.Rngs,
     ):
         inner, relu6 = expansion * channels, nnx.relu6
-        own = {"momentum": momentum, "rngs": rngs}
+        own: dict[str, Any] = {"momentum": momentum, "rngs": rngs}
         parts = [
             ConvNorm(inner, inner, (3, 3), stride, groups=inner, activation=relu6, **own),
             ConvNorm(inner, filters, (1, 1), **own),
@@ -92,7 +94,7 @@ class MobileNetV2(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_size("mobilenet_v2", image_shape, 8 * stem_stride**2)
-        own = {"momentum": bn_momentum, "rngs": rngs}
+        own: dict[str, Any] = {"momentum": bn_momentum, "rngs": rngs}
         channels = rounded(32 * width)
         self.stem = ConvNorm(
             image_shape[-1], channels, (3, 3), stem_stride, activation=nnx.relu6, **own

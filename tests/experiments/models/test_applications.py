@@ -29,7 +29,8 @@ def test_a_convolution_normalised_by_its_averages() -> None:
     np.testing.assert_allclose(part.norm.mean[...], 0.25 * h.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(part.norm.var[...], 0.75 + 0.25 * h.var((0, 1, 2)), rtol=1e-5)
     part.eval()
-    expected = (h - part.norm.mean[...]) / np.sqrt(part.norm.var[...] + 1e-3)
+    mean, var = (np.asarray(each[...]) for each in (part.norm.mean, part.norm.var))
+    expected = (h - mean) / np.sqrt(var + 1e-3)
     np.testing.assert_allclose(part(x), np.maximum(expected, 0), atol=1e-5)
     assert part.norm.scale is None
     assert part.conv.bias is None
