@@ -75,6 +75,13 @@ def test_a_file_of_another_config_is_learnt_anew_and_replaced(tmp_path, fits):
     assert whitened.read(tmp_path, other).length == learnt.length
 
 
+@pytest.mark.parametrize("name", ["test_share", "split_seed", "image_key", "label_key", "broken"])
+def test_a_file_of_other_training_images_is_learnt_anew(name, tmp_path):
+    whitened.write(tmp_path, ASKED, ZCA)
+    assert whitened.read(tmp_path, ASKED) is not None
+    assert whitened.read(tmp_path, {**ASKED, name: "another"}) is None
+
+
 @pytest.mark.parametrize("text", ["", "gcn", "gcn | standardise"])
 def test_where_nothing_is_learnt_there_is_no_file(text, tmp_path):
     config = {**ASKED, "whiten": text}
@@ -177,6 +184,17 @@ def test_a_network_without_its_whitening_is_one_sentence(trained, tmp_path):
         load.load(folder, "x")
     stored = json.loads((folder / "config.json").read_text())
     assert stored["whiten"] == TEXT
+
+
+def test_a_file_that_another_config_left_is_not_looked_at(tmp_path):
+    """Of a command that ended before its first step, say."""
+    whitened.write(tmp_path, ASKED, ZCA)
+    path = tmp_path / whitened.FILE
+    path.write_bytes(path.read_bytes()[:-40])
+    other = {**ASKED, "whiten": "gcn"}
+    assert whitened.kept(other, tmp_path) is None
+    with pytest.raises(ConfigError, match="is damaged"):
+        whitened.kept(ASKED, tmp_path)
 
 
 def test_stages_that_look_for_pixels_are_refused(trained, tmp_path):
