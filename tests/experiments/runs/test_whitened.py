@@ -18,7 +18,7 @@ from experiments.data import sources, whitening
 from experiments.data.dataset import Dataset
 from experiments.data.whitening import Zca
 from experiments.runs import folder as run_folder
-from experiments.runs import load, whitened
+from experiments.runs import load, signing, whitened
 from experiments.runs.problem import Problem
 from experiments.training.task import Rows, gather
 
@@ -175,6 +175,12 @@ def test_the_training_goes_on_with_what_it_learnt_at_first(trained, tmp_path, fi
     classify.compare(config(trained[1]), folder)
     assert fits == []
     assert run_folder.read(folder).robustness == run_folder.read(trained[0]).robustness
+
+
+def test_images_to_make_copies_of_are_not_whitened(trained, fits):
+    source = signing.open_source(trained[0], "x")
+    assert fits == []
+    assert sorted(source.stored) == ["image", "label"]
 
 
 def test_a_network_without_its_whitening_is_one_sentence(trained, tmp_path):
