@@ -214,6 +214,19 @@ def test_weights_ramp_over_80_of_300_epochs_and_are_those_of_the_papers():
     assert "epsilon=3.5" in get("table6", "svhn_500").losses["VAT"]
 
 
+def test_ramps_are_those_of_the_methods_own_programs():
+    """Nothing in Laine and Aila's first of 300 epochs; on SVHN 40,000 steps up, 25,000 down."""
+    config = get("table6", "cifar10_4000_laine_aila")
+    assert config.schedule == "ramps(up=1000, down=625)"
+    both = [config.growing[name].weight for name in ("pi_model", "temporal_ensembling")]
+    assert both == ["sigmoid(epochs=1000, idle=12.5)"] * 2
+    assert 12.5 * -(-4000 // config.batch_size) == 500
+    config = get("table6", "svhn_500_mean_teacher")
+    steps = 180_000 / config.epochs
+    assert config.schedule == f"ramps(up={40_000 / steps:g}, down={25_000 / steps:g})"
+    assert config.growing.mean_teacher.weight == f"sigmoid(epochs={40_000 / steps:g})"
+
+
 def test_equation_19_is_written_as_it_reads():
     assert get("table6").losses["VAT + ISDA"] == (
         "isda(strength={strength}) | semantic_consistency(weight=1.0) | vat(weight=1.0, "

@@ -89,6 +89,9 @@ class Recipe(NamedTuple):
       rate: the largest learning rate.
       schedule: its course, with epochs in braces.
       hold: the share of a training before "{hold}".
+      up: the share in which weights, and the rate as "{up}", rise.
+      down: the share in which the rate falls as "{down}".
+      idle: the share at first in which weights are 0.
       model: the network.
       whiten: what the images are whitened by.
     """
@@ -101,6 +104,9 @@ class Recipe(NamedTuple):
     rate: float
     schedule: str = "cosine"
     hold: float = 0.0
+    up: float = 80 / 300
+    down: float = 50 / 300
+    idle: float = 0.0
     model: str = "cnn13"
     whiten: str = "zca(epsilon=1e-5)"
 
@@ -110,10 +116,11 @@ ISDA = Recipe(("baseline", "baseline + ISDA", *ERRORS), 128, 128, 400 * 390, SGD
 LAINE_AILA = Recipe(
     ("baseline", "Pi-model", "temporal ensembling"),
     *(100, 100, 150_000, "adam", 0.003, "ramps(up={up:g}, down={down:g})"),
+    idle=1 / 300,
     model="cnn13(weight_norm=True, noise=0.15)",
 )
 MEAN_TEACHER = LAINE_AILA._replace(
-    methods=("baseline", "mean teacher"), whiten="gcn | zca(epsilon=0.1)"
+    methods=("baseline", "mean teacher"), idle=0.0, whiten="gcn | zca(epsilon=0.1)"
 )
 VAT = Recipe(
     ("baseline", "VAT", "VAT + entropy", "VAT + ISDA"),
@@ -126,7 +133,9 @@ SVHN = {
     "": ISDA._replace(
         methods=("baseline", "baseline + ISDA", *list(ERRORS)[4:]), steps=400 * 572, whiten=""
     ),
-    "_mean_teacher": MEAN_TEACHER._replace(steps=180_000, whiten="standardise"),
+    "_mean_teacher": MEAN_TEACHER._replace(
+        steps=180_000, up=40 / 180, down=25 / 180, whiten="standardise"
+    ),
     "_vat": VAT._replace(steps=48_000, hold=80 / 120, whiten=""),
 }
 CELLS = {
@@ -164,9 +173,8 @@ def start(column: str, recipe: Recipe) -> ConfigDict:
     config.unlabeled_includes_labeled = config.evaluate_teacher = True
     config.epochs = round(recipe.steps / -(-int(labels) // recipe.labeled))
     config.optimizer, config.learning_rate = recipe.optimizer, recipe.rate
-    course = {"up": 80 / 300, "down": 50 / 300, "hold": recipe.hold}
-    each = {name: share * config.epochs for name, share in course.items()}
-    config.schedule = recipe.schedule.format(**each)
+    course = {name: getattr(recipe, name) * config.epochs for name in ("up", "down", "hold")}
+    config.schedule = recipe.schedule.format(**course)
     config.seeds, config.score_epochs, config.runs_at_once = 5, 10, 1
     config.evaluate_epochs = config.epochs / 40
     config.selection = "test"
@@ -180,13 +188,16 @@ def shrink(config: ConfigDict) -> None:
     config.score_epochs = 1
 
 
-def fill_in(config: ConfigDict, methods: Sequence[str], strengths: Sequence[float]) -> None:
+def fill_in(
+    config: ConfigDict, methods: Sequence[str], strengths: Sequence[float], recipe: Recipe = ISDA
+) -> None:
     """Adds the methods, of which those with ISDA are its eq. (19), and what grows in them.
 
     Args:
       config: to be changed, when its data and its epochs are known.
       methods: of `terms`, and those with " + ISDA" behind.
       strengths: ISDA's.
+      recipe: says how weights grow.
     """
     known, flip = terms(config.dataset), "random_flip | " if "cifar" in config.dataset else ""
     margin = 1 if config.dataset == "digits" else 2
@@ -203,7 +214,8 @@ def fill_in(config: ConfigDict, methods: Sequence[str], strengths: Sequence[floa
     with_isda = {name: tuple(strengths) for name, loss in losses.items() if "isda" in loss}
     config.strengths = ConfigDict(with_isda, sort_keys=False)
     grown = {"isda": {"strength": "linear"}} if with_isda else {}
-    ramp = {"weight": f"sigmoid(epochs={config.epochs * 80 / 300:g})"}
+    idle = f", idle={config.epochs * recipe.idle:g}" if recipe.idle else ""
+    ramp = {"weight": f"sigmoid(epochs={config.epochs * recipe.up:g}{idle})"}
     for stage in ("pi_model", "temporal_ensembling", "mean_teacher"):
         if any(f"{stage}(" in loss for loss in losses.values()):
             grown[stage] = dict(ramp)
@@ -241,7 +253,7 @@ def get_config(arg: str = "") -> ConfigDict:
         return config
     if arg == "smoke":
         shrink(config)
-    fill_in(config, recipe.methods, common.GRID[:2] if arg == "smoke" else common.GRID)
+    fill_in(config, recipe.methods, common.GRID[:2] if arg == "smoke" else common.GRID, recipe)
     if config.strengths:
         config.selection = "retrain"
         config.validation_per_class = config.train_sizes[0] // 4

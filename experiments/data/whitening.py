@@ -43,6 +43,7 @@ LARGEST = 64 * 64 * 3  # pixels times channels: a matrix of 0.6 GB
 CHUNK = 2048  # images that are float64 at a time
 MEASURED = 1000  # images whose length is measured
 TINY = 1e-12  # beside squares of what differs by 1/255 somewhere
+ROUNDING = 1e-11  # the largest mean square of an image of one colour, less its mean, in float32
 PIXELS = (-3, -2, -1)
 
 Stage = tuple[str, dict[str, float]]
@@ -120,6 +121,7 @@ def prepare(
       `prepare("gcn", None)(image)` are floats `[B, H, W, K]` of length 55 each.
     """
     stages = read(text)
+    zca = zca if has_zca(text) else None
     if has_zca(text) and zca is None:
         raise ValueError(
             f"config.whiten={text!r} needs the matrix that was learnt from the training images, "
@@ -149,7 +151,9 @@ def _each(image: Any, stages: Sequence[Stage]) -> Any:
         if name != "zca":
             norm = given.get("norm", float(np.prod(image.shape[-3:])) ** 0.5)
             image = image - image.mean(PIXELS, keepdims=True)
-            image = image * (norm / ((image**2).sum(PIXELS, keepdims=True) + TINY) ** 0.5)
+            squares = (image**2).sum(PIXELS, keepdims=True)
+            seen = squares > ROUNDING * float(np.prod(image.shape[-3:]))
+            image = image * (norm / (squares + TINY) ** 0.5) * seen
     return image
 
 

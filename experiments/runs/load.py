@@ -187,7 +187,7 @@ def trained(
     stored = checkpoint_reading.read_arrays(checkpoints, at)
     kind = experiment.find(known.experiment)
     config = entries.complete(found.config)
-    spec = known.spec._replace(zca=whitened.read(Path(workdir)))
+    spec = known.spec._replace(zca=whitened.kept(config, Path(workdir)))
     task = kind.task(config, spec, record["steps"] / config["epochs"])
     state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 

@@ -127,8 +127,9 @@ def open_source(
             "in memory (config.data='memory')."
         )
     predictor = load.predictor(found)
-    # Copies are of the first data set's images.
-    problem = Problem({**found.config, "joined": (), "equal_updates": False}, found.experiment)
+    # Copies are of the first data set's images, as they are stored.
+    stored = {"joined": (), "equal_updates": False, "whiten": ""}
+    problem = Problem({**found.config, **stored}, found.experiment)
     memory = problem.source
     assert isinstance(memory, Memory)
     if everything:

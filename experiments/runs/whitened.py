@@ -24,7 +24,10 @@ Config = Mapping[str, Any]
 
 FILE = "whitening.npz"
 # The entries that what is learnt depends on.
-ENTRIES = ("whiten", "mean", "std", "dataset", "mixture", "joined", "image_size", "resize")
+ENTRIES = (
+    *("whiten", "mean", "std", "dataset", "mixture", "joined", "image_size", "resize"),
+    *("image_key", "label_key", "test_share", "split_seed", "broken"),
+)
 
 # By data set, since comparisons of two phases read it once and minutes pass with large images.
 _LEARNT: WeakKeyDictionary[Dataset, tuple[str, Zca]] = WeakKeyDictionary()
@@ -105,6 +108,15 @@ def read(folder: Path, config: Config | None = None) -> Zca | None:
             "it anew from the training images."
         ) from None
     return zca if config is None or asked == _asked(config) else None
+
+
+def kept(config: Config, folder: Path) -> Zca | None:
+    """What a folder's networks were trained with; None where its config has nothing to learn.
+
+    Raises:
+      ConfigError: the file is damaged.
+    """
+    return read(folder) if whitening.has_zca(config["whiten"]) else None
 
 
 def write(folder: Path, config: Config, zca: Zca | None) -> None:

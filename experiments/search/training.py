@@ -76,7 +76,7 @@ class Trainer:
         self._size, self._seeds = config["train_sizes"][0], range(config["seeds"])
         journal = Journal(folder, config)
         about.check(folder, About(SEARCH.name, SEARCH.score))
-        problem = Problem(config, SEARCH)
+        problem = Problem(config, SEARCH, folder)
         if not problem.source.holds_out:
             raise ConfigError(
                 "A search needs images to choose by, which are never those of the test: set "

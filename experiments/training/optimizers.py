@@ -155,8 +155,9 @@ def schedule(text: str, rate: float, steps_per_epoch: float, epochs: float) -> o
     except (TypeError, ValueError, AssertionError, OverflowError):
         known = list(inspect.signature(SCHEDULES[name]).parameters)[3:]
         names = ", ".join([*known, "warmup"])
+        room = f" and all in its {epochs:g} epochs" if {"start", "up"} & {*known} else ""
         raise ValueError(
-            f"the schedule {text!r} must have the arguments: {names}, none of them negative."
+            f"the schedule {text!r} must have the arguments: {names}, none of them negative{room}."
         ) from None
     if not start:
         return main

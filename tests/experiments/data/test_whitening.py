@@ -105,10 +105,24 @@ def test_each_image_by_itself_has_mean_zero_and_one_length(text, length):
 
 @pytest.mark.parametrize("text", ["gcn", "standardise"])
 def test_an_image_of_one_colour_becomes_zero_and_has_a_gradient(text):
-    function = whitening.prepare(text, None)
-    image = jnp.full((1, *SHAPE), 0.5)
-    np.testing.assert_array_equal(function(image), 0)
+    """Also where float32 has no such mean: the rounding is not what is scaled to a length."""
+    function = whitening.prepare(text, None, (0.49,), (0.2,))
+    grey = np.broadcast_to(np.arange(0, 256, 9, np.uint8)[:, None, None, None], (29, 32, 32, 3))
+    for image in (grey, grey / np.float32(300)):
+        np.testing.assert_array_equal(jax.jit(function)(image), 0)
+    one = grey.copy()
+    one[:, 3, 5, 1] ^= 1  # seen all the same
+    lengths = np.linalg.norm(function(one).reshape(29, -1), axis=1)
+    np.testing.assert_allclose(lengths, 55 if text == "gcn" else 3072**0.5, rtol=1e-3)
+    image = jnp.full((1, *SHAPE), 0.3)
     assert np.isfinite(jax.grad(lambda x: jnp.sum(function(x)[0, 0]))(image)).all()
+
+
+def test_a_matrix_that_is_not_named_changes_nothing():
+    other = whitening.Zca(np.ones(SIZE, np.float32), np.zeros((SIZE, SIZE), np.float32), 1.0)
+    for text in ("", "gcn"):
+        found = whitening.prepare(text, other)(TEST)
+        np.testing.assert_array_equal(found, whitening.prepare(text, None)(TEST))
 
 
 def test_without_stages_it_is_the_normalisation_to_the_last_bit():

@@ -18,7 +18,7 @@ from experiments.data import sources, whitening
 from experiments.data.dataset import Dataset
 from experiments.data.whitening import Zca
 from experiments.runs import folder as run_folder
-from experiments.runs import load, whitened
+from experiments.runs import load, signing, whitened
 from experiments.runs.problem import Problem
 from experiments.training.task import Rows, gather
 
@@ -73,6 +73,13 @@ def test_a_file_of_another_config_is_learnt_anew_and_replaced(tmp_path, fits):
     whitened.write(tmp_path, other, learnt)
     assert whitened.read(tmp_path, ASKED) is None
     assert whitened.read(tmp_path, other).length == learnt.length
+
+
+@pytest.mark.parametrize("name", ["test_share", "split_seed", "image_key", "label_key", "broken"])
+def test_a_file_of_other_training_images_is_learnt_anew(name, tmp_path):
+    whitened.write(tmp_path, ASKED, ZCA)
+    assert whitened.read(tmp_path, ASKED) is not None
+    assert whitened.read(tmp_path, {**ASKED, name: "another"}) is None
 
 
 @pytest.mark.parametrize("text", ["", "gcn", "gcn | standardise"])
@@ -170,6 +177,12 @@ def test_the_training_goes_on_with_what_it_learnt_at_first(trained, tmp_path, fi
     assert run_folder.read(folder).robustness == run_folder.read(trained[0]).robustness
 
 
+def test_images_to_make_copies_of_are_not_whitened(trained, fits):
+    source = signing.open_source(trained[0], "x")
+    assert fits == []
+    assert sorted(source.stored) == ["image", "label"]
+
+
 def test_a_network_without_its_whitening_is_one_sentence(trained, tmp_path):
     folder = shutil.copytree(trained[0], tmp_path / "without")
     (folder / whitened.FILE).unlink()
@@ -177,6 +190,17 @@ def test_a_network_without_its_whitening_is_one_sentence(trained, tmp_path):
         load.load(folder, "x")
     stored = json.loads((folder / "config.json").read_text())
     assert stored["whiten"] == TEXT
+
+
+def test_a_file_that_another_config_left_is_not_looked_at(tmp_path):
+    """Of a command that ended before its first step, say."""
+    whitened.write(tmp_path, ASKED, ZCA)
+    path = tmp_path / whitened.FILE
+    path.write_bytes(path.read_bytes()[:-40])
+    other = {**ASKED, "whiten": "gcn"}
+    assert whitened.kept(other, tmp_path) is None
+    with pytest.raises(ConfigError, match="is damaged"):
+        whitened.kept(ASKED, tmp_path)
 
 
 def test_stages_that_look_for_pixels_are_refused(trained, tmp_path):

@@ -51,6 +51,16 @@ def kill_in_training(folder):
         process.kill()
 
 
+def test_what_whitening_learnt_is_looked_for_in_the_work_folder(tmp_path, monkeypatch):
+    def opened(config, experiment, folder=None):
+        raise Killed(folder)
+
+    monkeypatch.setattr(training, "Problem", opened)
+    with pytest.raises(Killed) as found:
+        searching.search(config(), tmp_path)
+    assert found.value.args == (tmp_path,)
+
+
 @pytest.mark.slow
 def test_a_search_goes_on_where_it_was_killed_and_writes_what_any_config_takes(
     tmp_path, monkeypatch

@@ -199,9 +199,9 @@ def test_what_somebodys_own_optimizer_raises_is_said_as_it_is(monkeypatch):
             "must have the arguments: power, start, warmup, none of them negat",
         ),
         ("polynomial(power='a')", "must have the arguments: power, start, warmup, none of them n"),
-        ("polynomial(start=9)", "must have the arguments: power, start, warmup, none of them neg"),
-        ("ramps(up=1)", "must have the arguments: up, down, warmup, none of them negative."),
-        ("ramps(up=5, down=5)", "must have the arguments: up, down, warmup, none of them negati"),
+        ("polynomial(start=9)", "start, warmup, none of them negative and all in its 8 epochs."),
+        ("ramps(up=1)", "the arguments: up, down, warmup, none of them negative and all in its 8"),
+        ("ramps(up=5, down=5)", "none of them negative and all in its 8 epochs."),
         (
             "polynomial(end=1)",
             "the schedule 'polynomial(end=1)' must have the arguments: power, st",
