@@ -180,13 +180,15 @@ def fit(
       std: likewise.
 
     Raises:
-      ValueError: the images are so large that the matrix is too large; or as in `read`.
+      ValueError: the images are so large that the matrix is too large; or as in `read` and
+        `normalise`.
 
     Example:
       `fit("zca(epsilon=1e-5)", dataset.train["image"]).length`
     """
     *before, (_, given) = read(text)
     size = _numbers(image.shape[1:])
+    jax.eval_shape(functools.partial(normalise, mean=mean, std=std), image[:1])  # they fit it
 
     def flat(images: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(images), CHUNK):

@@ -50,9 +50,9 @@ def of(config: Config, data: Any, folder: Path | None = None) -> Zca | None:
     """
     if not whitening.has_zca(config["whiten"]):
         return None
-    found: Zca | None = None
-    if devices.is_first():
-        found = (read(folder, config) if folder else None) or _fit(config, data)
+    found = read(folder, config) if folder else None
+    if found is None and devices.is_first():
+        found = _fit(config, data)
     return devices.from_first(found, whitening.blank(data.train["image"].shape[1:]))
 
 

@@ -172,3 +172,10 @@ def test_images_that_are_too_large_and_a_matrix_that_is_missing():
         whitening.blank((224, 224, 3))
     with pytest.raises(ValueError, match=r"whitening\.npz in the work folder keeps"):
         whitening.prepare("zca", None)
+
+
+def test_a_mean_of_other_channels_is_said_as_without_whitening():
+    with pytest.raises(ValueError, match="mean has 3 numbers, but the image 2 channels"):
+        whitening.fit("zca", TRAIN, (0.5, 0.5, 0.5))
+    with pytest.raises(ValueError, match="std has 3 numbers, but the image 1 channels"):
+        whitening.fit("zca", TRAIN[..., :1], None, (0.5, 0.5, 0.5))

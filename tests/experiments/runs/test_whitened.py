@@ -100,6 +100,13 @@ def test_a_damaged_file_is_one_sentence(tmp_path):
         whitened.of(ASKED, data(), tmp_path)
 
 
+def test_a_damaged_file_ends_all_processes_and_not_the_first_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(whitened.devices, "is_first", lambda: False)
+    (tmp_path / whitened.FILE).write_bytes(b"PK")
+    with pytest.raises(ConfigError, match="is damaged"):
+        whitened.of(ASKED, data(), tmp_path)
+
+
 def test_length_and_checksum_are_said():
     said = whitened.announced(ASKED, ZCA)
     assert said == "Whitened by zca: images have a mean length of 2 (matrix a014b501)."
