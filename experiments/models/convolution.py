@@ -128,7 +128,7 @@ def _bilinear(
             form = depthwise.FORMS[name]
             if a.ndim == 4:
                 return form(a, b, window)
-            return lax.map(lambda pair: form(*pair, window), (a, b))
+            return lax.map(lambda pair: form(pair[0], pair[1], window), (a, b))
         plain = functools.partial(one if a.ndim == 4 else many, window=window)
         if window.groups > 1:
             plain = functools.partial(
