@@ -23,6 +23,7 @@ def test_count_sizes_and_taps() -> None:
     assert outputs.logits.shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_rates_are_after_the_pools_and_the_dense_layer() -> None:
     """Of a rate near 1 next to nothing comes through: what follows is the biases, all zero."""
     x = jax.random.normal(jax.random.key(0), (2, 12, 10, 1))

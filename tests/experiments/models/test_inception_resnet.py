@@ -42,9 +42,9 @@ def test_every_feature_of_means_is_that_of_keras(pixels: int, expected: float) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("pixels", "sides"), [(75, (7, 3, 1)), (139, (15, 7, 3))])
-def test_sizes_and_taps(pixels: int, sides: tuple[int, ...]) -> None:
-    shapes, outputs = tapped("inception_resnet_v2", (pixels, pixels, 3), 10)
+def test_sizes_and_taps() -> None:
+    sides = (15, 7, 3)
+    shapes, outputs = tapped("inception_resnet_v2", (139, 139, 3), 10)
     assert shapes["stem"] == (2, sides[0], sides[0], 192)
     expected = [(2, n, n, k) for n, k in zip(sides, (320, 1088, 2080), strict=True)]
     assert [shapes[f"stages.{i}"] for i in range(3)] == expected

@@ -43,7 +43,11 @@ def test_every_feature_of_means_is_that_of_keras(pixels: int, expected: float) -
 @pytest.mark.parametrize(
     ("text", "sizes"),
     [
-        ("mobilenet_v2", {"stem": 16, "blocks.1": 8, "blocks.3": 4, "blocks.6": 2, "last": 1}),
+        pytest.param(
+            "mobilenet_v2",
+            {"stem": 16, "blocks.1": 8, "blocks.3": 4, "blocks.6": 2, "last": 1},
+            marks=pytest.mark.slow,
+        ),
         (
             "mobilenet_v2(stem_stride=1, width=0.35)",
             {"stem": 32, "blocks.1": 32, "blocks.3": 16, "blocks.6": 8, "last": 4},
@@ -58,6 +62,7 @@ def test_strides_and_taps(text: str, sizes: dict[str, int]) -> None:
     assert outputs.features.shape == (2, 1280)
 
 
+@pytest.mark.slow
 def test_channels_are_rounded_to_multiples_of_8() -> None:
     assert [mobilenet.rounded(n) for n in (1, 11, 11.2, 12, 35, 36, 44.8)] == [
         *(8, 16, 16, 16, 32, 40, 48),
@@ -70,6 +75,7 @@ def test_channels_are_rounded_to_multiples_of_8() -> None:
     assert slim.blocks[3].parts.layers[0].conv.kernel.shape == (1, 1, 8, 48)
 
 
+@pytest.mark.slow
 def test_the_momentum_reaches_every_norm_and_a_step_is_taken() -> None:
     model = abstract("mobilenet_v2(bn_momentum=0.9)", SHAPE, 10)
     norms = [m for _, m in nnx.iter_modules(model) if isinstance(m, nnx.BatchNorm)]

@@ -55,7 +55,7 @@ def test_features_of_means_are_those_of_keras(pixels: int) -> None:
 
 
 @pytest.mark.slow
-def test_sizes_taps_and_a_step() -> None:
+def test_sizes_and_taps() -> None:
     shapes, outputs = tapped("nasnet_mobile", SHAPE, 10)
     sides = [shapes[f"cells.{i}"][1] for i in range(16)]
     assert shapes["stem"] == (2, 15, 15, 32)
@@ -63,6 +63,12 @@ def test_sizes_taps_and_a_step() -> None:
     channels = [shapes[f"cells.{i}"][-1] for i in (0, 1, 2, 6, 7, 11, 12)]
     assert channels == [44, 88, 264, 352, 528, 704, 1056]
     assert outputs.features.shape == (2, 1056)
+
+
+@pytest.mark.slow
+def test_a_step_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one normal cell a stage, since each takes seconds to trace."""
+    monkeypatch.setattr(nasnet, "REPEATS", 1)
     assert_takes_a_step("nasnet_mobile(bn_momentum=0.9)", SHAPE)
 
 

@@ -1,5 +1,8 @@
 """The affine stage beside scipy's warp and Keras's matrices; what it draws, read off a ramp."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,11 +53,16 @@ def test_a_warp_is_scipys(mode: str, shape: tuple[int, int, int]) -> None:
         np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
+@functools.partial(jax.jit, static_argnames="fill")
+def moved(batch: rj.Batch, key: jax.Array, **arguments: Any) -> rj.Batch:
+    """The batch after the stage, in one program for all of its numbers."""
+    return rj.affine.definition.function(None, batch, key, **arguments)[1]
+
+
 def changed(stage: str, batch: rj.Batch, seed: int = 0) -> rj.Batch:
     """The batch after a stage."""
     stage = rj.parse(f"cross_entropy | {stage}").stages[1]
-    function, arguments = stage.definition.function, stage.arguments
-    return jax.jit(lambda b: function(None, b, jax.random.key(seed), **arguments)[1])(batch)
+    return moved(batch, jax.random.key(seed), **stage.arguments)
 
 
 def ramps(count: int, height: int = 20, width: int = 30) -> rj.Batch:
