@@ -101,6 +101,7 @@ def assert_uniform(values: np.ndarray, low: float, high: float) -> None:
     assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_rotations_shifts_shears_and_zooms_are_uniform() -> None:
     found = drawn_by("rotation=30")
     angle = np.arctan2(found[:, 1, 0], found[:, 0, 0])
