@@ -83,7 +83,7 @@ def deviations(outputs: Outputs, variance: str = "log") -> jax.Array:
     Example:
       >>> from regjax.core.outputs import Branch, Outputs
       >>> outputs = Outputs(jnp.zeros((1, 2)), auxiliary=(Branch(jnp.log(jnp.array([[4.0, 9]]))),))
-      >>> print(deviations(outputs).round(3))
+      >>> print(deviations(outputs).round())
       [[2. 3.]]
     """
     if variance not in VARIANCES:

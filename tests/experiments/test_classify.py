@@ -142,8 +142,9 @@ def test_a_folder_of_another_experiment_is_refused(finished):
 
 def test_many_classes_stay_on_the_device_unless_they_are_asked_for():
     spec = Spec({}, 1000, ())
-    named = classify.evaluation({"metrics": (), "columns": ("auc",)}, spec).metrics
+    config = {"metrics": (), "columns": (), "uncertainty": ""}
+    named = classify.evaluation({**config, "columns": ("auc",)}, spec).metrics
     assert "auc" in named
-    usual = classify.evaluation({"metrics": (), "columns": ()}, spec)
+    usual = classify.evaluation(config, spec)
     assert not {"auc", "confusion"} & set(usual.metrics)
     assert {"accuracy", "nll", "ece", "class_accuracy"} <= set(usual.metrics)
