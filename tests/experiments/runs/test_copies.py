@@ -128,7 +128,7 @@ def test_what_is_finished_is_not_made_again(whole: Copies) -> None:
     assert again.table() == whole.table()
 
 
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("torn", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_stopped_or_killed_it_goes_on_to_the_same_bytes(
     torn: bool, whole: Copies, tmp_path: Any
 ) -> None:
@@ -150,7 +150,7 @@ def test_stopped_or_killed_it_goes_on_to_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float16"])
 def test_moves_alone_are_divided_by_their_deviation(dtype: str, tmp_path: Any) -> None:
     copies = Copies(tmp_path, source(quadratic), Recipe((1,), delta=True), dtype)
     assert copies.left == 8

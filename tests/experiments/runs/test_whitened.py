@@ -146,6 +146,7 @@ def white(image: np.ndarray, train: np.ndarray) -> np.ndarray:
     return ((contrasts(image) - known.mean(0)) @ root).reshape(image.shape)
 
 
+@pytest.mark.slow
 def test_a_loaded_network_sees_images_as_it_was_trained_and_scored(trained):
     folder, at = trained
     found = sources.load("digits", at)
@@ -163,6 +164,7 @@ def test_a_loaded_network_sees_images_as_it_was_trained_and_scored(trained):
     assert tested["accuracy"][1] < accuracy
 
 
+@pytest.mark.slow
 def test_images_lie_whitened_beside_their_pixels(trained):
     given = config(trained[1]).to_dict()
     one = Problem(given, CLASSIFICATION, trained[0])
@@ -184,12 +186,14 @@ def test_the_training_goes_on_with_what_it_learnt_at_first(trained, tmp_path, fi
     assert run_folder.read(folder).robustness == run_folder.read(trained[0]).robustness
 
 
+@pytest.mark.slow
 def test_images_to_make_copies_of_are_not_whitened(trained, fits):
     source = signing.open_source(trained[0], "x")
     assert fits == []
     assert sorted(source.stored) == ["image", "label"]
 
 
+@pytest.mark.slow
 def test_a_network_without_its_whitening_is_one_sentence(trained, tmp_path):
     folder = shutil.copytree(trained[0], tmp_path / "without")
     (folder / whitened.FILE).unlink()
@@ -210,6 +214,7 @@ def test_a_file_that_another_config_left_is_not_looked_at(tmp_path):
         whitened.kept(ASKED, tmp_path)
 
 
+@pytest.mark.slow
 def test_stages_that_look_for_pixels_are_refused(trained, tmp_path):
     wrong = config(trained[1])
     wrong.perturbations = ConfigDict()
