@@ -103,7 +103,8 @@ class Copies:
         path = self.folder / ABOUT
         stored = read_object(path)
         if not stored:
-            there = [p.name for p in self.folder.iterdir() if p.name not in (".lock", PROGRESS)]
+            ours = (".lock", PROGRESS, f"{ABOUT}.part")
+            there = [p.name for p in self.folder.iterdir() if p.name not in ours]
             if there:
                 raise ConfigError(
                     f"--output={self.folder} holds {sorted(there)[0]!r} and no {ABOUT}: choose an "
@@ -169,7 +170,8 @@ class Copies:
         scale = self._scale()
         with self._writing():
             for split, file in self._final.items():
-                if file is not self._moved.get(split):
+                # Those that are whole were so when a kill came.
+                if file is not self._moved.get(split) and not file.path.exists():
                     file.go_on(0)
                     for rows in self._rows(split):
                         file.append(rows / np.float32(scale))

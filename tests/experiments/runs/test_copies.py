@@ -150,6 +150,36 @@ def test_stopped_or_killed_it_goes_on_to_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("recipe", [Recipe((2, 5), 4000.0), Recipe((1,), 4000.0, delta=True)])
+@pytest.mark.parametrize("finished", [1, 2])
+def test_killed_when_files_are_whole_it_ends_with_the_same_bytes(
+    finished: int, recipe: Recipe, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, calls = written.ArrayFile.finish, []
+
+    def killed(file: Any) -> None:
+        finish(file)
+        calls.append(1)
+        if len(calls) == finished:
+            raise KeyboardInterrupt
+
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    write(Copies(folders[0], source(), recipe))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(written.ArrayFile, "finish", killed)
+        write(Copies(folders[1], source(), recipe))
+    write(Copies(folders[1], source(), recipe))
+    found = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    assert found[0] == found[1]
+
+
+def test_killed_before_it_said_what_it_makes_it_begins(whole: Copies, tmp_path: Any) -> None:
+    (tmp_path / f"{written.ABOUT}.part").write_text("{")
+    assert Copies(tmp_path, source(), whole.recipe).left == 5
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_moves_alone_are_divided_by_their_deviation(dtype: str, tmp_path: Any) -> None:
     copies = Copies(tmp_path, source(quadratic), Recipe((1,), delta=True), dtype)
