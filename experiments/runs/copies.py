@@ -52,7 +52,8 @@ class Copies:
         self._check()
         self._lines = Lines(folder / PROGRESS, _is_progress, writes=True)
         self._each = len(recipe.iterations)
-        self._final = {split: self._file(f"{split}_image", split) for split in source.splits}
+        image, self._label = source.keys
+        self._final = {split: self._file(f"{split}_{image}", split) for split in source.splits}
         self._moved = {"train": self._final["train"]}
         if recipe.delta:  # they are divided by their deviation when all are known
             self._moved = {split: self._file(f"{split}_moved", split) for split in source.splits}
@@ -103,7 +104,8 @@ class Copies:
         path = self.folder / ABOUT
         stored = read_object(path)
         if not stored:
-            there = [p.name for p in self.folder.iterdir() if p.name not in (".lock", PROGRESS)]
+            ours = (".lock", PROGRESS, f"{ABOUT}.part")
+            there = [p.name for p in self.folder.iterdir() if p.name not in ours]
             if there:
                 raise ConfigError(
                     f"--output={self.folder} holds {sorted(there)[0]!r} and no {ABOUT}: choose an "
@@ -169,7 +171,8 @@ class Copies:
         scale = self._scale()
         with self._writing():
             for split, file in self._final.items():
-                if file is not self._moved.get(split):
+                # Those that are whole were so when a kill came.
+                if file is not self._moved.get(split) and not file.path.exists():
                     file.go_on(0)
                     for rows in self._rows(split):
                         file.append(rows / np.float32(scale))
@@ -211,7 +214,7 @@ class Copies:
         for split, places in self.source.splits.items():
             each = self._each if split == "train" else 1
             _, label = self._taken(places)
-            array_file.write(self.folder / f"{split}_label.npy", np.repeat(label, each))
+            array_file.write(self.folder / f"{split}_{self._label}.npy", np.repeat(label, each))
         source = np.repeat(self.source.splits["train"], self._each)
         array_file.write(self.folder / "train_source.npy", source)
         array_file.write(self.folder / "class_names.npy", np.array(spec.class_names))

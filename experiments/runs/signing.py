@@ -81,12 +81,14 @@ class Source(NamedTuple):
       about: what is known of it, as JSON.
       stored: all images and labels, as the data set has them, `[N, ...]`.
       splits: the places of each split's examples in these, int [n].
+      keys: what a config with the run's entries calls images and labels.
     """
 
     predictor: Predictor
     about: dict[str, Any]
     stored: Mapping[str, Any]
     splits: dict[str, np.ndarray]
+    keys: tuple[str, str] = ("image", "label")
 
 
 def open_source(
@@ -113,7 +115,7 @@ def open_source(
       the data set's own.
 
     Raises:
-      ConfigError: the data are a stream.
+      ConfigError: the data are a stream, or masks.
       ValueError: as in `load.load`.
       OSError: the data set is missing.
 
@@ -126,6 +128,8 @@ def open_source(
             f"{workdir} is of a stream, whose crops are drawn anew each time: copies are of images "
             "in memory (config.data='memory')."
         )
+    if found.spec.example["label"].shape:
+        raise ConfigError(f"{workdir} is of masks: copies are of images that have one class each.")
     predictor = load.predictor(found)
     # Copies are of the first data set's images, as they are stored.
     stored = {"joined": (), "equal_updates": False, "whiten": ""}
@@ -139,7 +143,8 @@ def open_source(
     splits = {"train": np.sort(train), found.spec.scored: memory.tests}
     if memory.validation is not None:
         splits["validation"] = memory.validation
-    return Source(predictor, _about(workdir, found, predictor, splits), memory.stored, splits)
+    keys = found.config["image_key"], found.config["label_key"]
+    return Source(predictor, _about(workdir, found, predictor, splits), memory.stored, splits, keys)
 
 
 def move(source: Source, recipe: Recipe, batch: int) -> Move:

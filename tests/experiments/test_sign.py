@@ -83,6 +83,21 @@ def test_originals_and_copies_are_trained_on_together(run: Path, copies: str) ->
         classify.compare(small(), run.parent / "bothTrue")
 
 
+def test_keys_of_images_and_labels_stay_those_of_the_config(tmp_path: Path) -> None:
+    digits = sources.load("digits")
+    both = {"train": digits.train, "test": digits.test}
+    arrays = {
+        f"{n}_{k}": x[w] for n, x in both.items() for k, w in (("x", "image"), ("y", "label"))
+    }
+    np.savez(tmp_path / "digits.npz", **arrays)
+    config = small(dataset=f"npz:{tmp_path}/digits.npz", image_key="x", label_key="y", seeds=1)
+    classify.compare(config, tmp_path / "run")
+    sign(tmp_path / "run", "--iterations=1", f"--output={tmp_path}/copies")
+    config.joined = (f"npz:{tmp_path}/copies",)
+    classify.compare(config, tmp_path / "both")
+    assert len(folder.read(tmp_path / "both").records) == 1
+
+
 def test_moves_alone_are_trained_on_and_scored(run: Path) -> None:
     output, workdir = run.parent / "moves", run.parent / "of_moves"
     sign(run, "--delta", "--all", f"--output={output}")

@@ -97,6 +97,13 @@ def test_it_is_a_data_set_of_copies_and_untouched_test_images(whole: Copies) -> 
     assert [path.name for path in whole.folder.glob("*.part")] == []
 
 
+def test_images_and_labels_are_called_what_the_runs_config_calls_them(tmp_path: Any) -> None:
+    write(Copies(tmp_path, source()._replace(keys=("picture", "kind")), Recipe((1,), 4000.0)))
+    found = sources.load(f"npz:{tmp_path}", label="kind", options=sources.Options(image="picture"))
+    np.testing.assert_array_equal(found.train["label"], LABEL[SPLITS["train"]])
+    np.testing.assert_array_equal(found.test["label"], LABEL[SPLITS["test"]])
+
+
 def test_it_says_who_made_it_how_and_what_was_watched(whole: Copies) -> None:
     about = json.loads((whole.folder / written.ABOUT).read_text())
     assert about["method"] == "baseline"
@@ -148,6 +155,37 @@ def test_stopped_or_killed_it_goes_on_to_the_same_bytes(
     assert len(names) == 7
     for name in [*names, written.ABOUT]:
         assert (tmp_path / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("recipe", [Recipe((2, 5), 4000.0), Recipe((1,), 4000.0, delta=True)])
+@pytest.mark.parametrize("finished", [1, 2])
+def test_killed_when_files_are_whole_it_ends_with_the_same_bytes(
+    finished: int, recipe: Recipe, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, calls = written.ArrayFile.finish, []
+
+    def killed(file: Any) -> None:
+        finish(file)
+        calls.append(1)
+        if len(calls) == finished:
+            raise KeyboardInterrupt
+
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    write(Copies(folders[0], source(), recipe))
+    with monkeypatch.context() as patch:
+        patch.setattr(written.ArrayFile, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(Copies(folders[1], source(), recipe))
+    write(Copies(folders[1], source(), recipe))
+    found = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    assert found[0] == found[1]
+
+
+def test_killed_before_it_said_what_it_makes_it_begins(whole: Copies, tmp_path: Any) -> None:
+    (tmp_path / f"{written.ABOUT}.part").write_text("{")
+    assert Copies(tmp_path, source(), whole.recipe).left == 5
 
 
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float16"])
