@@ -67,9 +67,9 @@ def main(*folders: str) -> None:
         asked = {"train_size": given.train_size, "strength": given.strength, "seed": given.seed}
         method = given.method or _only(folders[0])
         source = signing.open_source(folders[0], method, **asked, everything=given.all)
-        output = Path(given.output)
+        output = given.output
         with alone(output, flag="--output"), Interruption() as interruption:
-            copies = Copies(output, source, made, given.dtype)
+            copies = Copies(Path(output), source, made, given.dtype)
             if not copies.finished:
                 with tqdm(total=copies.left, unit="image", dynamic_ncols=True) as bar:
                     copies.write(given.batch_size, interruption, bar)

@@ -61,6 +61,8 @@ class Recipe:
             jax.eval_shape(functools.partial(self.signed, pixel), jnp.zeros((1, 1)))
         except (TypeError, ValueError) as error:
             raise ConfigError(str(error)) from None
+        if len({*self.iterations}) < len(self.iterations):
+            raise ConfigError(f"--iterations are each named once, not {list(self.iterations)}.")
         if self.delta and len(self.iterations) > 1:
             raise ConfigError(
                 "--delta keeps one move of every image: name one number of --iterations, such as 1."

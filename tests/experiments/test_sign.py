@@ -28,9 +28,13 @@ def small(**changes: Any) -> ConfigDict:
     return config
 
 
-def sign(*arguments: Any) -> str:
+def called(*arguments: Any) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "experiments.sign", *map(str, arguments)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def sign(*arguments: Any) -> str:
+    done = called(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -53,6 +57,11 @@ def copies(run: Path) -> str:
         assert "| 4 iterations |" in said
         assert f"--config.dataset=npz:{output}" in said
     return f"npz:{run.parent}/copies{{seed}}"
+
+
+def test_no_folder_for_the_copies_is_one_sentence(run: Path) -> None:
+    done = called(run, "--output=")
+    assert (done.returncode, done.stderr) == (2, "--output is empty: name a folder.\n")
 
 
 def test_copies_are_of_what_the_run_was_trained_on(copies: str) -> None:

@@ -280,6 +280,7 @@ def test_copies_that_are_none_are_one_sentence(
     ("given", "says"),
     [
         ({"iterations": (1, 2), "delta": True}, "--delta keeps one move of every image"),
+        ({"iterations": (2, 2)}, r"--iterations are each named once, not \[2, 2\]"),
         ({"step": float("nan")}, "--step must be finite, but it is nan"),
         ({"clip": (1, 0)}, r"clip must be None, 'relu' or \(low, high\)"),
     ],
