@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.trial import TrialState
 
 from experiments import ConfigError
@@ -54,7 +55,11 @@ class Study:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._template, self._sampler, self._seed = template, sampler, seed
-        storage = f"sqlite:///{path}" if path else None
+        # Without a pool, so that no connection is left open.
+        pool = {"poolclass": sqlalchemy.NullPool}
+        storage = (
+            optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=pool) if path else None
+        )
         self._study = optuna.create_study(
             storage=storage, study_name="search", direction="maximize", load_if_exists=True
         )
