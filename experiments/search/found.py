@@ -81,7 +81,8 @@ def summary(history: Sequence[dict[str, Any]], expression: str) -> str:
       history: the rows of the history's file.
       expression: the best loss.
     """
-    top = next(row for row in history if row["expression"] == expression)
+    same = [row for row in history if row["expression"] == expression]
+    top = max(same, key=lambda row: row[SCORE])
     test, unit = f"test_{SEARCH.score}", " %" * _SHOWN.percent
     return (
         f"Found by trial {top['trial']} of {len(history)}: {_words(top[SCORE])}, on the test "

@@ -6,6 +6,9 @@ for Hyper-Parameter Optimization" (Bergstra et al., 2011), or at random, as a co
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,17 +54,15 @@ class Study:
           path: of an SQLite file; None keeps the trials in memory.
 
         Raises:
-          ConfigError: the file holds another search.
+          ConfigError: the file holds another search, or is damaged.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._template, self._sampler, self._seed = template, sampler, seed
-        # Without a pool, so that no connection is left open.
-        pool = {"poolclass": sqlalchemy.NullPool}
-        storage = (
-            optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=pool) if path else None
-        )
         self._study = optuna.create_study(
-            storage=storage, study_name="search", direction="maximize", load_if_exists=True
+            storage=_storage(path) if path else None,
+            study_name="search",
+            direction="maximize",
+            load_if_exists=True,
         )
         self._check(
             {
@@ -129,6 +130,22 @@ class Study:
     def tell(self, trial: Trial, value: float) -> None:
         """The score of a trial, of which the largest is the best."""
         self._study.tell(trial.number, value)
+
+
+def _storage(path: Path) -> optuna.storages.RDBStorage:
+    opened = functools.partial(sqlite3.connect, path, check_same_thread=False)
+    try:
+        with contextlib.closing(opened()) as file:
+            file.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"{path} cannot be used ({error}): delete it, and the search begins anew, or choose "
+            "another --workdir."
+        ) from None
+    # A URL of the path itself would be another one where that has "?" or "%"; without a pool no
+    # connection is left open.
+    engine = {"creator": opened, "poolclass": sqlalchemy.NullPool}
+    return optuna.storages.RDBStorage("sqlite:///search.db", engine_kwargs=engine)
 
 
 def run(

@@ -153,6 +153,14 @@ def test_the_example_has_the_entries_of_all_configs(arg):
         example.get_config("smok")
 
 
+def test_of_trials_of_one_expression_the_best_is_told():
+    rows = [
+        {"trial": i, "expression": "a", "validation_accuracy": v, "test_accuracy": 0.25}
+        for i, v in enumerate((0.5, 0.75))
+    ]
+    assert "trial 1 of 2: validation accuracy 75.00 %" in found.summary(rows, "a")
+
+
 def test_the_plot_has_every_trial_and_the_best_so_far():
     done = [Trial(i, "a", value) for i, value in enumerate((0.5, 0.25, 0.75, 0.5))]
     (axes,) = found.figure(done, done[0]).axes

@@ -132,6 +132,22 @@ def test_a_folder_of_another_search_is_refused(tmp_path, other, said):
         Study(given.pop("template"), **given, path=tmp_path / "search.db")
 
 
+def test_any_name_of_a_folder_will_do(tmp_path):
+    folder = tmp_path / "50% or less? #1"
+    folder.mkdir()
+    Study(NUMBERS, path=folder / "search.db").ask(1)
+    assert [path.name for path in folder.iterdir()] == ["search.db"]
+    assert len(Study(NUMBERS, path=folder / "search.db").left()) == 1
+
+
+@pytest.mark.parametrize("content", ["damaged " * 1000, None])
+def test_a_file_that_is_none_is_one_sentence(content, tmp_path):
+    path = tmp_path / "search.db"
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(ConfigError, match=r"search.db cannot be used \(.*\): delete it, and the"):
+        Study(NUMBERS, path=path)
+
+
 def test_of_equals_the_first_is_the_best():
     trials = [Trial(0, "a", 0.5), Trial(1, "b", 0.75), Trial(2, "c", 0.75)]
     assert best(trials).number == 1
