@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from regjax.augment.regions import has_dense_labels
 from regjax.core.batch import Batch, example_keys
 from regjax.core.forward import Forward
+from regjax.core.sampling import sampled
 from regjax.core.stages import Number, Range, Share, wrapper
 
 Fill = tuple[float, ...] | Literal["nearest"]
@@ -136,7 +137,7 @@ def warped(image: jax.Array, matrix: jax.Array, fill: Fill) -> jax.Array:
       >>> print(warped(image, right, "nearest").ravel())
       [0.5 1.5 2. ]
     """
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     centre = (height - 1) / 2, (width - 1) / 2
     down = (jnp.arange(height, dtype=jnp.float32) - centre[0])[:, None]
     right = (jnp.arange(width, dtype=jnp.float32) - centre[1])[None, :]
@@ -144,19 +145,7 @@ def warped(image: jax.Array, matrix: jax.Array, fill: Fill) -> jax.Array:
         middle + (across[0] * down + across[1] * right + across[2])
         for middle, across in zip(centre, matrix, strict=True)
     )
-    pixels = image.reshape(-1, channels)
-
-    def at(row: jax.Array, column: jax.Array) -> jax.Array:
-        row, column = jnp.clip(row, 0, height - 1), jnp.clip(column, 0, width - 1)
-        place = row.astype(jnp.int32) * width + column.astype(jnp.int32)
-        return pixels.at[place].get(mode="promise_in_bounds")
-
-    def between(low: jax.Array, high: jax.Array, share: jax.Array) -> jax.Array:
-        return low + share[..., None] * (high - low)
-
-    top, left = jnp.floor(row), jnp.floor(column)
-    upper, lower = (between(at(r, left), at(r, left + 1), column - left) for r in (top, top + 1))
-    result = between(upper, lower, row - top)
+    result = sampled(image, (row, column), "nearest")
     if fill != "nearest":
         known = _within(row, height) & _within(column, width)
         outside = jnp.asarray(fill, jnp.float32)[None, None]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from regjax.core.draws import quantile
+from regjax.core.sampling import sampled
 
 
 class Change(NamedTuple):
@@ -83,7 +84,7 @@ def _seen(field: jax.Array, shared: jax.Array) -> jax.Array:
 
 def _moved(pixels: jax.Array, change: Change) -> jax.Array:
     """Each pixel from its place, between the four around it; black from outside."""
-    height, width, channels = pixels.shape
+    height, width, _ = pixels.shape
     middle = jnp.array([height - 1, width - 1], pixels.dtype) / 2
     row, column = jnp.arange(height) - middle[0], jnp.arange(width) - middle[1]
 
@@ -91,17 +92,7 @@ def _moved(pixels: jax.Array, change: Change) -> jax.Array:
         to = change.turn[axis, 0] * row[:, None] + change.turn[axis, 1] * column[None, :]
         return jnp.clip(to + middle[axis] + change.move[axis], change.low[axis], change.high[axis])
 
-    y, x = place(0), place(1)
-    top, left, flat = jnp.floor(y), jnp.floor(x), pixels.reshape(-1, channels)
-
-    def tap(row: jax.Array, column: jax.Array) -> jax.Array:
-        weight = (1 - jnp.abs(y - row)) * (1 - jnp.abs(x - column))
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
-        value = flat.at[index.astype(jnp.int32)].get(mode="promise_in_bounds")
-        return jnp.where(inside, weight, 0)[..., None] * value
-
-    return tap(top, left) + tap(top, left + 1) + tap(top + 1, left) + tap(top + 1, left + 1)
+    return sampled(pixels, (place(0), place(1)), "constant")
 
 
 def _blurred(pixels: jax.Array, sigma: jax.Array) -> jax.Array:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.ndimage import map_coordinates
 
+from regjax.core.sampling import sampled
 from regjax.corruptions.levels import at_severity
 from regjax.corruptions.resampling import coarsening, reflect, resample, smoothing
 from regjax.corruptions.severities import ELASTIC, PIXELATE, Levels
@@ -62,7 +62,7 @@ def elastic_transform(
         return place + at_severity(scale, severity) * resample(noise, *smooth)[..., 0]
 
     places = [displaced(*each) for each in zip(to_bend, _places((height, width)), strict=True)]
-    return _sampled(image, places, "reflect")
+    return sampled(image, places, "reflect")
 
 
 def _affine(key: jax.Array, size: tuple[int, int], shift: jax.Array) -> list[jax.Array]:
@@ -83,12 +83,3 @@ def _affine(key: jax.Array, size: tuple[int, int], shift: jax.Array) -> list[jax
 def _places(size: tuple[int, int]) -> jax.Array:
     """Row and column of each pixel, `[2, H, W]`."""
     return jnp.indices(size, jnp.float32)
-
-
-def _sampled(image: jax.Array, places: list[jax.Array], mode: str) -> jax.Array:
-    """The image at these rows and columns, bilinearly."""
-
-    def channel(plane: jax.Array) -> jax.Array:
-        return map_coordinates(plane, places, order=1, mode=mode)
-
-    return jax.vmap(channel, -1, -1)(image)
