@@ -51,7 +51,7 @@ def elastic_transform(
     to_map, *to_bend = jax.random.split(key, 3)
     height, width, _ = image.shape
     places = _affine(to_map, (height, width), at_severity(shift, severity))
-    image = _sampled(image, places, "mirror")
+    image = sampled(image, places, "mirror")
 
     def displaced(key: jax.Array, place: jax.Array) -> jax.Array:
         noise = jax.random.uniform(key, (*place.shape, 1), jnp.float32, -1, 1)
