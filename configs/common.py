@@ -21,6 +21,11 @@ def check(arg: str, *known: str) -> None:
         raise ValueError(f"The config's argument is {arg!r}; it can be one of: {names}.")
 
 
+def with_isda(term: str, isda: str, weight: float) -> str:
+    """ISDA's loss with a term of unlabelled images, as in its eq. (19); alone without a term."""
+    return f"{isda} | semantic_consistency(weight={weight}){term}" if term else isda
+
+
 def shrink(config: ConfigDict, model: str) -> None:
     """Changes a config to the embedded digits and a small network, for two epochs."""
     config.dataset = "digits"

@@ -46,8 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     losses = {}
     for name, term in METHODS.items():
         losses[name] = f"cross_entropy{term}{VIEWS}"
-        moved = "" if name == "baseline" else " | semantic_consistency(weight=0.5)"
-        losses[f"{name} + ISDA"] = f"{ISDA}{moved}{term}{VIEWS}"
+        losses[f"{name} + ISDA"] = common.with_isda(term, ISDA, 0.5) + VIEWS
     config.losses = ConfigDict(losses, sort_keys=False)
     config.growing = ConfigDict(
         {

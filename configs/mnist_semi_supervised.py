@@ -50,8 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
     losses = {}
     for name, term in METHODS.items():
         losses[name] = f"cross_entropy{term}"
-        moved = "" if name == "baseline" else " | semantic_consistency(weight=0.5)"
-        losses[f"{name} + ISDA"] = f"{ISDA}{moved}{term}"
+        losses[f"{name} + ISDA"] = common.with_isda(term, ISDA, 0.5)
     config.losses = ConfigDict(losses, sort_keys=False)
     config.growing = ConfigDict({"isda": {"strength": "linear"}}, sort_keys=False)
     return config
