@@ -1,6 +1,5 @@
 """Temporal ensembling against a loop over images in NumPy, in float64."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,14 +10,9 @@ from support import assert_close, assert_same, random_batch, tanh_forward, tanh_
 
 import regjax as rj
 
+pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(0)
 LOSS = rj.parse("cross_entropy | temporal_ensembling(weight=1, images=6, momentum=0.6)")
-
-
-@pytest.fixture(autouse=True)
-def _x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def second(index: list[int], weight: Any = None) -> rj.Batch:

@@ -1,6 +1,5 @@
 """The Pi-model and the entropy on unlabelled images, by hand in float64; covers `second.py` too."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,13 +11,8 @@ from support import assert_close, assert_same, random_batch, tanh_forward, tanh_
 import regjax as rj
 from regjax.consistency import prediction_entropy
 
+pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(5)
-
-
-@pytest.fixture(autouse=True)
-def _x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def params_of() -> dict[str, Any]:

@@ -15,17 +15,13 @@ from regjax.core.draws import normal
 from regjax.core.keys import named_key
 from regjax.losses.aleatoric import deviations, sampled_log_probabilities
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 KEY = jax.random.key(0)
 # Of f = (2, 0, -1) and sigma = (1, 0.5, 2) by Gauss-Hermite quadrature with 60 points an axis: the
 # loss of each class with no end of samples, and in expectation with one.
 LOGITS, SIGMA = np.array([2.0, 0.0, -1.0]), np.array([1.0, 0.5, 2.0])
 ENDLESS, ONE = np.array([0.304213, 1.994077, 2.070229]), np.array([0.380105, 2.380105, 3.380105])
-
-
-@pytest.fixture(autouse=True)
-def x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def network(params: Any, x: jax.Array) -> Any:

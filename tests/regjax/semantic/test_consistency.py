@@ -3,7 +3,6 @@
 In float64; and closed forms of the bound.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,13 +13,8 @@ from support import assert_close, assert_same, random_batch, tanh_forward, tanh_
 
 import regjax as rj
 
+pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(0)
-
-
-@pytest.fixture(autouse=True)
-def _x64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def params_of() -> dict[str, Any]:

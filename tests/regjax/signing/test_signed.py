@@ -1,7 +1,7 @@
 """Images moved along the gradient of their features, against closed forms in float64."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,18 +17,14 @@ import regjax.flax as rf
 from experiments.benchmark.flops import flops
 from experiments.runs import networks
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 RNG = np.random.default_rng(0)
 IMAGE = RNG.normal(size=(4, 3, 2, 1))
 KERNEL, BIAS = RNG.normal(size=(6, 5)), RNG.normal(size=5)
 BOTH = pytest.mark.parametrize("at", ["iterate", "original"])
 
 Features = Callable[[Any, jax.Array], jax.Array]
-
-
-@pytest.fixture(autouse=True)
-def _exact() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def network(features: Features, params: Any = ()) -> rj.Forward:
