@@ -4,8 +4,8 @@
 
 Five pairs of operations with magnitudes, 20 dimensions, by validation accuracy: 20 training images
 a class, 50 others that are held out, 3 seeds, 64 trials of which 8 at a time are trained in one
-program. It takes about ten minutes on two CPU cores; `configs/sign/search.py:smoke` a minute. What
-it found is compared with no augmentation, with 10 seeds, by
+program. It took 11 minutes on two CPU cores that were not free; `configs/sign/search.py:smoke` is
+smaller. What it found is compared with no augmentation, with 10 seeds, by
 
     python -m experiments.classify --config=configs/sign/search.py:found --workdir=runs/found
 
