@@ -176,6 +176,8 @@ TRAINED.append("configs/isda/table1")
 # Table 2 has the schemes of Table 1; ResNet-50 takes long to trace.
 FEW = {"configs/nfm/table2": ("NFM",), "configs/nfm/table3": ("NFM",)}
 LONG = (
+    "configs/digits_semi_supervised",
+    "configs/mnist_semi_supervised",
     "configs/isda/table1",
     "configs/nfm/table1",
     "configs/nfm/table3",

@@ -82,6 +82,7 @@ def test_a_metric(tmp_path):
     assert "off by one (%)" in paths["table"].read_text()
 
 
+@pytest.mark.slow
 def test_a_semi_supervised_method(tmp_path):
     changes: dict[str, Any] = {
         "train_sizes": (2,),
@@ -117,7 +118,10 @@ def stopped_and_started_again(folder, experiment, given, monkeypatch):
 @pytest.mark.parametrize(
     ("experiment", "loss", "score"),
     [
-        (toys.PIXELS, "cross_entropy | double_backprop(weight=0.1)", "miou"),
+        pytest.param(
+            *(toys.PIXELS, "cross_entropy | double_backprop(weight=0.1)", "miou"),
+            marks=pytest.mark.slow,
+        ),
         (toys.GENERATOR, "wasserstein(clip=0.1)", "nearness"),
     ],
     ids=["per-pixel", "generator"],
@@ -149,6 +153,7 @@ def test_the_parts_of_a_task_are_loaded(tmp_path):
     assert critic(image).logits.shape == (5, 1)
 
 
+@pytest.mark.slow
 def test_isda_takes_unlabelled_images_by_config(tmp_path):
     changes: dict[str, Any] = {"train_sizes": (2,), "batch_size": 6, "unlabeled_batch_size": 8}
     text = "isda(strength=0.5) | semantic_consistency(weight="
@@ -181,6 +186,7 @@ def test_a_mixture_of_data_sets_in_stated_shares(tmp_path, monkeypatch):
         classify.compare(given, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_another_data_set_is_a_perturbation(tmp_path, monkeypatch):
     """Whose classes are named otherwise; all of its images are of known classes but those of b."""
     monkeypatch.setitem(sources.DATASETS, "bright", bright)

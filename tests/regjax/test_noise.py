@@ -246,6 +246,7 @@ def measured(fn: Any, params: Any, batch: rj.Batch) -> tuple[jax.Array, jax.Arra
     return trace, penalties["double_backprop"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_penalties_predict_the_noise_in_a_trained_relu_network(digits: rj.Batch) -> None:
     """Between its kinks such a network is linear, as eq. (59) takes it to be."""
@@ -265,6 +266,7 @@ def test_the_penalties_predict_the_noise_in_a_trained_relu_network(digits: rj.Ba
     assert_mean(((up - down) / 2) ** 2, sigma**2 * np.asarray(norm))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_smooth_network_adds_its_own_curvature(digits: rj.Batch) -> None:
     """The gain is sigma^2 / 2 (Tr(J' H J) + sum_c (p - y)_c Laplacian g_c), beyond eq. (59)."""

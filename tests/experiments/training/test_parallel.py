@@ -78,7 +78,7 @@ def test_all_devices_equal_one_in_one_program(kind, fsdp):
         assert program(chosen, kind, fsdp)._jitted(parallel._advance, 1)._cache_size() == 1
 
 
-@pytest.mark.parametrize("kind", ["jit", "shard_map"])
+@pytest.mark.parametrize("kind", [pytest.param("jit", marks=pytest.mark.slow), "shard_map"])
 def test_stages_that_look_at_the_batch_equal_those_of_one_device(kind):
     chosen = task(norm=True)
     found = many(chosen, kind, 1, MIXED_ISDA, filled(9))

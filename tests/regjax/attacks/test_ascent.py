@@ -265,6 +265,7 @@ def test_one_program_for_all_epsilons(name: str) -> None:
     assert_close(mapped, jnp.stack(images))
 
 
+@pytest.mark.slow
 def test_the_same_without_a_compiler() -> None:
     forward = tanh_forward()
     batch = predicted(forward)

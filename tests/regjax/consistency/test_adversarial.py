@@ -105,6 +105,7 @@ def test_the_length_of_the_draw_does_not_matter(
         assert_close(found[1], found[0], jnp.float64)
 
 
+@pytest.mark.slow
 def test_the_exact_direction_keeps_what_differences_lose_in_float32() -> None:
     kernel = RNG.normal(size=(256, 3)).astype(np.float32)
     image = RNG.normal(size=(4, 256)).astype(np.float32)

@@ -85,6 +85,7 @@ def test_gradients_flow_through_both_views_unless_told_otherwise() -> None:
     assert_same(slope_of_second_view(both=False)[0], jnp.zeros(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weight", "effective"), [(100.0, {1: 2.0, 2: 4.0, 4: 8.0}), (30.0, {1: 0.6, 2: 1.2, 4: 2.4})]
 )
@@ -162,6 +163,7 @@ def test_the_distance_is_that_of_two_draws() -> None:
     assert jnp.all(views[0] != views[1])
 
 
+@pytest.mark.slow
 def test_penalties_of_the_first_view_share_its_pass() -> None:
     text = "isda(strength=0.5) | entropy(weight=1) | entropy(weight=2)"
     text += " | semantic_consistency(weight=1)"

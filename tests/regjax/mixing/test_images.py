@@ -180,7 +180,7 @@ def test_everything_keeps_its_type_and_unmixed_fields(name: str) -> None:
     ("name", "per_example"),
     [
         ("mixup", False),
-        ("noisy_feature_mixup", True),
+        pytest.param("noisy_feature_mixup", True, marks=pytest.mark.slow),
         # Of the others the contracts of all stages tell as much.
         *(pytest.param(name, False, marks=pytest.mark.slow) for name in STAGES if name != "mixup"),
         *(pytest.param(name, True, marks=pytest.mark.slow) for name in list(STAGES)[:4]),

@@ -178,6 +178,7 @@ def test_the_image_keeps_its_type_and_alpha_zero_changes_nothing() -> None:
     assert_same(mixed(linear, params, batch, alpha=0.0), batch)
 
 
+@pytest.mark.slow
 def test_each_step_draws_one_of_the_grids() -> None:
     kernel, batch = draw(6, (4, 4, 1))
     choose = jax.jit(
@@ -196,6 +197,7 @@ def test_each_step_draws_one_of_the_grids() -> None:
     assert set(seen) == {0, 1}
 
 
+@pytest.mark.slow
 def test_partners_come_from_all_devices_of_an_axis() -> None:
     kernel, batch = draw(16, (4, 4, 1))
     params = jnp.asarray(kernel, jnp.float32)
@@ -284,6 +286,7 @@ def test_training_steps_lower_the_composed_loss_of_a_network_with_batchnorm() ->
     assert_finite(step(jax.tree.map(lambda x: 0 * x, loss), forward))
 
 
+@pytest.mark.slow
 def test_the_saliency_pass_leaves_no_trace_in_batchnorm() -> None:
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.normal(size=(4, 4, 4, 1)), jnp.float32)

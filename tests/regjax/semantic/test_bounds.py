@@ -145,6 +145,7 @@ def test_any_number_of_classes_of_which_some_are_absent(kind: str, classes: int)
         assert not np.any(np.asarray(some)[~present])
 
 
+@pytest.mark.slow
 def test_second_derivatives() -> None:
     cases = [("full", 0.3), ("diagonal", None), ("low_rank", None)]
     states = {case: known(case[0], 3, pooled=case[1] is not None) for case in cases}

@@ -126,6 +126,7 @@ def test_the_term_is_the_bound_with_the_labelled_statistics() -> None:
     assert_same(state.stages["isda"], plain.stages["isda"])
 
 
+@pytest.mark.slow
 def test_strength_zero_is_the_entropy_without_a_gradient() -> None:
     loss = rj.parse("isda(strength=0.5) | semantic_consistency(weight=1, strength=0.0)")
     batch = both_streams()

@@ -182,6 +182,7 @@ def test_samples_are_counted() -> None:
 # As losses.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", ["full", "diagonal", "shared", "identity"])
 def test_many_samples_approach_the_expected_loss_under_the_bound(covariance: str) -> None:
     params, batch = tanh_params(), random_batch(12)
@@ -215,6 +216,7 @@ def test_strength_zero_is_cross_entropy(samples: int) -> None:
     assert_close(found[2], plain[2])
 
 
+@pytest.mark.slow
 @X64
 def test_the_gradient_holds_the_moves_fixed() -> None:
     """For given draws the loss is smooth; the covariances are constants in its derivative."""
@@ -239,6 +241,7 @@ def test_the_gradient_holds_the_moves_fixed() -> None:
     check_grads(losses, arguments, order=2, modes=("rev",), eps=1e-5)
 
 
+@pytest.mark.slow
 def test_dense_predictions_and_errors() -> None:
     def forward(params: Any) -> rj.Forward:
         return rj.from_function(lambda p, x: (x @ p, x), params, head=lambda p: (p, None))
@@ -397,6 +400,7 @@ def trained_on_digits(image: jax.Array, label: jax.Array, steps: int) -> Any:
     return run(params)[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "accuracy", "largest"), [(10, 0.7, 1.05), (80, 0.97, 2.5)])
 def test_the_bound_is_one_on_trained_features(steps: int, accuracy: float, largest: float) -> None:
     """At strength 0.5, by 1000 draws for each of 200 digits, as in Fig. 9.

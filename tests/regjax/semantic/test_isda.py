@@ -178,6 +178,7 @@ def test_each_step_sees_its_own_batch_and_all_before(options: dict[str, Any]) ->
     assert state.step == 3
 
 
+@pytest.mark.slow
 @X64
 def test_double_backprop_is_that_of_the_isda_loss() -> None:
     params, batch = tanh_params(dtype=jnp.float64), random_batch(10, dtype=jnp.float64)
