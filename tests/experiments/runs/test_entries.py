@@ -1,6 +1,6 @@
 """The table of entries, what follows from it, and configs of older versions.
 
-Covers `entry_kinds.py` too.
+Covers `entry_kinds.py` and `data_entries.py` too.
 """
 
 import json
