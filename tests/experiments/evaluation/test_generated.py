@@ -14,7 +14,8 @@ def _gaussian(seed: int, count: int, mean: float = 0.0, std: float = 1.0, size: 
 
 def test_examples_of_the_docstrings() -> None:
     found = doctest.testmod(generated)
-    assert found.attempted >= 5 and not found.failed
+    assert found.attempted >= 5
+    assert not found.failed
 
 
 def _closed_form_mmd(m: float, s: float, n: float, t: float) -> float:
@@ -74,7 +75,8 @@ def test_nearest_neighbours_see_copies_and_what_is_never_generated() -> None:
     y = _gaussian(1, 300, size=2)
     x[:150] += 50
     dropped = generated.nearest_neighbour_accuracy(x, y)
-    assert dropped.real > 0.6 and dropped.fake < dropped.real + 0.2
+    # Where both are, two of three are generated, and all real ones elsewhere stand by themselves.
+    np.testing.assert_allclose(dropped, ((1 + 1 / 3) / 2, 2 / 3), atol=0.07)
     assert generated.nearest_neighbour_accuracy(x[:150], y[:150]) == (1.0, 1.0)
 
 
