@@ -1,7 +1,7 @@
 """What generated images are worth to a classifier that was trained on real ones.
 
 For each test image one is generated, of the same class; the classifier's features of both are
-compared, see `generated.py`, and it is asked what the generated ones show (GAN-test). All numbers
+compared, see `distances.py`, and it is asked what the generated ones show (GAN-test). All numbers
 are of this classifier, and compare only under the same one.
 """
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import regjax as rj
-from experiments.evaluation import generated
+from experiments.evaluation import distances
 from experiments.evaluation.classification import measured
 from experiments.evaluation.metrics import METRICS, Rows, Value, metric
 
@@ -140,7 +140,7 @@ def kernel_deviation(rows: Rows) -> Value:
 )
 def frechet_distance(rows: Rows) -> Value:
     """The distance that is the FID in Inception's features, here in the classifier's."""
-    return float("nan") if _broken(rows) else generated.frechet_distance(*_features(rows))
+    return float("nan") if _broken(rows) else distances.frechet_distance(*_features(rows))
 
 
 @metric(
@@ -221,16 +221,16 @@ def _broken(rows: Rows) -> bool:
 
 
 def _kernel(rows: Rows, at: int) -> float:
-    return float("nan") if _broken(rows) else generated.kernel_distance(*_features(rows))[at]
+    return float("nan") if _broken(rows) else distances.kernel_distance(*_features(rows))[at]
 
 
 def _neighbours(rows: Rows, at: int) -> float:
     if _broken(rows):
         return float("nan")
-    return generated.nearest_neighbour_accuracy(*_features(rows, LOOKED_AT))[at]
+    return distances.nearest_neighbour_accuracy(*_features(rows, LOOKED_AT))[at]
 
 
 def _two_sample(rows: Rows, at: int) -> float:
     if _broken(rows):
         return float("nan")
-    return generated.two_sample_test(*_features(rows, LOOKED_AT))[at]
+    return distances.two_sample_test(*_features(rows, LOOKED_AT))[at]

@@ -12,7 +12,7 @@ from tiny_answers import Examples
 from tiny_answers import Task as Classified
 
 import regjax as rj
-from experiments.evaluation import generated, metrics
+from experiments.evaluation import distances, metrics
 from experiments.evaluation.judged import NAMES, Judged
 from experiments.training.generator import Generator
 
@@ -76,12 +76,12 @@ def test_scores_are_those_of_the_features(rows: dict[str, np.ndarray]) -> None:
     assert found["gan_test"] == found["judge_accuracy"] == 1.0
     assert found["gan_test_by_class"] == [1.0] * CLASSES
     real, fake = (rows[name][:-3] for name in ("real", "fake"))
-    kernel = generated.kernel_distance(real, fake)
+    kernel = distances.kernel_distance(real, fake)
     assert (found["kernel_distance"], found["kernel_deviation"]) == kernel
-    assert found["frechet_distance"] == generated.frechet_distance(real, fake)
-    parts = generated.nearest_neighbour_accuracy(real, fake)
+    assert found["frechet_distance"] == distances.frechet_distance(real, fake)
+    parts = distances.nearest_neighbour_accuracy(real, fake)
     assert (found["neighbours_real"], found["neighbours_fake"]) == parts
-    told = generated.two_sample_test(real, fake)
+    told = distances.two_sample_test(real, fake)
     assert (found["two_sample"], found["two_sample_error"]) == told
 
 
