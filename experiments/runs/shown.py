@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from experiments.evaluation import roc, segmentation, unsure  # noqa: F401 - register metrics
+from experiments.evaluation import judged, roc, segmentation, unsure  # noqa: F401 - register metrics
 from experiments.evaluation.metrics import METRICS
 
 
