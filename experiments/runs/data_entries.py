@@ -89,7 +89,13 @@ ENTRIES = (
         known=("", "balanced"),
         shared=True,
     ),
-    Entry("mixture", {}, "Other data sets, each with its share of every batch.", shared=True),
+    Entry(
+        "mixture",
+        {},
+        'Other data sets, each with its share of every batch; "{seed}" in a name stands for the '
+        "seed of a run.",
+        shared=True,
+    ),
     Entry(
         "joined",
         (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 LINEAR = "linear"
@@ -46,10 +46,23 @@ def joined(config: Mapping[str, Any]) -> list[tuple[str, int | None]]:
       `joined({"joined": ("npz:copies{seed}",), "seeds": 2})` is
       `[("npz:copies0", 0), ("npz:copies1", 1)]`.
     """
+    return _by_seed(config["joined"], config["seeds"])
+
+
+def mixed(config: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """The data sets of `config.mixture`, each with the seed that it is for, or None.
+
+    Example:
+      `mixed({"mixture": {"made_{seed}": 0.25}, "seeds": 2})` is `[("made_0", 0), ("made_1", 1)]`.
+    """
+    return _by_seed(config["mixture"], config["seeds"])
+
+
+def _by_seed(names: Iterable[str], seeds: int) -> list[tuple[str, int | None]]:
     found: list[tuple[str, int | None]] = []
-    for name in config["joined"]:
+    for name in names:
         if SEED in name:
-            found += [(name.replace(SEED, str(seed)), seed) for seed in range(config["seeds"])]
+            found += [(name.replace(SEED, str(seed)), seed) for seed in range(seeds)]
         else:
             found.append((name, None))
     return found

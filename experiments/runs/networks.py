@@ -47,7 +47,7 @@ def open_data(config: Config) -> Dataset | Streams:
     if config["data"] == "stream":
         return Streams(name, folder, **how, workers=config["workers"], validation=own)
     first = sources.load(name, folder, **how, validation=own)
-    others = [sources.load(each, folder, **how) for each in config["mixture"]]
+    others = [sources.load(each, folder, **how) for each, _ in entry_values.mixed(config)]
     found = mixture.join(first, others)
     if positive := config["positive_class"]:
         found = one_class(found, positive)

@@ -105,5 +105,6 @@ def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, S
         balanced=config["sampling"] == "balanced",
         included=config["validation_included"],
         equal_updates=config["equal_updates"],
+        owners=[seed for _, seed in entry_values.mixed(config)],
     )
     return memory, spec.of_arrays(data.train, data.classes, data.class_names, data.scored)

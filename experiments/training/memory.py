@@ -47,6 +47,7 @@ class Memory:
         balanced: bool = False,
         included: bool = False,
         equal_updates: bool = False,
+        owners: Sequence[int | None] = (),
     ) -> None:
         """Takes over a data set.
 
@@ -59,6 +60,7 @@ class Memory:
           balanced: whether classes are drawn equally often, from the first part.
           included: whether a training size is of the examples that are held out too.
           equal_updates: whether an epoch has as many steps as without the joined examples.
+          owners: of each of the other parts the seed whose runs alone see it, or None.
         """
         join = functools.partial(jax.tree.map, lambda a, b: np.concatenate([a, b]))
         own = None if held_out else dataset.validation
@@ -66,7 +68,9 @@ class Memory:
         self.stored: Any = functools.reduce(join, splits)
         self._parts = dataset.parts
         self._joined, self._equal_updates = dataset.joined, equal_updates
-        self._others = [np.asarray(part, np.int32) for part in dataset.parts[1:]]
+        owners = owners or [None] * len(dataset.parts[1:])
+        others = (np.asarray(part, np.int32) for part in dataset.parts[1:])
+        self._others = list(zip(owners, others, strict=True))
         self._labels = np.asarray(dataset.train["label"])
         label = self._labels[: len(self._parts[0])]
         self._names, self.balanced = dataset.class_names, balanced
@@ -115,9 +119,11 @@ class Memory:
         count = np.bincount(self._label, minlength=self._strata) - self._held_out
         count = np.full(self._strata, size) if size else count
         count = count + self._joined_counts(count)
+        owned = [owner for owner, _ in self._others if owner is not None]
+        first = self.others(min(owned, default=0))
         each = [
             count,
-            *(np.bincount(self._labels[part], minlength=self._strata) for part in self._others),
+            *(np.bincount(self._labels[part], minlength=self._strata) for part in first),
         ]
         counts = np.asarray(self.counts(batch)) / batch
         return np.sum([c * n / n.sum() for c, n in zip(counts, each, strict=True)], axis=0)
@@ -141,9 +147,9 @@ class Memory:
         both = self._includes_labeled
         return subsets.unlabeled_indices(len(self._label), *known, include_labeled=both)
 
-    def others(self) -> list[np.ndarray]:
-        """The examples of every other part of the data set."""
-        return self._others
+    def others(self, seed: int) -> list[np.ndarray]:
+        """The examples of every other part of the data set that the runs of a seed see."""
+        return [part for owner, part in self._others if owner in (None, seed)]
 
     def counts(self, batch: int) -> tuple[int, ...]:
         """How many examples of a batch are of each part."""
@@ -197,7 +203,7 @@ class _MemoryFeed:
         drawn = [
             subsets.endless_batches(part, count, step, seed, number)
             for number, (part, count) in enumerate(
-                zip(self._memory.others(), self._counts[1:], strict=True), 1
+                zip(self._memory.others(seed), self._counts[1:], strict=True), 1
             )
         ]
         index = np.concatenate([index, *drawn])

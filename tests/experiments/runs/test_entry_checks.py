@@ -12,7 +12,7 @@ from configs import common
 from experiments import ConfigError
 from experiments.runs.entries import ENTRIES
 from experiments.runs.entry_checks import check, check_value
-from experiments.runs.entry_values import growing, joined, runs_at_once
+from experiments.runs.entry_values import growing, joined, mixed, runs_at_once
 
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -263,6 +263,12 @@ def test_a_joined_data_set_may_be_one_for_each_seed():
     given = config(joined=("npz:a", "npz:b{seed}"), seeds=2)
     check(given)
     assert joined(given) == [("npz:a", None), ("npz:b0", 0), ("npz:b1", 1)]
+
+
+def test_a_mixed_in_data_set_may_be_one_for_each_seed():
+    given = config(mixture={"a": 0.5, "b{seed}": 0.25}, seeds=2)
+    check(given)
+    assert mixed(given) == [("a", None), ("b0", 0), ("b1", 1)]
 
 
 @pytest.mark.parametrize("changes", [{"joined": ("",)}, {"joined": (3,)}, {"joined": ("x", "x")}])

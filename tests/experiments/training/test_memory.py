@@ -3,6 +3,7 @@
 Covers `task.py` too.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -232,6 +233,28 @@ def test_labels_may_be_unbalanced():
     assert memory.steps_per_epoch(1, batch=4) == 1
     with pytest.raises(ValueError, match=r"Class 'dog' has 2 examples, but 3 of each .* fewer"):
         memory.indices(2, seed=0)
+
+
+def test_the_runs_of_a_seed_see_its_own_part_beside_what_all_see() -> None:
+    """Parts of 4 for all, for seed 0 and for seed 1; of a batch of 6 two are of either kind."""
+    count = TRAIN + EXTRA
+    thirds = tuple(range(TRAIN + i, TRAIN + i + 4) for i in (0, 4, 8))
+    whole = dataclasses.replace(dataset(), parts=(range(TRAIN), *thirds))
+    owners: list[int | None] = [None, 0, 1]
+    memory = Memory(whole, shares={"all": 1 / 3, "own{seed}": 1 / 3}, owners=owners)
+    found = rows(memory, 0, 5).index[:, :5, :6]
+    for seed in (0, 1):
+        of_all, own = found[seed, :, 2:4], found[seed, :, 4:6]
+        assert set(of_all.flat) == set(thirds[0])
+        assert set(own.flat) == set(thirds[1 + seed])
+    assert (found[..., :2] < TRAIN).all()
+    assert found.max() < count
+    # Of the parts that one run sees, here two of four examples each.
+    memory = Memory(whole, shares={"all": 0.5, "own{seed}": 0.25}, owners=owners)
+    label = whole.train["label"]
+    each = [np.bincount(label[np.asarray(part)], minlength=CLASSES) / 4 for part in thirds[:2]]
+    expected = 0.25 / CLASSES + 0.5 * each[0] + 0.25 * each[1]
+    np.testing.assert_allclose(memory.class_shares(0, 8), expected)
 
 
 def with_copies(held_out: int = 0, seeds: tuple[int | None, ...] = (None,), **given: Any) -> Memory:
