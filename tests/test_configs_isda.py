@@ -16,12 +16,13 @@ from configs.isda import (
     table3,
     table4,
     table5,
+    table5_small,
     table6,
     table8,
 )
 from experiments.benchmark.isda_networks import PAPER
 from experiments.classify import CLASSIFICATION
-from experiments.data import sources
+from experiments.data import mixture, sources
 from experiments.data.sources import Dataset
 from experiments.models import MODELS
 from experiments.report.published import published
@@ -45,6 +46,7 @@ CELLS = {
     "figure11": ("",),
     "figure11b": ("",),
     "quick": quick.FORMS,
+    "table5_small": table5_small.FORMS,
 }
 EVERY = [(name, arg) for name, args in CELLS.items() for arg in args]
 
@@ -160,6 +162,39 @@ def test_shake_pyramidnet_trains_by_the_supplements_recipe_without_a_published_n
 )
 def test_the_rates_of_disturbed_labels(column, rate):
     assert f"disturb_label(rate={rate})" in get("table5", column).losses["disturb label"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "mixed", "counts"),
+    [
+        ("table5:cifar10_resnet110_wgan", "cifar10_wgan", (107, 21)),
+        ("table5:cifar100_wide_resnet28_10_infogan", "cifar100_infogan", (107, 21)),
+        ("table5_small:mnist_cgan", "mnist_50_cgan_{seed}", (40, 8)),
+        ("table5_small:cifar10_acgan", "cifar10_jpeg_50_acgan_{seed}", (40, 8)),
+        ("table5_small:smoke", "digits", (21, 4)),
+    ],
+)
+def test_a_sixth_of_a_batch_is_generated(cell, mixed, counts):
+    config = get(*cell.split(":"))
+    assert list(config.mixture) == [mixed]
+    assert mixture.mixed_counts(config.batch_size, list(config.mixture.values())) == counts
+    (loss,) = config.losses.values()
+    assert loss.partition(" | ")[0] == "cross_entropy"
+
+
+def test_rows_of_generators_have_their_published_numbers_and_the_tables_network():
+    config = get("table5", "cifar10_wide_resnet28_10_wgan")
+    found = published(config.to_dict() | {"published_for": list(config.published_for)})
+    assert list(config.losses) == ["WGAN"]
+    assert found["WGAN", 0] == (96.19, 0.08)
+    assert config.model == "wide_resnet28_10(dropout=0.3)"
+
+
+def test_digits_are_not_mirrored_and_the_small_table_has_plain_training_and_isda():
+    config = get("table5_small", "mnist")
+    assert dict(config.losses) == {"baseline": "cross_entropy", "ISDA": common.ISDA}
+    assert not config.mixture
+    assert "random_flip" in get("table5_small", "cifar10").losses.baseline
 
 
 def test_what_is_not_published_stays_what_the_figures_are_about():

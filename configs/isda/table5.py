@@ -12,10 +12,16 @@ WRN-28-10 all rows have it. The two folders stand beside each other on the page 
 and a small network, in two minutes; otherwise it needs TFDS's "cifar10" or "cifar100" in
 array_record format and accelerators.
 
-The rows of WGAN, CGAN, ACGAN and infoGAN need generated images, which are not made here: they are
-published numbers only. The rivals' numbers are the paper's, as far as it has them (focal loss, L_q,
-disturb label, rate of the center loss); those of large margin, the center loss's weight, label
-smoothing and DistributionNet are of their own papers or programs, see `configs/isda/common.py`.
+The rows of WGAN, CGAN, ACGAN and infoGAN are `:cifar10_resnet110_wgan`, `_cgan`, `_acgan` and
+`_infogan`, each in a folder of its own, since the runs of one comparison share their data: a sixth
+of every batch, 21 of 128, are images of a data set "cifar10_wgan" beside TFDS's, which
+`experiments.generate.samples` writes of a trained generator. The paper says no more than that
+share; here an epoch is one of the real images, 107 a batch, so that these rows take a fifth more
+steps, samples are cropped and flipped as real images are, and their label is the class that was
+asked for. It has no WGAN on CIFAR-100. The rivals' numbers are the paper's, as far as it has them
+(focal loss, L_q, disturb label, rate of the center loss); those of large margin, the center loss's
+weight, label smoothing and DistributionNet are of their own papers or programs, see
+`configs/isda/common.py`.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +30,8 @@ from configs.isda import common
 
 NETWORKS = ("resnet110", "wide_resnet28_10")
 COLUMNS = tuple(f"{dataset}_{network}" for network in NETWORKS for dataset in common.DATASETS)
-FORMS = ("", "_dropout")
+GENERATORS = {"_wgan": "WGAN", "_cgan": "CGAN", "_acgan": "ACGAN", "_infogan": "infoGAN"}
+FORMS = ("", "_dropout", *GENERATORS)
 DROPOUT = {"dropout": "cross_entropy", "ISDA + dropout": "isda(strength={strength})"}
 # In the order of COLUMNS.
 ERRORS = {
@@ -71,12 +78,16 @@ def get_config(arg: str = "") -> ConfigDict:
     dataset, network, form = common.cell(arg, NETWORKS, FORMS)
     config = common.table(arg, dataset, network)
     column = COLUMNS.index(f"{dataset}_{network}")
-    if form:
+    if form in GENERATORS:
+        config.mixture = common.sixth(f"{dataset}{form}")
+        common.fill_in(config, {GENERATORS[form]: "cross_entropy"})
+    elif form:
         config.model = f"{network}(dropout=0.3)"
+        common.fill_in(config, DROPOUT)
     else:
         # For DistributionNet; all others train as without a second head.
         config.model = f"two_headed(model={config.model!r})"
-    common.fill_in(config, DROPOUT if form else methods(dataset, network))
+        common.fill_in(config, methods(dataset, network))
     if arg != "smoke":
         errors = {name: row[column] for name, row in ERRORS.items()}
         common.publish(config, "Table 5", errors)
