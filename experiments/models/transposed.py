@@ -13,6 +13,8 @@ from experiments import platform
 from experiments.models import convolution
 from experiments.models.windows import Window
 
+NORMAL = nnx.initializers.normal(0.02)
+
 
 def transpose(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """The transposed convolution `[B, H, W, O]` of y `[B, H', W', K]`.
@@ -64,7 +66,7 @@ class ConvTranspose(nnx.Module):
         padding: int = 0,
         *,
         use_bias: bool = False,
-        kernel_init: nnx.Initializer = nnx.initializers.normal(0.02),
+        kernel_init: nnx.Initializer = NORMAL,
         rngs: nnx.Rngs,
     ):
         shape = (size, size, filters, channels)
