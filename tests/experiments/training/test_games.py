@@ -72,7 +72,7 @@ def steps(task, objective, count):
 
 
 def test_the_critic_takes_a_hundred_steps_at_first_and_at_every_five_hundredth():
-    last, each = steps(game(), parse("wgan(clip=0.01)"), 5_100)
+    _, each = steps(game(), parse("wgan(clip=0.01)"), 5_100)
     expected, taken = [], 0
     while len(expected) < 5_100:
         due = 100 if taken < 25 or taken % 500 == 0 else 5
@@ -105,7 +105,9 @@ def test_a_pair_of_each_class_learns_from_its_images_alone():
     found = task.generator(state)
     label = jnp.array([1, 0, 1])
     latent = jax.random.normal(jax.random.key(3), (3, NOISE))
-    one_by_one = [make(state.params["generator"][c], z[None]) for c, z in zip(label, latent)]
+    one_by_one = [
+        make(state.params["generator"][c], z[None]) for c, z in zip(label, latent, strict=True)
+    ]
     expected = (np.concatenate(one_by_one) + 1) / 2
     np.testing.assert_allclose(found(latent, label), expected, atol=1e-6)
 
