@@ -78,7 +78,7 @@ class ConvTranspose(nnx.Module):
         """`[B, s (H - 1) + size - 2 padding, ..., filters]` of x `[B, H, W, channels]`."""
         window = self._window(x.shape[1:3])
         y = transpose(x, self.kernel[...], window)
-        return y if self.bias is None else y + self.bias[...]
+        return y if self.bias is None else y + self.bias[...][None, None, None, :]
 
     def _window(self, sides: Sequence[int]) -> Window:
         size, cut = self.kernel.shape[0], self._padding

@@ -24,8 +24,8 @@ from experiments.training.objectives import Objective
 from experiments.training.playing import PLAYERS, Pair, Play
 from experiments.training.task import Examples, Metrics, TrainState
 
-# (objective, key, axis_name) -> a Forward of each player.
-Build = Callable[[Objective, jax.Array, str | None], dict[str, rj.Forward]]
+# (objective, key, axis_name=None) -> a Forward of each player.
+Build = Callable[..., dict[str, rj.Forward]]
 
 
 @functools.partial(
