@@ -3,6 +3,7 @@
 Covers `players.py`, `samples.py`, `generated.py`, `some_classes.py` and `mnist_generators.py` too.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -31,12 +32,22 @@ from experiments.training.interruption import StoppedError
 from experiments.training.record import Record
 
 
+def pictures():
+    """The toys' images, each pixel as four."""
+
+    def larger(split):
+        return split | {"image": split["image"].repeat(2, axis=1).repeat(2, axis=2)}
+
+    small = toys.dataset()
+    return dataclasses.replace(small, train=larger(small.train), test=larger(small.test))
+
+
 @pytest.fixture(autouse=True)
 def brought(monkeypatch):
     """A pair of networks and a data set that compile in little time."""
     monkeypatch.setitem(generators.PAIRS, "tiny", PAIR)
     monkeypatch.setitem(MODELS, "tiny", toys.Tiny)
-    monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: toys.dataset())
+    monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: pictures())
 
 
 def config(loss, **changes):
@@ -109,7 +120,7 @@ def test_samples_are_mixed_into_batches(tmp_path):
     folder = samples.write(tmp_path / "run", tmp_path / "samples", recipe)
     image, label = (np.load(folder / f"train_{name}.npy") for name in ("image", "label"))
     assert image.dtype == np.uint8
-    assert image.shape == (4 * toys.CLASSES, toys.SIDE, toys.SIDE, 1)
+    assert image.shape == (4 * toys.CLASSES, 2 * toys.SIDE, 2 * toys.SIDE, 1)
     np.testing.assert_array_equal(np.bincount(label), [4] * toys.CLASSES)
     about = json.loads((folder / samples.ABOUT).read_text())
     assert about["loss"] == "acgan(rate=1.0)"
@@ -127,7 +138,7 @@ def test_samples_are_mixed_into_batches(tmp_path):
     given.mixture = ConfigDict({f"npz:{folder}": 1 / 6})
     classify.compare(given, tmp_path / "mixed")
     (line,) = (tmp_path / "mixed" / "runs.jsonl").read_text().splitlines()
-    assert json.loads(line)["steps"] == 2  # 36 images, 15 of them in each batch of 18
+    assert json.loads(line)["steps"] == 3  # 36 images, 15 of them in each batch of 18
 
 
 def test_a_killed_command_leaves_no_data_set(tmp_path, monkeypatch):
