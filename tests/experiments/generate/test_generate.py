@@ -1,6 +1,7 @@
 """Generators through the door: trained, stopped, spread, loaded, and their images as a data set.
 
-Covers `players.py`, `samples.py`, `generated.py`, `some_classes.py` and `mnist_generators.py` too.
+Covers `players.py`, `runs/samples.py`, `generate/samples.py`, `generated.py`, `some_classes.py`,
+`runs/generator.py` and `mnist_generators.py` too.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Two players as a task: whose turn it is, what they share, what is loaded.
 
-Covers `generator.py` too.
+Covers `training/generator.py` too.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Both players' steps against closed forms of linear ones. Covers `adversarial.py` too."""
+"""Both players' steps against closed forms of linear ones. Covers `training/adversarial.py` too."""
 
 import jax
 import jax.numpy as jnp
