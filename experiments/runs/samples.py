@@ -66,7 +66,7 @@ def write(
       ConfigError: the folder holds something else, or cannot be written.
 
     Example:
-      `write("runs/mnist_generators", "samples", Recipe(per_class=1000))`
+      `write("runs/generators", "samples", Recipe(per_class=1000), method="cgan")`
     """
     found, folder = trained(run, method or only(run), **which), Path(output)
     about = _about(str(run), found, recipe)
