@@ -5,9 +5,10 @@
 
 A conditional GAN and one with an auxiliary classifier ("Conditional Image Synthesis with Auxiliary
 Classifier GANs", Odena et al., 2017), with DCGAN's networks, narrow ones, and DCGAN's Adam; what is
-evaluated is the moving average of the generator. No paper has these numbers. `:per_class` trains WGANs of their own for the
-digits 0 and 1, with the program's RMSprop, and `:smoke` takes the same way on scikit-learn's
-digits, with two objectives. The full form takes about twenty minutes of one core.
+evaluated is the moving average of the generator. No paper has these numbers. `:per_class` trains
+WGANs of their own for the digits 0 and 1, with the program's RMSprop, and `:smoke` takes the same
+way on scikit-learn's digits, with two objectives. The full form takes about twenty minutes of one
+core.
 """
 
 from ml_collections import ConfigDict
