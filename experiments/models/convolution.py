@@ -206,9 +206,18 @@ ad.defbilinear(
 
 def convolve(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Convolve images x [B, H, W, K] with a kernel [h, w, K / groups, O] to [B, H', W', O]."""
+    return output_p.bind(*_alike(x, kernel), window=window)
+
+
+def transposed(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The transpose [B, H, W, K] of `convolve` in x, of y [B, H', W', O]."""
+    return image_p.bind(*_alike(y, kernel), window=window)
+
+
+def _alike(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Under shard_map a primitive wants both factors to vary over the same mesh axes.
     varying = [jax.typeof(a).mat.varying for a in (x, kernel)]
     for_x, for_kernel = (tuple(varying[1] - varying[0]), tuple(varying[0] - varying[1]))
     x = lax.pcast(x, for_x, to="varying") if for_x else x
     kernel = lax.pcast(kernel, for_kernel, to="varying") if for_kernel else kernel
-    return output_p.bind(x, kernel, window=window)
+    return x, kernel
