@@ -193,7 +193,7 @@ class Copies:
         count = self._count("train") * math.prod(self.source.predictor.spec.shape)
         variance = squares / count - (total / count) ** 2
         if not variance > 0:
-            raise ConfigError("No image was moved, since all gradients are 0: is --step 0?")
+            raise ConfigError("No image was moved, since all gradients are 0.")
         return math.sqrt(variance)
 
     def _measures(self) -> dict[str, list[float]]:
