@@ -22,10 +22,10 @@ from absl import flags
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from experiments import ConfigError, sign
+from experiments import ConfigError
 from experiments.gallery import figure_file, tiles
 from experiments.report import files
-from experiments.runs import commands, signing
+from experiments.runs import commands, signing, signing_flags
 from experiments.runs.signing import LEVELS, Recipe, Source
 from experiments.training import devices
 from experiments.training.feeds import spaced
@@ -186,8 +186,8 @@ def main(*folders: str) -> None:
     try:
         figure_file.check(given.output)
         devices.check()
-        recipe = sign.recipe()
-        source = sign.opened(folders, usage=USAGE)
+        recipe = signing_flags.recipe()
+        source = signing_flags.opened(folders, USAGE)
         places, images = chosen(source, given.split, given.examples, given.images)
         with tqdm(total=len(places), unit="image", dynamic_ncols=True) as bar:
             shown = move(source, recipe, places, images, bar)
@@ -202,7 +202,7 @@ def main(*folders: str) -> None:
 
 
 if __name__ == "__main__":
-    sign.define()
+    signing_flags.define()
     flags.DEFINE_string("output", "signed.png", "The PNG to write.")
     flags.DEFINE_string("split", "train", "Whose images: train, or that which is scored.")
     flags.DEFINE_integer("images", 10, "Images that are drawn.", lower_bound=1)
