@@ -3,10 +3,10 @@
     python -m experiments.runs.export runs/digits --method=db --output=model.jax
     python -m experiments.runs.export runs/isda --method=isda --format=torchvision
 
-The program needs jax and flatbuffers. Elsewhere, `jax.export.deserialize(Path("model.jax").read_bytes()).call(image)` are the logits
-`[B, C]` of images uint8 `[B, H, W, K]` as they were stored: the normalisation is part of it. The
-file is for any number of images and for every platform of `PLATFORMS`. The weights are without it:
-`weights` says what they are.
+The program needs jax and flatbuffers: `jax.export.deserialize(Path("model.jax").read_bytes()).call`
+is a function from images uint8 `[B, H, W, K]` as they were stored to logits `[B, C]`: the
+normalisation is part of it. The file is for any number of images and for every platform of
+`PLATFORMS`. The weights are without normalisation; `weights` says what they are.
 """
 
 from __future__ import annotations

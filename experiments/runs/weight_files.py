@@ -56,7 +56,7 @@ def save(path: Path, format: str, arrays: Arrays, about: Mapping[str, str]) -> N
             torch.save(tensors, file)
     elif format == "npz":
         with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)
     else:
         try:
             save_file(dict(arrays), path, metadata=dict(about))
