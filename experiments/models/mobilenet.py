@@ -45,8 +45,8 @@ class InvertedResidual(nnx.Module):
         *,
         expansion: int,
         momentum: float,
-        epsilon: float,
-        padding: layers.Padding,
+        epsilon: float = 1e-3,
+        padding: layers.Padding = "SAME",
         rngs: nnx.Rngs,
     ):
         inner, relu6 = expansion * channels, nnx.relu6

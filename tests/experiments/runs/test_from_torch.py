@@ -6,24 +6,22 @@ Covers `weight_files.py` and the weights of `export.py` too.
 import importlib.util
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from experiments import ConfigError
 from experiments.models import torch_names
-from experiments.runs import export, from_torch, weight_files
+from experiments.runs import export, from_torch, networks, weight_files
 from experiments.runs.load import trained
 
+pytestmark = pytest.mark.slow
 MODEL = "mobilenet_v2(torch=True, width=0.1)"
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import jax
-
-    from experiments.runs import networks
-
     build = networks.builder(MODEL, (32, 32, 3), 11)
     like = jax.eval_shape(build, jax.random.key(0))
     draw = np.random.default_rng(0)
@@ -82,7 +80,7 @@ def test_without_torch_its_own_format_is_one_sentence(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="torch is needed .* or take safetensors or npz"):
+    with pytest.raises(ConfigError, match=r"torch is needed .* or take safetensors or npz"):
         export.weights(trained(folder, "imported"), "torchvision", tmp_path / "x.pth")
     with pytest.raises(ConfigError, match="torch is needed"):
         weight_files.read(tmp_path / "x.pth")
