@@ -1,7 +1,7 @@
 """A trained network as a file that needs no regjax: a program for jax, or weights for torch.
 
     python -m experiments.runs.export runs/digits --method=db --output=model.jax
-    python -m experiments.runs.export runs/isda --method=isda --format=torchvision
+    python -m experiments.runs.export runs/isda_table1 --method=ISDA --format=torchvision
 
 The program needs jax and flatbuffers: `jax.export.deserialize(Path("model.jax").read_bytes()).call`
 is a function from images uint8 `[B, H, W, K]` as they were stored to logits `[B, C]`: the
