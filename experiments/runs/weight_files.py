@@ -6,6 +6,7 @@ import importlib.util
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -56,7 +57,7 @@ def save(path: Path, format: str, arrays: Arrays, about: Mapping[str, str]) -> N
             torch.save(tensors, file)
     elif format == "npz":
         with path.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **dict[str, Any](arrays))
     else:
         try:
             save_file(dict(arrays), path, metadata=dict(about))
