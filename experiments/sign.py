@@ -17,56 +17,22 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from experiments import ConfigError
-from experiments.runs import commands, folder, signing
+from experiments.runs import commands, signing_flags
 from experiments.runs.copies import Copies
 from experiments.runs.journal import alone
-from experiments.runs.signing import Recipe
 from experiments.training import devices
 from experiments.training.interruption import Interruption
 
 USAGE = "python -m experiments.sign runs/digits --method=baseline --output=copies"
 
 
-def recipe() -> Recipe:
-    """How images are moved, of the flags."""
-    given = flags.FLAGS
-    numbers = given.iterations or (["1"] if given.delta else ["50", "100"])
-    if not all(number.isdecimal() for number in numbers):
-        raise ConfigError(f"--iterations are whole numbers, such as 50,100, not {numbers}.")
-    return Recipe(
-        iterations=tuple(map(int, numbers)),
-        step=given.step,
-        at=given.at,
-        momentum=given.momentum,
-        normalize=given.normalize,
-        reduce=given.reduce,
-        clip=_clip(given.clip),
-        delta=given.delta,
-    )
-
-
-def _clip(text: list[str]) -> tuple[float, float] | str | None:
-    if text in ([], ["relu"]):
-        return "relu" if text else None
-    try:
-        low, high = map(float, text)
-    except ValueError:
-        raise ConfigError(f"--clip is LOW,HIGH, such as 0,255, or relu, not {text}.") from None
-    return low, high
-
-
 def main(*folders: str) -> None:
     """Writes the copies that the command line names."""
     given = flags.FLAGS
     with commands.ends():
-        if len(folders) != 1:
-            raise ConfigError(f"Name one work folder: {USAGE}")
         devices.check()
-        made = recipe()
-        asked = {"train_size": given.train_size, "strength": given.strength, "seed": given.seed}
-        method = given.method or _only(folders[0])
-        source = signing.open_source(folders[0], method, **asked, everything=given.all)
+        made = signing_flags.recipe(given.delta)
+        source = signing_flags.opened(folders, USAGE, given.all)
         output = given.output
         with alone(output, flag="--output"), Interruption() as interruption:
             copies = Copies(Path(output), source, made, given.dtype)
@@ -77,26 +43,9 @@ def main(*folders: str) -> None:
         print(f"Written to {output}: train on it by --config.dataset=npz:{output}.")
 
 
-def _only(name: str) -> str:
-    methods = list(folder.read(name).config["losses"])
-    if len(methods) != 1:
-        raise ConfigError(f"--method names one of {', '.join(methods)}: {USAGE}")
-    return methods[0]
-
-
 if __name__ == "__main__":
-    flags.DEFINE_string("method", None, "Of the network: one of the config's losses, by name.")
-    flags.DEFINE_integer("train_size", None, "Of the network, where there are several.")
-    flags.DEFINE_float("strength", None, "Of the network, where there are several.")
-    flags.DEFINE_integer("seed", 0, "Of the network.")
+    signing_flags.define()
     flags.DEFINE_string("output", "copies", "Folder for the data set.")
-    flags.DEFINE_list("iterations", [], "How many, such as 50,100; of each a copy.")
-    flags.DEFINE_float("step", 1.0, "In grey levels squared; 65025 is 1 of pixels in [0, 1].")
-    flags.DEFINE_enum("at", "iterate", ["iterate", "original"], "Where gradients are taken.")
-    flags.DEFINE_float("momentum", 0.0, "The share of the last move that is added to the next.")
-    flags.DEFINE_enum("normalize", None, ["rms", "l2", "max"], "What gradients are divided by.")
-    flags.DEFINE_enum("reduce", "sum", ["sum", "mean"], "What is taken of the features.")
-    flags.DEFINE_list("clip", [], "Bounds of grey levels, such as 0,255; or relu.")
     flags.DEFINE_bool("delta", False, "Whether to keep the moves alone, of test images too.")
     flags.DEFINE_bool("all", False, "Whether to copy training images that the run did not see too.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "How pixels are stored.")

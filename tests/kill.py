@@ -300,17 +300,23 @@ def check(folder: Path, forms: Sequence[str], seed: int) -> tuple[collections.Co
     return landed, failed
 
 
+def mixed(runs: int, **others: int) -> list[str]:
+    """The forms of so many runs, with so many others among them at most, which take turns."""
+    turns = [(turn, form) for form, count in others.items() for turn in range(count)]
+    forms = [form for _, form in sorted(turns, key=lambda each: each[0])][:runs]
+    return ["one"] * (runs - len(forms)) + forms
+
+
 def main() -> None:
     """Reads the flags and prints the summary."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=40, help="how many are killed")
-    parser.add_argument("--together", type=int, default=5, help="how many of them are of two seeds")
-    parser.add_argument("--two", type=int, default=5, help="how many are of two processes")
-    parser.add_argument("--taught", type=int, default=5, help="how many have a teacher")
+    parser.add_argument("--together", type=int, default=5, help="of them of two seeds, at most")
+    parser.add_argument("--two", type=int, default=5, help="of two processes, at most")
+    parser.add_argument("--taught", type=int, default=5, help="with a teacher, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
-    others = ["together"] * given.together + ["two"] * given.two + ["taught"] * given.taught
-    forms = ["one"] * (given.runs - len(others)) + others
+    forms = mixed(given.runs, together=given.together, two=given.two, taught=given.taught)
     with tempfile.TemporaryDirectory() as folder:
         landed, failed = check(Path(folder), forms, given.seed)
     print(f"{given.runs} runs, {landed.total()} kills: {dict(landed)}; {failed} ended differently.")

@@ -240,7 +240,9 @@ def test_the_recipes_of_table_6(cell, epochs, labels, batches, steps):
 def test_weights_ramp_over_80_of_300_epochs_and_are_those_of_the_papers():
     config = get("table6", "cifar100_10000")
     growing = config.growing
-    assert growing.pi_model.weight == growing.mean_teacher.weight == "sigmoid(epochs=526.667)"
+    assert growing.pi_model.weight == growing.mean_teacher.weight
+    assert growing.pi_model.weight == "sigmoid(epochs=526.667, idle=4.9375)"
+    assert config.epochs / 4.9375 == 400  # nothing in the first of them
     assert "vat" not in growing
     assert growing.isda.strength == "linear"
     assert "temporal_ensembling(weight=100.0, " in config.losses["temporal ensembling"]

@@ -112,7 +112,10 @@ class Recipe(NamedTuple):
 
 
 SGD = "add_decayed_weights(weight_decay=1e-4) | sgd(momentum=0.9, nesterov=True)"
-ISDA = Recipe(("baseline", "baseline + ISDA", *ERRORS), 128, 128, 400 * 390, SGD, 0.1)
+# Weights are 0 in the first epoch of 400, where the ramp itself would begin at exp(-5) of them.
+ISDA = Recipe(
+    *(("baseline", "baseline + ISDA", *ERRORS), 128, 128, 400 * 390, SGD, 0.1), idle=1 / 400
+)
 LAINE_AILA = Recipe(
     ("baseline", "Pi-model", "temporal ensembling"),
     *(100, 100, 150_000, "adam", 0.003, "ramps(up={up:g}, down={down:g})"),

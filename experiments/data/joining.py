@@ -1,7 +1,8 @@
 """A data set with the training examples of others behind its own, each once an epoch."""
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -23,8 +24,9 @@ def add(dataset: Dataset, others: Sequence[Other]) -> Dataset:
       A data set whose `joined` says what was added.
 
     Raises:
-      DataError: if the images or classes are others, copies are not of these training examples, or
-        runs of one seed would have more examples than those of another.
+      DataError: if the images or classes are others, copies are not of these training examples,
+        runs of one seed would have more examples than those of another, or one without a `source`
+        repeats images of the first, which a run may hold out or is scored on.
 
     Example:
       `add(digits, [(copies, None)]).joined[0].rows` is `range(1287, 3861)`.
@@ -37,6 +39,7 @@ def add(dataset: Dataset, others: Sequence[Other]) -> Dataset:
     label = whole.train["label"]
     for each in joined:
         _check_copies(each, dataset.parts[0], label)
+    _check_others(whole, joined)
     sizes = {sum(each.count(1) for each in of(joined, seed)) for seed in seeds(joined)}
     if len(sizes) > 1:
         raise DataError(
@@ -56,6 +59,32 @@ def seeds(joined: Sequence[Joined]) -> list[int | None]:
     """The seeds of which some are; of seed None, where none is of one seed alone."""
     own = sorted({each.seed for each in joined if each.seed is not None})
     return [*own] or [None]
+
+
+def _check_others(whole: Dataset, joined: Sequence[Joined]) -> None:
+    """Looks whether images that come with any run are among those that some run must not see."""
+    others = [each for each in joined if each.source is None]
+    if not others:
+        return
+    image = whole.train["image"]
+    own = [whole.test, *([whole.validation] if whole.validation else [])]
+    known = {*_digests(image[: len(whole.parts[0])])}.union(*(_digests(x["image"]) for x in own))
+    for each in others:
+        repeated = [d in known for d in _digests(image[each.rows.start : each.rows.stop])]
+        if any(repeated):
+            raise DataError(
+                f"{each.name!r} repeats {sum(repeated)} images of {whole.name!r}, the first at "
+                f"{repeated.index(True)}, which runs may hold out or are scored on: leave them "
+                "out, or say by an array 'train_source' of which training image each is a copy."
+            )
+
+
+def _digests(image: np.ndarray) -> Iterator[bytes]:
+    """Of each image one; the same for a uint8 image and for its shares of 255."""
+    for each in image:
+        # What is stored as shares may differ by a rounding error.
+        whole = each if each.dtype == np.uint8 else np.rint(each * np.float32(8 * 255))
+        yield hashlib.blake2b(whole.tobytes(), digest_size=16).digest()
 
 
 def _check_copies(joined: Joined, first: range, label: np.ndarray) -> None:

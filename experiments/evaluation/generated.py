@@ -33,7 +33,7 @@ class ClassMeans:
         return {"real": _small((batch.image + 1) / 2), "fake": _small(fake), "label": label}
 
     def scores(self, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """ "nearness"."""
+        """The nearness of class means, "nearness"."""
         label = np.asarray(rows["label"])
         differences = np.asarray(rows["real"], np.float64) - np.asarray(rows["fake"], np.float64)
         means = [differences[label == c].mean(0) for c in range(self.classes) if (label == c).any()]

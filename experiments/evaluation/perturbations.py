@@ -18,6 +18,9 @@ from experiments.data.sources import STORED
 
 CORRUPTIONS = (*rj.corruptions.NAMES, *rj.corruptions.EXTRA)
 
+# Kinds that clip pixels to [0, 1]; noise does with protocol="pixel".
+CLIPPED = ("corruption", "fgsm", "pgd", "mim", "apgd", "square", "autoattack", "cw_l2", "ddn")
+
 # From a level to the prepared images.
 At = Callable[[jax.Array], jax.Array]
 

@@ -16,7 +16,7 @@ from experiments.evaluation import metrics, unsure
 from experiments.evaluation.answers import Sampled, answer
 from experiments.evaluation.class_names import mapped_labels
 from experiments.evaluation.classification import measured
-from experiments.evaluation.perturbations import KINDS, View
+from experiments.evaluation.perturbations import CLIPPED, KINDS, View
 
 # From which all draws are derived: of the run's seeds they are independent.
 ROOT = 20
@@ -90,6 +90,11 @@ class Perturbation:
     def about(self) -> str:
         """The corruption or the data set that it is, or else its kind."""
         return dict(self.options).get("name", self.kind)
+
+    @property
+    def clips(self) -> bool:
+        """Whether it clips pixels to [0, 1], so that images of another range would be others."""
+        return self.kind in CLIPPED or dict(self.options).get("protocol") == "pixel"
 
     @property
     def headings(self) -> tuple[str, ...]:

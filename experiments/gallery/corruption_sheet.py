@@ -17,15 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
-from PIL import Image
 
 from experiments import ConfigError
 from experiments.data import sources
-from experiments.gallery import figure_file
+from experiments.gallery import figure_file, tiles
 from experiments.runs import commands
 from regjax import corruptions
 
-IMAGES, GAP = 3, 4  # images in a cell, pixels between cells
+IMAGES = 3  # in a cell
 DPI, CELL = 150, 64  # pixels an inch; pixels that an image takes unless told
 
 # Of Noisy Feature Mixup: how CIFAR is normalised, the levels of tables 1 to 3; pixels around SIGN's
@@ -109,13 +108,12 @@ def sheet(image: np.ndarray, seed: int = 0, cell: int = CELL) -> Figure:
     Args:
       image: as in `lines`.
       seed: of the draws.
-      cell: pixels that the longer side of an image takes. Smaller images are enlarged by a whole
-        factor, as far as they fit; of larger ones, areas are averaged.
+      cell: pixels that the longer side of an image takes, see `tiles.row`.
     """
     labels, rows = [], []
     for label, cells in lines(image, seed):
         labels.append(label)
-        rows.append(np.concatenate([_cell(each, cell) for each in (image, *cells)], 1))
+        rows.append(np.concatenate([tiles.row(each, cell) for each in (image, *cells)], 1))
     whole = np.concatenate(rows)
     height, width = rows[0].shape[0], rows[0].shape[1] // 6
     size = (3.4 + whole.shape[1] / DPI, 1 + whole.shape[0] / DPI)
@@ -127,22 +125,6 @@ def sheet(image: np.ndarray, seed: int = 0, cell: int = CELL) -> Figure:
     axes.tick_params(length=0, labeltop=True, labelsize=min(8, 72 * height / DPI / 2.8))
     axes.set_frame_on(False)
     return figure
-
-
-def _cell(image: np.ndarray, cell: int) -> np.ndarray:
-    """Images side by side in the sheet's size, in colour, on white."""
-    colour = np.broadcast_to(image, (*image.shape[:3], 3))
-    wide = np.concatenate([_fitted(each, cell) for each in colour], 1)
-    return np.pad(wide, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
-
-
-def _fitted(image: np.ndarray, cell: int) -> np.ndarray:
-    """An image whose longer side is `cell`, or less where it is enlarged by a whole factor."""
-    longer = max(image.shape[:2])
-    if longer <= cell:
-        return image.repeat(cell // longer, 0).repeat(cell // longer, 1)
-    height, width = (max(side * cell // longer, 1) for side in image.shape[:2])
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
 def chosen(dataset: str) -> np.ndarray:

@@ -73,9 +73,10 @@ class Critic(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Numbers `[B, 1 + M]` of images x with their maps."""
-        norms = [lambda h: h, *self.norms]
-        for conv, norm, drop in zip(self.convs, norms, self.drops, strict=True):
-            x = drop(leaky(norm(conv(x))))
+        for number, (conv, drop) in enumerate(zip(self.convs, self.drops, strict=True)):
+            h = conv(x)
+            h = self.norms[number - 1](h) if number else h
+            x = drop(leaky(h))
         return self.last(x.reshape(len(x), -1))
 
 

@@ -11,16 +11,17 @@ from experiments.models import layers
 
 
 class ConvNorm(nnx.Module):
-    """A convolution without bias, BatchNorm of epsilon 1e-3, and an activation or none.
+    """A convolution without bias, BatchNorm, and an activation or none.
 
     Args:
       channels: of the input.
       filters: of the output.
       size: height and width of the kernel.
       stride: along both sides.
-      padding: "SAME" or "VALID".
+      padding: "SAME" or "VALID", or zeros before and after, of each side.
       groups: of the channels.
       momentum: of BatchNorm's averages, the share that stays in a step.
+      epsilon: of BatchNorm.
       scale: whether BatchNorm has a factor beside its bias.
       activation: of the result.
       kernel_init: of the kernel.
@@ -34,9 +35,10 @@ class ConvNorm(nnx.Module):
         size: tuple[int, int],
         stride: int = 1,
         *,
-        padding: str = "SAME",
+        padding: layers.Padding = "SAME",
         groups: int = 1,
         momentum: float,
+        epsilon: float = 1e-3,
         scale: bool = True,
         activation: Callable[[jax.Array], jax.Array] | None = None,
         kernel_init: nnx.Initializer = layers.GLOROT,
@@ -53,7 +55,8 @@ class ConvNorm(nnx.Module):
             kernel_init=kernel_init,
             rngs=rngs,
         )
-        self.norm = layers.BatchNorm(filters, momentum=momentum, use_scale=scale, rngs=rngs)
+        own: dict[str, Any] = {"momentum": momentum, "epsilon": epsilon, "use_scale": scale}
+        self.norm = layers.BatchNorm(filters, **own, rngs=rngs)
         self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models import layers
-from experiments.models.transposed import ConvTranspose
+from experiments.models.transposed import NORMAL, ConvTranspose
 
-NORMAL = nnx.initializers.normal(0.02)
 SLOPE, LEAST = 0.2, 4
 
 

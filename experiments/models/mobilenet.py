@@ -32,6 +32,8 @@ class InvertedResidual(nnx.Module):
       stride: of the 3 x 3 convolution.
       expansion: channels inside, for each one of the input; of 1, the first convolution is absent.
       momentum: of BatchNorm's averages.
+      epsilon: of BatchNorm.
+      padding: of the 3 x 3 convolution.
       rngs: source of the initial parameters.
     """
 
@@ -43,12 +45,15 @@ class InvertedResidual(nnx.Module):
         *,
         expansion: int,
         momentum: float,
+        epsilon: float = 1e-3,
+        padding: layers.Padding = "SAME",
         rngs: nnx.Rngs,
     ):
         inner, relu6 = expansion * channels, nnx.relu6
-        own: dict[str, Any] = {"momentum": momentum, "rngs": rngs}
+        own: dict[str, Any] = {"momentum": momentum, "epsilon": epsilon, "rngs": rngs}
+        wide: dict[str, Any] = {"groups": inner, "padding": padding, "activation": relu6}
         parts = [
-            ConvNorm(inner, inner, (3, 3), stride, groups=inner, activation=relu6, **own),
+            ConvNorm(inner, inner, (3, 3), stride, **wide, **own),
             ConvNorm(inner, filters, (1, 1), **own),
         ]
         if expansion > 1:
@@ -63,7 +68,7 @@ class InvertedResidual(nnx.Module):
 
 
 class MobileNetV2(nnx.Module):
-    """Seventeen inverted residuals between a 3 x 3 and a 1 x 1 convolution, as in Keras.
+    """Seventeen inverted residuals between a 3 x 3 and a 1 x 1 convolution, as in Keras or torch.
 
     Layers for taps: "input", "stem", "blocks.0" to "blocks.16", "last".
 
@@ -76,7 +81,11 @@ class MobileNetV2(nnx.Module):
         published, so that an image of 32 x 32 is one pixel in the end; with 1, as programs for
         CIFAR have it, 4 x 4.
       bn_momentum: share of BatchNorm's averages that stays in a step. With 0.999 they follow in
-        thousands of steps, before which evaluation is at chance: 0.9 for short trainings.
+        thousands of steps, before which evaluation is at chance: 0.9 for short trainings, which
+        is torch's.
+      torch: whether, as in torchvision, a pixel is added on all sides before a 3 x 3 convolution
+        and BatchNorm's epsilon is 1e-5; Keras adds one below and on the right of even sides where
+        the stride is 2, and has 1e-3.
       rngs: source of the initial parameters.
 
     Raises:
@@ -91,20 +100,23 @@ class MobileNetV2(nnx.Module):
         width: float = 1.0,
         stem_stride: int = 2,
         bn_momentum: float = 0.999,
+        torch: bool = False,
         rngs: nnx.Rngs,
     ):
         check_size("mobilenet_v2", image_shape, 8 * stem_stride**2)
-        own: dict[str, Any] = {"momentum": bn_momentum, "rngs": rngs}
+        epsilon, padding = (1e-5, ((1, 1), (1, 1))) if torch else (1e-3, "SAME")
+        own: dict[str, Any] = {"momentum": bn_momentum, "epsilon": epsilon, "rngs": rngs}
+        padded: dict[str, Any] = {"padding": padding, **own}
         channels = rounded(32 * width)
         self.stem = ConvNorm(
-            image_shape[-1], channels, (3, 3), stem_stride, activation=nnx.relu6, **own
+            image_shape[-1], channels, (3, 3), stem_stride, activation=nnx.relu6, **padded
         )
         blocks = []
         for i, (expansion, filters, number, stride) in enumerate(STAGES):
             strides = (stem_stride if i == 1 else stride, *[1] * (number - 1))
             for each in strides:
                 wide = rounded(int(filters * width))
-                blocks.append(InvertedResidual(channels, wide, each, expansion=expansion, **own))
+                blocks.append(InvertedResidual(channels, wide, each, expansion=expansion, **padded))
                 channels = wide
         self.blocks = nnx.List(blocks)
         features = rounded(FEATURES * max(width, 1.0))

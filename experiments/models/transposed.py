@@ -13,6 +13,8 @@ from experiments import platform
 from experiments.models import convolution
 from experiments.models.windows import Window
 
+NORMAL = nnx.initializers.normal(0.02)
+
 
 def transpose(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """The transposed convolution `[B, H, W, O]` of y `[B, H', W', K]`.
@@ -64,7 +66,7 @@ class ConvTranspose(nnx.Module):
         padding: int = 0,
         *,
         use_bias: bool = False,
-        kernel_init: nnx.Initializer = nnx.initializers.normal(0.02),
+        kernel_init: nnx.Initializer = NORMAL,
         rngs: nnx.Rngs,
     ):
         shape = (size, size, filters, channels)
@@ -76,7 +78,7 @@ class ConvTranspose(nnx.Module):
         """`[B, s (H - 1) + size - 2 padding, ..., filters]` of x `[B, H, W, channels]`."""
         window = self._window(x.shape[1:3])
         y = transpose(x, self.kernel[...], window)
-        return y if self.bias is None else y + self.bias[...]
+        return y if self.bias is None else y + self.bias[...][None, None, None, :]
 
     def _window(self, sides: Sequence[int]) -> Window:
         size, cut = self.kernel.shape[0], self._padding

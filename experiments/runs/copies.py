@@ -91,14 +91,7 @@ class Copies:
 
     def table(self) -> str:
         """What was watched while the images were moved, as Markdown."""
-        heads = ("images", "mean move (grey levels)", "below 0 (%)", "last gradient / first")
-        rows = [(*heads, "source's accuracy (%)"), ("---",) * 5]
-        names = ["originals", *(f"{n} iterations" for n in self.recipe.iterations)]
-        for i, name in enumerate(names):
-            distance, negative, growth, correct = (self.about["measures"][m][i] for m in MEASURES)
-            shown = f"{distance:.3g}", f"{100 * negative:.1f}", f"{growth:.3g}" if i else "-"
-            rows.append((name, *shown, f"{100 * correct:.1f}"))
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        return signing.table(self.recipe.iterations, self.about["measures"])
 
     def _check(self) -> None:
         path = self.folder / ABOUT
@@ -200,7 +193,7 @@ class Copies:
         count = self._count("train") * math.prod(self.source.predictor.spec.shape)
         variance = squares / count - (total / count) ** 2
         if not variance > 0:
-            raise ConfigError("No image was moved, since all gradients are 0: is --step 0?")
+            raise ConfigError("No image was moved, since all gradients are 0.")
         return math.sqrt(variance)
 
     def _measures(self) -> dict[str, list[float]]:

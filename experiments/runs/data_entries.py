@@ -35,6 +35,12 @@ ENTRIES = (
     ),
     Entry("image_key", "image", "The key of the images in a data set that has keys.", shared=True),
     Entry("label_key", "label", "The key of the classes there.", shared=True),
+    Entry(
+        "classes",
+        (),
+        'Names of the classes that are kept, such as ("0", "1"); () for all.',
+        shared=True,
+    ),
     Entry("positive_class", "", 'The class told from all others; "" for none.', shared=True),
     Entry(
         "test_share",

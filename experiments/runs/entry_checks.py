@@ -212,6 +212,11 @@ def _check_joined(config: Mapping[str, Any]) -> None:
             "config.joined must name data sets, each of them once, such as ('npz:copies',), but "
             f"it is {tuple(names)}."
         )
+    if names and config["classes"]:
+        raise ConfigError(
+            "config.joined and config.classes cannot both be set: copies are told by their places "
+            "in the whole data set."
+        )
     if names and config["data"] != "memory":
         raise ConfigError(
             f"config.joined needs config.data='memory': a {config['data']} is of one data set."
@@ -225,14 +230,14 @@ def _check_joined(config: Mapping[str, Any]) -> None:
 
 def _check_stream(config: Mapping[str, Any]) -> None:
     needed: dict[str, Any] = {"train_sizes": (0,), "validation_per_class": 0}
-    needed |= {"sampling": "", "positive_class": ""}
+    needed |= {"sampling": "", "positive_class": "", "classes": ()}
     if config["runs_at_once"] != BY_NAME["runs_at_once"].default:
         needed["runs_at_once"] = 1
     if config["unlabeled_batch_size"]:
         needed["unlabeled_includes_labeled"] = True
     if whitening.has_zca(config["whiten"]):
         needed["whiten"] = ""
-    given = {**config, "train_sizes": tuple(config["train_sizes"])}
+    given = {**config, **{n: tuple(config[n]) for n in ("train_sizes", "classes")}}
     wrong = [
         f"config.{n}={value!r}, not {given[n]!r}"
         for n, value in needed.items()

@@ -24,7 +24,7 @@ def load(run: str | os.PathLike[str], method: str = "", seed: int = 0) -> Genera
       ValueError: there is no such run, or several, or it trained no generator.
 
     Example:
-      `load("runs/mnist_generators").draw(jax.random.key(0), jnp.arange(10))`
+      `load("runs/generators", "cgan").draw(jax.random.key(0), jnp.arange(10))`
     """
     return generator(trained(run, method or only(run), seed=seed))
 

@@ -18,6 +18,7 @@ from experiments import models
 from experiments.data import joining, mixture, sources, whitening
 from experiments.data.items import Options
 from experiments.data.one_class import one_class
+from experiments.data.some_classes import some_classes
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
@@ -48,6 +49,8 @@ def open_data(config: Config) -> Dataset | Streams:
         return Streams(name, folder, **how, workers=config["workers"], validation=own)
     first = sources.load(name, folder, **how, validation=own)
     others = [sources.load(each, folder, **how) for each, _ in entry_values.mixed(config)]
+    if kept := config["classes"]:
+        first, *others = (some_classes(each, kept) for each in (first, *others))
     found = mixture.join(first, others)
     if positive := config["positive_class"]:
         found = one_class(found, positive)

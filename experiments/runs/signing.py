@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +56,10 @@ class Recipe:
         for name in ("step", "momentum"):
             if not is_number(getattr(self, name)):
                 raise ConfigError(f"--{name} must be finite, but it is {getattr(self, name)}.")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(
+                f"--momentum={self.momentum:g} must be a share of the last move, from 0 to below 1."
+            )
         pixel = rj.from_function(lambda _, x: (x, x), (), head=lambda _: (jnp.eye(1), None))
         try:
             jax.eval_shape(functools.partial(self.signed, pixel), jnp.zeros((1, 1)))
@@ -66,6 +70,11 @@ class Recipe:
         if self.delta and len(self.iterations) > 1:
             raise ConfigError(
                 "--delta keeps one move of every image: name one number of --iterations, such as 1."
+            )
+        if self.delta and (self.iterations == (0,) or not self.step):
+            raise ConfigError(
+                "--delta keeps moves, but without --iterations or with --step=0 there are none: "
+                "leave these out, or name larger ones."
             )
 
     def signed(self, forward: rj.Forward, grey: jax.Array) -> rj.Signed:
@@ -174,6 +183,22 @@ def move(source: Source, recipe: Recipe, batch: int) -> Move:
         return copies[: len(image)], {name: x[: len(image)] for name, x in watched.items()}
 
     return call
+
+
+def table(iterations: Sequence[int], measures: Mapping[str, Sequence[float]]) -> str:
+    """What was watched while images were moved, as Markdown.
+
+    Args:
+      iterations: after which there are copies.
+      measures: the means of `MEASURES`, of the images themselves and of each copy.
+    """
+    heads = ("images", "mean move (grey levels)", "below 0 (%)", "last gradient / first")
+    rows = [(*heads, "source's accuracy (%)"), ("---",) * 5]
+    for i, name in enumerate(["originals", *(f"{n} iterations" for n in iterations)]):
+        distance, negative, growth, correct = (measures[m][i] for m in MEASURES)
+        shown = f"{distance:.3g}", f"{100 * negative:.1f}", f"{growth:.3g}" if i else "-"
+        rows.append((name, *shown, f"{100 * correct:.1f}"))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _moved(

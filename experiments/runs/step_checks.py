@@ -161,6 +161,7 @@ def check_evaluations(
     if problem.config["uncertainty"]:
         _check_answers(problem, task, state)
     for name, perturbation in perturbations.items():
+        _check_range(problem.source, name, perturbation)
         try:
             jax.eval_shape(
                 lambda state, of=perturbation: of.measure(
@@ -181,6 +182,19 @@ def _check_answers(problem: Problem, task: Any, state: Any) -> None:
         jax.eval_shape(lambda state: problem.evaluation.measure(task, state, examples), state)
     except ValueError as error:
         raise ConfigError(f"config.uncertainty: {error}") from error
+
+
+def _check_range(source: Any, name: str, perturbation: Perturbation) -> None:
+    """Refuses pixels beyond [0, 1], such as moves alone, where they would be clipped."""
+    if not perturbation.clips or not isinstance(source, Memory):
+        return
+    image = source.stored["image"][source.tests]
+    low, high = image.min(), image.max()
+    if image.dtype != np.uint8 and (low < 0 or high > 1):
+        raise ConfigError(
+            f"config.perturbations[{name!r}]: {perturbation.kind} clips pixels to [0, 1], but the "
+            f"images to test go from {low:.3g} to {high:.3g}: leave it out."
+        )
 
 
 def _check_read(problem: Problem, name: str, perturbation: Perturbation, other: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.report import plots
+from experiments.report import files, plots
 from experiments.runs.shown import shown
 from experiments.search.spaces import Template
 from experiments.search.study import Trial, best
@@ -33,6 +33,9 @@ def write(
     Returns:
       The paths of "expression", the best loss, which any config takes; of "history", every trial
       with its validation and test scores; of the "plot".
+
+    Raises:
+      OSError: a file cannot be written.
     """
     test = f"test_{SEARCH.score}"
     rows = [
@@ -44,16 +47,20 @@ def write(
         }
         for trial in done
     ]
-    files = {
+    contents = {
         "expression": ("found.txt", f"{best(done).expression}\n".encode()),
         "history": ("history.json", (json.dumps(rows, indent=2) + "\n").encode()),
         "plot": ("history.png", plots.render(figure(done, start(template, done)), "png")),
     }
     paths = {}
-    for kind, (name, content) in files.items():
-        part = folder / f"{name}.part"
-        part.write_bytes(content)
-        paths[kind] = part.replace(folder / name)
+    for kind, (name, content) in contents.items():
+        try:
+            paths[kind] = files.replace(folder / name, content)
+        except OSError as error:
+            raise OSError(
+                f"{folder / name} cannot be written ({error.strerror or error}): make room there, "
+                "and the same command goes on."
+            ) from None
     return paths
 
 

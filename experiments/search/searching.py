@@ -16,7 +16,7 @@ from experiments.runs import imports
 from experiments.runs.experiment import check_entries, near
 from experiments.runs.journal import alone
 from experiments.search import found, spaces
-from experiments.search.study import SAMPLERS, Study, Trial, run
+from experiments.search.study import SAMPLERS, Study, Trial, kept, run
 from experiments.search.training import SEARCH, Trainer
 from experiments.training.interruption import Interruption
 
@@ -38,7 +38,8 @@ def search(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Pat
     Raises:
       StoppedError: a signal was received; all is saved.
       ConfigError: the config or the folder cannot be used; raised before anything is trained.
-      OSError: the data set is missing; says how to prepare it.
+      OSError: the data set is missing; says how to prepare it. Or the disk is full: nothing
+        is lost.
 
     Example:
       `search(configs.sign.search.get_config("smoke"), "runs/search")["expression"]`
@@ -48,11 +49,12 @@ def search(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Pat
     settings = _settings(plain.get("search"))
     imports.load(plain)
     method, template = spaces.template(plain["losses"], settings["spaces"])
-    with alone(workdir), Interruption() as interruption:
-        folder = Path(workdir)
+    folder = Path(workdir)
+    with alone(workdir), kept(folder), Interruption() as interruption:
         trainer = Trainer(plain, method, template, folder, interruption)
         of = {name: settings[name] for name in ("sampler", "seed")}
         study = Study(template, **of, path=folder / "search.db")
+        trainer.check(study.done())
         write = functools.partial(found.write, folder, template, trainer)
         with comparison.progress(settings["trials"] * trainer.steps, "step") as bar:
             bar.n = bar.initial = len(study.done()) * trainer.steps

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import sqlite3
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,6 +146,24 @@ def _storage(path: Path) -> optuna.storages.RDBStorage:
     # connection is left open.
     engine = {"creator": opened, "poolclass": sqlalchemy.NullPool}
     return optuna.storages.RDBStorage("sqlite:///search.db", engine_kwargs=engine)
+
+
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Work on a search: where its file cannot be written, or another one, a sentence says so.
+
+    Raises:
+      OSError: a file cannot be written; nothing is lost.
+    """
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        cause = error.__cause__
+        reason = getattr(cause, "orig", None) or cause or error
+        raise OSError(
+            f"The search cannot be written to {folder} ({reason}): make room there, and the same "
+            "command goes on."
+        ) from None
 
 
 def run(

@@ -108,6 +108,21 @@ class Trainer:
                 self._work.train_group(name, group, bar)
         return [self.score(trial, SCORE) for trial in trials]
 
+    def check(self, done: Sequence[Trial]) -> None:
+        """Looks whether the journal has the runs of all trials that are done.
+
+        Raises:
+          ConfigError: it has not.
+        """
+        journal = self._work.journal
+        lost = [trial.number for trial in done if journal.pending(self._runs(trial))]
+        if lost:
+            raise ConfigError(
+                f"{journal.folder}/search.db holds trials, number {lost[0]} among them, whose runs "
+                "are not in runs.jsonl beside it: put that file back, or delete search.db too, and "
+                "the search begins anew."
+            )
+
     def score(self, trial: Trial, name: str) -> float:
         """The mean of a trained trial's score over the seeds; 0 where a run diverged."""
         records = self._work.journal.of(self._runs(trial))

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 def wgan_critic(real: jax.Array, fake: jax.Array) -> jax.Array:
     """What a WGAN's critic minimises, `D(fake) - D(real)`, `[B]`.
 
-    Its mean is minus the Wasserstein distance where the critic is the best that is 1-Lipschitz. See
-    "Wasserstein GAN" (Arjovsky et al., 2017), eq. 3; its program has both signs the other way round.
+    Its mean is minus the Wasserstein distance where the critic is the best that is 1-Lipschitz.
+    See "Wasserstein GAN" (Arjovsky et al., 2017), eq. 3; its program has both signs the other way.
 
     Args:
       real: the critic's outputs of real images, `[B, 1]`.
@@ -63,9 +63,9 @@ def gradient_penalty(
 ) -> jax.Array:
     """How far slopes of the critic are from 1, `(|dD(x)/dx| - 1)^2`, `[B]`.
 
-    Between the images, at `x = share real + (1 - share) fake`. See "Improved Training of Wasserstein
-    GANs" (Gulrajani et al., 2017), eq. 3, which takes no BatchNorm in the critic: with it an image's
-    slope is that of the sum over the batch.
+    Between the images, at `x = share real + (1 - share) fake`. See "Improved Training of
+    Wasserstein GANs" (Gulrajani et al., 2017), eq. 3, which takes no BatchNorm in the critic: with
+    it an image's slope is that of the sum over the batch.
 
     Args:
       critic: from images to outputs `[B, 1]`.

@@ -24,8 +24,8 @@ from experiments.training.objectives import Objective
 from experiments.training.playing import PLAYERS, Pair, Play
 from experiments.training.task import Examples, Metrics, TrainState
 
-# (objective, key, axis_name) -> a Forward of each player.
-Build = Callable[[Objective, jax.Array, str | None], dict[str, rj.Forward]]
+# (objective, key, axis_name=None) -> a Forward of each player.
+Build = Callable[..., dict[str, rj.Forward]]
 
 
 @functools.partial(
@@ -94,10 +94,8 @@ class Game:
             state = {player: networks[player].state for player in PLAYERS}
             return Pair(params, state, {p: self.optimizer.init(params[p]) for p in PLAYERS})
 
-        key = _keys(seed)[0]
-        pair = start(key)
-        if objective.each_class:
-            pair = jax.lax.map(start, jax.random.split(key, self.classes))
+        key, each = _keys(seed)[0], objective.each_class
+        pair = jax.lax.map(start, jax.random.split(key, self.classes)) if each else start(key)
         zero = jnp.zeros((), jnp.int32)
         moves = Moves(zero, zero, dataclasses.replace(objective, numbers={}))
         average = jax.tree.map(jnp.copy, pair.params["generator"]) if self.decay else None
@@ -176,3 +174,8 @@ class Game:
             codes=objective.codes,
             of=objective.of,
         )
+
+
+def _keys(seed: jax.Array) -> jax.Array:
+    """The keys of a run: for its initial networks, for its steps."""
+    return jax.random.split(jax.random.key(seed))

@@ -1,4 +1,4 @@
-"""Objectives of two players, by expressions: `wgan(clip=0.01)`, `acgan()`, `infogan(weight=1.0)`."""
+"""Objectives of two players, by expressions: `wgan(clip=0.01)`, `acgan()`, `infogan()`."""
 
 from __future__ import annotations
 

@@ -42,13 +42,15 @@ class Drawn(NamedTuple):
       image: real images in [-1, 1], `[B, H, W, K]`.
       label: one-hot, `[B, C]`.
       latent: `[B, L]`.
+      share: from U(0, 1), `[B]`, for the penalty.
       weight: `[B]`, what an example counts in a mean over all devices.
-      key: of penalty and dropout.
+      key: of dropout.
     """
 
     image: jax.Array
     label: jax.Array
     latent: jax.Array
+    share: jax.Array
     weight: jax.Array
     key: jax.Array
 
@@ -81,7 +83,9 @@ class Play:
         whole = mean(jnp.sum(weight), self.axis_name)
         # So that the mean over devices of their sums is that over all examples.
         weight = weight / jnp.where(whole == 0, 1, whole)
-        return Drawn(batch.image, batch.label, latent, weight, jax.random.fold_in(key, 2**31 - 1))
+        share = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys)
+        own = jax.random.fold_in(key, 2**31 - 1)  # no example's number
+        return Drawn(batch.image, batch.label, latent, share, weight, own)
 
     def each_class(self, pairs: Pair, batch: rj.Batch, key: jax.Array) -> tuple[Pair, Metrics]:
         """The step of every class's pair, arrays `[C, ...]`; metrics are means over them."""
@@ -149,10 +153,10 @@ class Play:
         return moved, {"total": total, **means, "gradient_norm": norm}
 
     def _penalty(self, pair: Pair, drawn: Drawn, fake: jax.Array) -> jax.Array:
-        # By example, so that it does not depend on how the batch is spread.
-        share = jax.scipy.special.ndtr(drawn.latent[:, 0])
-        critic = lambda x: self._judged(pair, drawn, x, 3)[0]  # noqa: E731
-        return adversarial.gradient_penalty(critic, drawn.image, fake, share)
+        def critic(image: jax.Array) -> jax.Array:
+            return self._judged(pair, drawn, image, 3)[0]
+
+        return adversarial.gradient_penalty(critic, drawn.image, fake, drawn.share)
 
     def _slope(self, pair: Pair, drawn: Drawn, fake: jax.Array) -> jax.Array:
         """The gradient of the generator's loss with respect to its images."""

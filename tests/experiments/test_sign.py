@@ -1,4 +1,7 @@
-"""The whole way of a user: a run, copies of its images, training on both, the moves alone."""
+"""The whole way of a user: a run, copies of its images, training on both, the moves alone.
+
+Covers `signing_flags.py` too.
+"""
 
 import json
 import subprocess

@@ -12,8 +12,9 @@ LABEL = (np.arange(6) % 3).astype(np.int32)
 NAMES = ("cat", "dog", "owl")
 
 
-def made(name="own", label=LABEL, floats=False, **changes):
-    image = np.arange(len(label)).reshape(-1, 1, 1, 1).astype(np.float32 if floats else np.uint8)
+def made(name="own", label=LABEL, floats=False, first=0, **changes):
+    image = first + np.arange(len(label)).reshape(-1, 1, 1, 1)
+    image = image.astype(np.float32 if floats else np.uint8)
     split = {"image": image, "label": np.asarray(label, np.int32)}
     return Dataset(name, split, split, 3, NAMES, **changes)
 
@@ -25,7 +26,7 @@ def copies(source, label=None, name="copies"):
 
 def test_they_stand_behind_the_parts_with_what_they_are_copies_of():
     own = dataclasses.replace(made(), parts=(range(4), range(4, 6)))
-    more = made("more", LABEL[:3])
+    more = made("more", LABEL[:3], first=10)
     found = add(own, [(copies([3, 1, 3, 1]), None), (more, None)])
     assert found.parts == own.parts
     first, second = found.joined
@@ -43,6 +44,22 @@ def test_an_image_without_a_copy_is_one_sentence():
     joined = add(made(), [(copies([0, 1]), None)]).joined[0]
     with pytest.raises(DataError, match=r"'copies' has no copies of 2 of 3 images .*\{seed\}"):
         joined.beside(np.array([1, 2, 5]))
+
+
+@pytest.mark.parametrize("split", ["train", "test", "validation"])
+@pytest.mark.parametrize("floats", [False, True])
+def test_images_that_a_run_must_not_see_are_one_sentence(split, floats):
+    """Whether they are stored as grey levels or as shares of 255, rounded in another way."""
+    own = made(label=LABEL[:3])
+    image = np.array([7, 9, 200], np.uint8).reshape(-1, 1, 1, 1)
+    own = dataclasses.replace(own, validation=dict(own.train), test=dict(own.train))
+    getattr(own, split)["image"] = image
+    more = made("more", LABEL[:3], first=100)
+    more.train["image"][1:] = image[1:]
+    if floats:
+        more.train["image"] = (more.train["image"] / 255).astype(np.float32)
+    with pytest.raises(DataError, match="'more' repeats 2 images of 'own', the first at 1, which"):
+        add(own, [(more, None)])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from experiments import ConfigError
-from experiments.gallery import corruption_sheet, figure_file
+from experiments.gallery import corruption_sheet, figure_file, tiles
 from regjax import corruptions
 
 
@@ -91,7 +91,7 @@ def test_what_is_recommended_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_pa
 )
 def test_images_fit_their_cells(size: tuple[int, int], cell: int, shown: tuple[int, int]) -> None:
     image = np.full((*size, 3), 77, np.uint8)
-    fitted = corruption_sheet._fitted(image, cell)
+    fitted = tiles._fitted(image, cell)
     assert fitted.shape == (*shown, 3)
     assert (fitted == 77).all()
 

@@ -41,6 +41,11 @@ def quadratic(kernel: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return features[:, :CLASSES], features
 
 
+def flat(kernel: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    logits, features = network(kernel, x)
+    return logits, jax.lax.stop_gradient(features)
+
+
 def source(fn: Any = network, name: str = "a") -> Source:
     forward = rj.from_function(fn, jnp.asarray(KERNEL), head=lambda kernel: (kernel, None))
     example = {"image": jax.ShapeDtypeStruct(SHAPE, np.uint8)}
@@ -266,14 +271,15 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_same_command_goes_on(
             "A copy among the 2 first train images is not finite",
         ),
         (Recipe((1,), 1e10), "float16", "is not finite: take a smaller --step"),
-        (Recipe((1,), 0.0, delta=True), "float32", "No image was moved"),
+        (Recipe((1,), delta=True), "float32", "No image was moved, since all gradients are 0"),
     ],
 )
 def test_copies_that_are_none_are_one_sentence(
     recipe: Recipe, dtype: str, says: str, tmp_path: Any
 ) -> None:
+    fn = flat if recipe.delta else network
     with pytest.raises(ConfigError, match=says):
-        write(Copies(tmp_path, source(), recipe, dtype))
+        write(Copies(tmp_path, source(fn), recipe, dtype))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +288,11 @@ def test_copies_that_are_none_are_one_sentence(
         ({"iterations": (1, 2), "delta": True}, "--delta keeps one move of every image"),
         ({"iterations": (2, 2)}, r"--iterations are each named once, not \[2, 2\]"),
         ({"step": float("nan")}, "--step must be finite, but it is nan"),
+        ({"momentum": 2.0}, "--momentum=2 must be a share of the last move, from 0 to below 1"),
+        ({"momentum": 1.0}, "--momentum=1 must be"),
+        ({"momentum": -0.5}, "--momentum=-0.5 must be"),
+        ({"iterations": (0,), "delta": True}, "--delta keeps moves, but without --iterations"),
+        ({"iterations": (1,), "step": 0.0, "delta": True}, "or with --step=0 there are none"),
         ({"clip": (1, 0)}, r"clip must be None, 'relu' or \(low, high\)"),
     ],
 )

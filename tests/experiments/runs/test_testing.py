@@ -1,5 +1,6 @@
 """Trained networks are tested once, whenever a comparison is started with more perturbations."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -27,6 +28,7 @@ from experiments.runs.journal import Journal, Lines
 from experiments.runs.plan import plan
 from experiments.training.interruption import StoppedError
 from experiments.training.loop import Training
+from experiments.training.memory import Memory
 
 WHITE = {"white": "white_noise(sigma=(0.0, 0.5, 1.5))"}
 MORE = {"off": "switched_off_pixels(amount=(0.0, 0.5))", "fgsm": "fgsm(epsilon=0.1, examples=51)"}
@@ -349,3 +351,27 @@ def test_of_a_folder_that_is_tested_on_broken_files_are_treated_as_of_the_data_s
     else:
         with pytest.raises(sources.DataError, match=r"2\.png cannot be read"):
             scoring._read(problem, perturbation, f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "clips"),
+    [
+        ("white_noise(sigma=0.1, protocol='pixel')", True),
+        ("corruption(name='fog')", True),
+        ("fgsm(epsilon=0.1)", True),
+        ("white_noise(sigma=0.1)", False),
+        ("switched_off_pixels(amount=0.1)", False),
+        ("dataset(name='digits')", False),
+    ],
+)
+def test_what_clips_pixels_is_refused_for_images_beyond_them(text, clips):
+    """Such as moves alone; but not where only the images that are trained on are."""
+    perturbation = read(text)
+    image = np.linspace(0, 1, 8, dtype=np.float32).reshape(4, 1, 2, 1)
+    split = {"image": image, "label": np.arange(4, dtype=np.int32)}
+    moves = {**split, "image": image * 3 - 1}
+    refused = pytest.raises(ConfigError, match=r"clips pixels to \[0, 1\], .* from -1 to 2: leave")
+    for train, test, fails in ((split, moves, clips), (moves, split, False)):
+        source = Memory(sources.Dataset("d", train, test, 4))
+        with refused if fails else contextlib.nullcontext():
+            step_checks._check_range(source, "it", perturbation)

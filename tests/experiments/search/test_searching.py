@@ -105,6 +105,29 @@ def test_a_search_goes_on_where_it_was_killed_and_writes_what_any_config_takes(
     other = example.get_config("found").to_dict()
     other["losses"] = {"found": expression}
     assert plan(other)[0].loss == repr(rj.parse(expression))
+    check_broken(tmp_path, monkeypatch)
+
+
+def check_broken(folder, monkeypatch):
+    """A full disk and a journal that was deleted are one sentence each; then the search is done."""
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(found.files, "replace", full)
+        with pytest.raises(
+            OSError, match=r"found.txt cannot be written \(No space left on device\)"
+        ):
+            searching.search(config(), folder)
+    journal = folder / "runs.jsonl"
+    text = journal.read_text()
+    for left in (None, text.splitlines(keepends=True)[0]):
+        journal.unlink() if left is None else journal.write_text(left)
+        with pytest.raises(ConfigError, match=r"whose runs are not in runs.jsonl beside it: put"):
+            searching.search(config(), folder)
+    journal.write_text(text)
+    searching.search(config(), folder)
 
 
 @pytest.mark.parametrize(

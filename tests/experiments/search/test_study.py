@@ -1,6 +1,7 @@
 """The search: what it finds of a planted optimum, and what is left of it when it is killed."""
 
 import collections
+import sqlite3
 
 import pytest
 
@@ -10,7 +11,7 @@ from experiments import ConfigError
 pytest.importorskip("optuna")
 
 from experiments.search import spaces
-from experiments.search.study import Study, Trial, best, run
+from experiments.search.study import Study, Trial, best, kept, run
 
 LOSS = "cross_entropy | l2(weight={weight}) | noise_injection(sigma={sigma})"
 SPACES = {
@@ -146,6 +147,31 @@ def test_a_file_that_is_none_is_one_sentence(content, tmp_path):
     path.mkdir() if content is None else path.write_text(content)
     with pytest.raises(ConfigError, match=r"search.db cannot be used \(.*\): delete it, and the"):
         Study(NUMBERS, path=path)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_no_trial_is_lost(tmp_path, monkeypatch):
+    """SQLite itself says so, as soon as its file may not grow."""
+    path, connect, told = tmp_path / "search.db", sqlite3.connect, []
+
+    def filling(*given, **options):
+        connection = connect(*given, **options)
+        if len(told) >= 2:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    def seen(done):
+        told[:] = done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", filling)
+        with pytest.raises(OSError, match=r"to .*disk is full\): make room"), kept(tmp_path):
+            run(Study(STARTED, seed=1, path=path), weighed, 200, at_once=1, seen=seen)
+    after = Study(STARTED, seed=1, path=path)
+    assert len(told) >= 2
+    assert after.done()[: len(told)] == told
+    assert len(run(after, weighed, trials=len(told) + 2, at_once=1)) == len(told) + 2
 
 
 def test_of_equals_the_first_is_the_best():

@@ -35,6 +35,18 @@ ROOT = Path(__file__).parents[3]
 EPOCHS, STEPS = 10, 80
 
 
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        (17, ["one"] * 8 + ["together", "two", "taught"] * 3),
+        (4, ["together", "two", "taught", "together"]),
+        (0, []),
+    ],
+)
+def test_as_many_runs_are_killed_as_are_asked_for(runs: int, expected: list[str]) -> None:
+    assert kill.mixed(runs, together=3, two=3, taught=3) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["small", "small, taught"])
 def test_killed_and_stopped_processes_end_as_one_that_nothing_disturbed(

@@ -45,7 +45,7 @@ FLAGS = [
 ]
 
 
-def start(count, workdir, data, *more, each=()):
+def start(count, workdir, data, *more, each=(), program="tiny_classify", flags=FLAGS):
     """Starts the processes of one comparison, `each` with flags of its own."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -58,7 +58,7 @@ def start(count, workdir, data, *more, each=()):
     }
     processes = []
     for index in range(count):
-        command = [sys.executable, "tests/tiny_classify.py", *FLAGS, f"--workdir={workdir}"]
+        command = [sys.executable, f"tests/{program}.py", *flags, f"--workdir={workdir}"]
         if count > 1:
             command.append(f"--config.distributed=localhost:{port},{index},{count}")
         command += each[index] if each else []
@@ -129,6 +129,26 @@ def test_processes_train_what_one_trains(count, kind, alone, data, tmp_path):
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == len(LOSSES)
     assert all("Traceback" not in error for error in errors)
     assert all("step/s" not in error for error in errors[1:])
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_players_that_one_trains(data, tmp_path):
+    flags = [
+        "--config=configs/mnist_generators.py:smoke",
+        "--config.model=tiny",
+        "--config.losses={'infogan': 'infogan()'}",
+        "--config.optimizer=sgd",
+        "--config.train_sizes=(4,)",
+        "--config.batch_size=16",
+    ]
+    how = {"program": "tiny_players", "flags": flags}
+    for count in (1, 2):
+        codes, errors = finish(start(count, tmp_path / str(count), data, **how))
+        assert codes == [0] * count, errors
+    expected, found = trained(tmp_path / "1"), trained(tmp_path / "2")
+    assert found.keys() == expected.keys() != set()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=str(name))
 
 
 @pytest.mark.parametrize(
