@@ -166,6 +166,10 @@ class Found(NamedTuple):
     features: np.ndarray
     pixels: np.ndarray
 
+    def part(self, start: int, count: int) -> Found:
+        """So many of the searches, from one on."""
+        return Found(*(each[start : start + count] for each in self))
+
 
 def search(task: Search, stored: Any, wanted: Sequence[Near], bar: tqdm) -> Found:
     """Runs a search for each of the objectives, all in one program.
@@ -189,12 +193,14 @@ def search(task: Search, stored: Any, wanted: Sequence[Near], bar: tqdm) -> Foun
         states, means, _ = program.advance(states, objectives, seeds, rows, count)
         bar.set_postfix(loss=f"{np.mean(means['total']) / len(every):.3g}", refresh=False)
         bar.update(count)
-    whole = jnp.asarray(np.asarray(states.params)[: len(wanted)])
-    batch = task.batch(Examples(stored, jnp.asarray(every), jnp.ones(len(every))))
-    return _found(task, whole, jnp.stack([jnp.asarray(w.target) for w in wanted]), batch)
+    return reached(task, np.asarray(states.params)[: len(wanted)], wanted, stored)
 
 
-def _found(task: Search, latents: jax.Array, targets: jax.Array, batch: rj.Batch) -> Found:
+def reached(task: Search, latents: Any, wanted: Sequence[Near], stored: Any) -> Found:
+    """What latents `[R, N, L]` have come to, for one objective each; the rest as in `search`."""
+    every = jnp.arange(len(stored["label"]))
+    batch = task.batch(Examples(stored, every, jnp.ones(len(every))))
+    targets = jnp.stack([jnp.asarray(each.target) for each in wanted])
     errors = jax.jit(lambda x: jax.lax.map(lambda own: task.errors(*own, batch), x))
-    image, features, pixels = map(np.asarray, errors((latents, targets)))
+    image, features, pixels = map(np.asarray, errors((jnp.asarray(latents), targets)))
     return Found(np.asarray(latents), image, features, pixels / np.prod(image.shape[2:]))

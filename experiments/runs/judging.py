@@ -27,7 +27,7 @@ def judge(run: str | os.PathLike[str], spec: Spec) -> Predictor:
     Example:
       `judge("runs/mnist_judge", spec).network(image).features`
     """
-    name, method = _parts(os.fspath(run))
+    name, method = parts(run)
     try:
         found = load_predictor(name, method or next(iter(folder.read(name).config["losses"])))
     except (OSError, ValueError) as error:
@@ -44,8 +44,9 @@ def judge(run: str | os.PathLike[str], spec: Spec) -> Predictor:
     return found
 
 
-def _parts(run: str) -> tuple[str, str]:
-    """The folder and the method; a folder may have a colon in its name."""
+def parts(run: str | os.PathLike[str]) -> tuple[str, str]:
+    """The folder and the method, "" where none is named; a folder may have a colon in its name."""
+    run = os.fspath(run)
     if os.path.isdir(run) or ":" not in run:
         return run, ""
     name, _, method = run.rpartition(":")
