@@ -205,18 +205,29 @@ def _kept(image: np.ndarray, label: np.ndarray, judge: Predictor | None) -> floa
     """The share of images `[R, N, H, W, K]` in whose class the judge finds them."""
     if judge is None:
         return None
-    logits = np.stack([np.asarray(jax.jit(judge)(each)) for each in image])
+    logits = np.asarray(jax.jit(lambda x: jax.lax.map(judge, x))(image))
     return float(np.mean(logits.argmax(-1) == label))
+
+
+def rates(texts: list[str]) -> tuple[float, float]:
+    """The first learning rates of steps I and II; ConfigError unless they are two numbers above 0.
+
+    Example:
+      `rates(["10", "1"]) == (10.0, 1.0)`
+    """
+    try:
+        first, second = map(float, texts)
+        if 0 < first < np.inf and 0 < second < np.inf:
+            return first, second
+    except ValueError:
+        pass
+    raise ConfigError(f"--rates={','.join(texts)} must be two numbers above 0, as in --rates=10,1.")
 
 
 def _settings() -> Settings:
     given = flags.FLAGS
-    try:
-        first, second = map(float, given.rates)
-    except ValueError:
-        raise ConfigError("--rates must be two numbers, as in --rates=10,1.") from None
-    least = given.images, given.iterations, (first, second), given.eta, given.strength
-    return Settings(*least, given.draws)
+    first = given.images, given.iterations, rates(given.rates)
+    return Settings(*first, given.eta, given.strength, given.draws)
 
 
 def main(run: str = "") -> None:
