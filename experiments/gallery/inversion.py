@@ -20,6 +20,7 @@ with more numbers they are written beside it as JSON.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +89,7 @@ class Source(NamedTuple):
     def features(self, image: jax.Array) -> jax.Array:
         """The features `[N, A]` in units of `scale`."""
         found = self.predictor.network(image).features
+        assert found is not None
         return found.astype(jnp.float32) / self.scale
 
 
@@ -185,9 +187,9 @@ def inverted(
 def _moves(known: Source, settings: Settings) -> dict[str, np.ndarray]:
     """What is added to the features, `[M, N, A]`, by the kind of directions."""
     key, label = jax.random.key(SEED + 1), jnp.asarray(known.label)
-    options = {"strength": settings.strength, "draws": settings.draws}
     every = directions.alternatives(known.covariance)
-    return {n: np.asarray(directions.draw(key, m, label, **options)) for n, m in every.items()}
+    move = functools.partial(directions.draw, strength=settings.strength, draws=settings.draws)
+    return {name: np.asarray(move(key, matrix, label)) for name, matrix in every.items()}
 
 
 def rows(

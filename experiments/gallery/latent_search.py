@@ -201,6 +201,10 @@ def reached(task: Search, latents: Any, wanted: Sequence[Near], stored: Any) -> 
     every = jnp.arange(len(stored["label"]))
     batch = task.batch(Examples(stored, every, jnp.ones(len(every))))
     targets = jnp.stack([jnp.asarray(each.target) for each in wanted])
-    errors = jax.jit(lambda x: jax.lax.map(lambda own: task.errors(*own, batch), x))
-    image, features, pixels = map(np.asarray, errors((jnp.asarray(latents), targets)))
+
+    def errors(own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        return task.errors(own[0], own[1], batch)
+
+    mapped = jax.jit(lambda each: jax.lax.map(errors, each))
+    image, features, pixels = map(np.asarray, mapped((jnp.asarray(latents), targets)))
     return Found(np.asarray(latents), image, features, pixels / np.prod(image.shape[2:]))
