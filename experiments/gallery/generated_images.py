@@ -106,10 +106,7 @@ def draw(sampled: np.ndarray, near: Neighbours, class_names: tuple[str, ...]) ->
     by_pixels, by_features = map(image_grid.as_bytes, near[1:])
     panels: dict[str, Any] = {
         f"{sampled.shape[1]} samples": sampled,
-        "one and the nearest training images by pixels": [
-            first,
-            image_grid.as_bytes(near.by_pixels),
-        ],
+        "one and the nearest training images by pixels": [first, by_pixels],
         "by the judge's features": [first, by_features],
     }
     wide = [np.concatenate(p, 1) if isinstance(p, list) else p for p in panels.values()]
