@@ -20,6 +20,7 @@ class ConvNorm(nnx.Module):
       stride: along both sides.
       padding: "SAME" or "VALID".
       groups: of the channels.
+      dilation: of the kernel.
       momentum: of BatchNorm's averages, the share that stays in a step.
       scale: whether BatchNorm has a factor beside its bias.
       activation: of the result.
@@ -36,6 +37,7 @@ class ConvNorm(nnx.Module):
         *,
         padding: str = "SAME",
         groups: int = 1,
+        dilation: int = 1,
         momentum: float,
         scale: bool = True,
         activation: Callable[[jax.Array], jax.Array] | None = None,
@@ -48,6 +50,7 @@ class ConvNorm(nnx.Module):
             size,
             strides=stride,
             padding=padding,
+            kernel_dilation=dilation,
             feature_group_count=groups,
             use_bias=False,
             kernel_init=kernel_init,

@@ -32,6 +32,7 @@ class InvertedResidual(nnx.Module):
       stride: of the 3 x 3 convolution.
       expansion: channels inside, for each one of the input; of 1, the first convolution is absent.
       momentum: of BatchNorm's averages.
+      dilation: of the 3 x 3 convolution.
       rngs: source of the initial parameters.
     """
 
@@ -43,12 +44,14 @@ class InvertedResidual(nnx.Module):
         *,
         expansion: int,
         momentum: float,
+        dilation: int = 1,
         rngs: nnx.Rngs,
     ):
         inner, relu6 = expansion * channels, nnx.relu6
         own: dict[str, Any] = {"momentum": momentum, "rngs": rngs}
+        by_channel: dict[str, Any] = {"groups": inner, "dilation": dilation}
         parts = [
-            ConvNorm(inner, inner, (3, 3), stride, groups=inner, activation=relu6, **own),
+            ConvNorm(inner, inner, (3, 3), stride, activation=relu6, **by_channel, **own),
             ConvNorm(inner, filters, (1, 1), **own),
         ]
         if expansion > 1:

@@ -82,6 +82,7 @@ def check_head(forward: Forward, image: jax.Array, resizing: str | None = None) 
     if found is None:
         return
     logits, told = (np.asarray(a, np.float32) for a in found)
+    enlarging = f" Logits that are enlarged must be so by {resizing=}." if logits.ndim == 4 else ""
     # A class may be masked behind the head, by a logit of -inf.
     logits, told = (a[np.isfinite(logits)] for a in (logits, told))
     off, scale = np.max(np.abs(logits - told), initial=0), np.max(np.abs(logits), initial=0)
@@ -91,13 +92,7 @@ def check_head(forward: Forward, image: jax.Array, resizing: str | None = None) 
             f"are off by {off:.2g} where the largest is {scale:.2g}, so that the loss would be of "
             "other logits. Scale the features before the head instead of the logits behind it; and "
             "where the kernel is made of several parameters, as by a weight norm or LoRA, say how: "
-            "forward.replace(get_head=lambda params: (kernel, bias))."
-            + (
-                f" A network that enlarges its logits must do so by resizing={resizing!r}, or "
-                "the loss be told how."
-                if resizing
-                else ""
-            )
+            "forward.replace(get_head=lambda params: (kernel, bias))." + enlarging
         )
 
 
