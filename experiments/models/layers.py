@@ -88,7 +88,7 @@ def dilated(
             edges = [(-start, start + size - n, 0) for start, size, n in sides]
             seen = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
             weight = kernel[at]
-            total = total + (seen * weight[0] if by_channel else seen @ weight)
+            total = total + (seen * weight.reshape(1, 1, 1, -1) if by_channel else seen @ weight)
     return total
 
 

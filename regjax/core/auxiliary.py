@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from regjax.core.batch import Batch
 from regjax.core.checks import check_logits
@@ -55,7 +56,7 @@ def summed(losses: list[jax.Array], weight: Number | None) -> jax.Array:
     """The main head's losses `[B]`, which come first, and `weight` times those of each other."""
     total, *others = losses
     for each in others:
-        total = total + weight * each
+        total = total + jnp.asarray(weight, each.dtype) * each
     return total
 
 

@@ -26,7 +26,8 @@ def at_features(batch: Batch, outputs: Outputs, resizing: str) -> Batch:
         return batch
     if features.ndim != 4 or features.shape[0] != label.shape[0]:
         return batch  # refused by who sees both
-    return batch.replace(label=nearest(label, features.shape[1:3], resizing))
+    size = (features.shape[1], features.shape[2])
+    return batch.replace(label=nearest(label, size, resizing))
 
 
 def losses(

@@ -13,7 +13,7 @@ softmax of the moved logits, `d_j = w_j - w_y` and `e` the label:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +29,12 @@ from regjax.semantic import dense, statistics
 from regjax.semantic.covariance import KINDS, LowRank
 
 State = statistics.ClassStatistics | None
+States = tuple[State, ...]
 
 
 def init_heads(
     forward: Forward, batch: Batch, *, auxiliary: Number | None, **options: Any
-) -> State | tuple[State, ...]:
+) -> State | States:
     """The main head's statistics; with auxiliary heads, a tuple of its and theirs."""
     if auxiliary is None:
         return init_statistics(forward, batch, **options)
@@ -122,7 +123,7 @@ def isda(
     outputs: Outputs,
     batch: Batch,
     forward: Forward,
-    state: State,
+    state: State | States,
     part: jax.Array,
     *,
     strength: AtLeastZero,
@@ -133,7 +134,7 @@ def isda(
     axis_name: str | None = None,
     auxiliary: AtLeastZero | None = None,
     resizing: str = dense.DEFAULT,
-) -> tuple[jax.Array, State | tuple[State, ...]]:
+) -> tuple[jax.Array, State | States]:
     """Implicit semantic data augmentation: features moved in all ways in which their class varies.
 
     `loss_i = -log(exp(z_iy) / sum_j exp(z_ij + strength / 2 (w_j - w_y)' Sigma_y (w_j - w_y)))`, an
@@ -187,7 +188,7 @@ def isda(
     own: dict[str, Any] = {"strength": strength, "covariance": covariance, "rank": rank}
     own |= {"decay": decay, "shrinkage": shrinkage, "axis_name": axis_name, "resizing": resizing}
     if auxiliary is None:
-        return _of_head(outputs, batch, forward, state, part, **own)
+        return _of_head(outputs, batch, forward, cast(State, state), part, **own)
     seen = (outputs, *others.seen_from(outputs, batch))
     heads = (forward, *others.branches(forward))
     if len(heads) != len(seen):
@@ -198,7 +199,7 @@ def isda(
         )
     found = [
         _of_head(each, batch, head, its, part, **own)
-        for each, head, its in zip(seen, heads, state, strict=True)
+        for each, head, its in zip(seen, heads, cast(States, state), strict=True)
     ]
     losses, states = zip(*found, strict=True)
     return others.summed(list(losses), auxiliary), states

@@ -64,7 +64,8 @@ def test_means_of_windows_are_those_of_a_loop() -> None:
         got = adaptive_means(jnp.asarray(x), bins)
         for i, j in np.ndindex(bins, bins):
             (a, b), (c, d) = (
-                (k * n // bins, -((-(k + 1) * n) // bins)) for k, n in zip((i, j), (7, 5))
+                (k * n // bins, -((-(k + 1) * n) // bins))
+                for k, n in zip((i, j), (7, 5), strict=True)
             )
             np.testing.assert_allclose(got[:, i, j], x[:, a:b, c:d].mean((1, 2)), atol=1e-6)
 

@@ -60,7 +60,9 @@ def looped(
     features: np.ndarray, kernel: np.ndarray, label: np.ndarray, strength: float, diagonal: bool
 ) -> np.ndarray:
     """The losses at all pixels `[B, H, W]`, 0 where ignored, by loops in float64."""
-    rows, columns = ([i * (n - 1) // (m - 1) for i in range(m)] for n, m in zip(SIZE, SMALL))
+    rows, columns = (
+        [i * (n - 1) // (m - 1) for i in range(m)] for n, m in zip(SIZE, SMALL, strict=True)
+    )
     near = label[:, rows][:, :, columns]
     of = [features[near[..., c] == 1] for c in range(C)]
     sigmas = [np.cov(x.T, bias=True) if len(x) else np.zeros((A, A)) for x in of]
@@ -138,9 +140,10 @@ def test_classes_weigh_by_pixel() -> None:
 
 def test_masks_are_pasted_with_their_pixels() -> None:
     _, batch = case(jnp.float32)
+    batch = jax.tree.map(lambda x: jnp.concatenate([x, x[::-1]] * 4), batch)
     batch = batch.replace(image=batch.label)  # so that both must stay alike
     _, mixed = rj.cutmix.definition.function(
-        None, batch, jax.random.key(3), alpha=1.0, per_example=True, axis_name=None
+        None, batch, jax.random.key(0), alpha=1.0, per_example=True, axis_name=None
     )
     np.testing.assert_array_equal(mixed.image, mixed.label)
     assert jnp.any(mixed.label != batch.label)
@@ -197,21 +200,21 @@ def test_memory_at_the_size_of_the_paper() -> None:
     features = jax.ShapeDtypeStruct((*shape, 512), jnp.float32)
     label = jax.ShapeDtypeStruct((*shape, 19), jnp.float32)
     kernel = jax.ShapeDtypeStruct((512, 19), jnp.float32)
+    past = jax.eval_shape(lambda: rj.statistics.init(19, 512, covariance="diagonal"))
 
-    def part(features: jax.Array, label: jax.Array, kernel: jax.Array) -> Any:
+    def part(features: jax.Array, label: jax.Array, kernel: jax.Array, past: Any) -> Any:
         def objective(features: jax.Array, kernel: jax.Array) -> Any:
             net = rj.from_function(lambda p, x: (x @ p, x), kernel, head=lambda p: (p, None))
             outputs, batch = rj.Outputs(features @ kernel, features), rj.Batch(features, label)
-            empty = rj.statistics.init(19, 512, covariance="diagonal")
             losses, state = rj.isda.definition.function(
-                outputs, batch, net, empty, jnp.zeros((), int), strength=0.5, covariance="diagonal"
+                outputs, batch, net, past, jnp.zeros((), int), strength=0.5, covariance="diagonal"
             )
             return jnp.sum(losses), state
 
         return jax.value_and_grad(objective, (0, 1), has_aux=True)(features, kernel)
 
-    memory = jax.jit(part).lower(features, label, kernel).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 450e6, memory.temp_size_in_bytes
+    memory = jax.jit(part).lower(features, label, kernel, past).compile().memory_analysis()
+    assert 10e6 < memory.temp_size_in_bytes < 450e6, memory.temp_size_in_bytes
 
 
 def test_a_spread_at_the_labels_own_pixels_is_the_bound() -> None:
