@@ -71,6 +71,7 @@ def test_means_of_windows_are_those_of_a_loop() -> None:
 
 
 @pytest.mark.parametrize("gap", [2, 5])
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 3])
 def test_kernels_with_gaps_are_those_of_xla(gap: int, groups: int) -> None:
     """Where the gap is as wide as the image too; values and gradients."""

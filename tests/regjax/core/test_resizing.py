@@ -57,6 +57,7 @@ def test_the_nearest_pixels_are_those_of_the_program() -> None:
         nearest(x, (97, 1), "corners")
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_a_linear_map() -> None:
     x = jnp.arange(12.0).reshape(1, 3, 4, 1)
     hessian = jax.hessian(lambda x: jnp.sum(resized(x, (5, 6), "align_corners") ** 2))(x)

@@ -60,6 +60,7 @@ def looped(
     features: np.ndarray, kernel: np.ndarray, label: np.ndarray, strength: float, diagonal: bool
 ) -> np.ndarray:
     """The losses at all pixels `[B, H, W]`, 0 where ignored, by loops in float64."""
+    # Nodes lie on whole pixels, so that the nearest one needs no rule.
     rows, columns = (
         [i * (n - 1) // (m - 1) for i in range(m)] for n, m in zip(SIZE, SMALL, strict=True)
     )
@@ -85,12 +86,12 @@ def looped(
     return losses
 
 
+@pytest.mark.slow
 @X64
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_the_bound_is_that_of_a_loop_over_pixels(covariance: str) -> None:
     """Of both heads, averaged over all labelled pixels, or by images."""
     params, batch = case()
-    # Nodes that fall on whole pixels, so that the nearest one needs no rule.
     _, result = run(f"isda(strength=0.7, covariance='{covariance}', auxiliary=0.4)", params, batch)
     outputs, label = forward(params)(batch.image), np.asarray(batch.label)
     found = [
@@ -103,6 +104,7 @@ def test_the_bound_is_that_of_a_loop_over_pixels(covariance: str) -> None:
     np.testing.assert_allclose(rj.total(result, batch, by_image=True), images.mean(), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_heads_have_statistics_of_their_own_and_ignored_pixels_are_in_none() -> None:
     params, batch = case(jnp.float32)
     loss, net = rj.isda(strength=0.5, covariance="diagonal", auxiliary=0.4), forward(params)
@@ -114,6 +116,7 @@ def test_heads_have_statistics_of_their_own_and_ignored_pixels_are_in_none() -> 
     assert branches(net)[0].head.kernel is params["aside"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["isda(strength=0.5, auxiliary=0.4)", "cross_entropy"])
 def test_a_batch_without_labels_costs_nothing(base: str) -> None:
     params, batch = case(jnp.float32)
@@ -138,6 +141,7 @@ def test_classes_weigh_by_pixel() -> None:
     np.testing.assert_allclose(rj.total(result, batch), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_masks_are_pasted_with_their_pixels() -> None:
     _, batch = case(jnp.float32)
     batch = jax.tree.map(lambda x: jnp.concatenate([x, x[::-1]] * 4), batch)
@@ -217,6 +221,7 @@ def test_memory_at_the_size_of_the_paper() -> None:
     assert 10e6 < memory.temp_size_in_bytes < 450e6, memory.temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_a_spread_at_the_labels_own_pixels_is_the_bound() -> None:
     """Enlarged by nothing, the sum of logits and spread is what `upper_bound` takes."""
     z = jax.random.normal(KEY, (1, 4, 4, C))
