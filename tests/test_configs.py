@@ -44,6 +44,7 @@ SIGN = tuple(name for name in CONFIGS if name.startswith("configs/sign/"))
 ELSEWHERE = (*ISDA, *SIGN, "configs/nfm/table3")
 # Their methods are as they say.
 OWN = (*ISDA, *SIGN, "configs/digits_semi_supervised", "configs/mnist_semi_supervised")
+OWN += ("configs/mnist_judge",)
 IN_MEMORY = [name for name in CONFIGS if name not in ELSEWHERE and "figure" not in name]
 NFM = ("configs/nfm/table1", "configs/nfm/table2", "configs/nfm/figure5", "configs/nfm/figure6")
 THESIS = ["db", "jac", "fob", "NI", "baseline", "hsfob", "hsfob-db1", "hsfob-db2"]

@@ -76,7 +76,7 @@ def compared(judge: Judge, real: jax.Array, fake: jax.Array, label: jax.Array) -
     if one.features is None or other.features is None:
         raise ValueError("the classifier that judges returns logits only: it must have features.")
     answers = [measured(("label", "prediction"), each.logits, label) for each in (other, one)]
-    features = (each.features.astype(jnp.float32) for each in (one, other))
+    features = (x.astype(jnp.float32) for x in (one.features, other.features))
     return {
         **dict(zip(FEATURES, features, strict=True)),
         **answers[0],

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,13 +26,12 @@ from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.evaluation import distances
 from experiments.evaluation.judged import Judged, compared
-from experiments.gallery import figure_file
+from experiments.gallery import figure_file, image_grid
 from experiments.gallery.isda_bound import trained_on
 from experiments.report import files
 from experiments.runs import commands, generator, judging, load, networks
 from experiments.runs.load import Predictor
 from experiments.runs.shown import shown
-from experiments.training import pictures
 from experiments.training.feeds import MEASURED
 from experiments.training.generator import Generator
 
@@ -79,7 +78,7 @@ def scores(made: Generator, judge: Predictor, split: dict[str, np.ndarray]) -> d
 def samples(made: Generator) -> np.ndarray:
     """Ten images of each class, `[C, 10, H, W, K]`, in [0, 1]."""
     label = np.repeat(np.arange(made.classes, dtype=np.int32), COLUMNS)
-    image = np.asarray(jax.jit(lambda key: made.draw(key, label))(jax.random.key(SEED + 1)))
+    image = np.asarray(jax.jit(made.draw)(jax.random.key(SEED + 1), label))
     return image.reshape(made.classes, COLUMNS, *made.image_shape)
 
 
@@ -103,14 +102,15 @@ def neighbours(image: np.ndarray, stored: np.ndarray, judge: Predictor) -> Neigh
 
 def draw(sampled: np.ndarray, near: Neighbours, class_names: tuple[str, ...]) -> Figure:
     """Three panels with a row for each class: samples, nearest by pixels, nearest by features."""
-    first = pictures.as_bytes(near.image)[:, None]
-    panels = {
+    first = image_grid.as_bytes(near.image)[:, None]
+    by_pixels, by_features = map(image_grid.as_bytes, near[1:])
+    panels: dict[str, Any] = {
         f"{sampled.shape[1]} samples": sampled,
-        "one and the nearest training images by pixels": [first, pictures.as_bytes(near.by_pixels)],
-        "by the judge's features": [first, pictures.as_bytes(near.by_features)],
+        "one and the nearest training images by pixels": [first, by_pixels],
+        "by the judge's features": [first, by_features],
     }
     wide = [np.concatenate(p, 1) if isinstance(p, list) else p for p in panels.values()]
-    whole = [pictures.grid(each) for each in wide]
+    whole = [image_grid.grid(each) for each in wide]
     height, width = whole[0].shape[0], sum(each.shape[1] for each in whole)
     inches = 0.34 * len(sampled)
     figure = Figure(figsize=(1.5 + inches * width / height, 0.6 + inches), layout="constrained")
@@ -123,7 +123,7 @@ def draw(sampled: np.ndarray, near: Neighbours, class_names: tuple[str, ...]) ->
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=8)
         axes.set_frame_on(False)
-    step = (height + pictures.GAP) / len(sampled)
+    step = (height + image_grid.GAP) / len(sampled)
     every[0].set_yticks((np.arange(len(sampled)) + 0.5) * step, class_names, fontsize=8)
     every[0].tick_params(length=0)
     return figure

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.gallery import image_grid
 from experiments.gallery.signed import by_class
-from experiments.training import pictures
 
 REACHED = 0.05  # the share of the features' variance below which features count as reached
 
@@ -61,7 +61,7 @@ def draw(rows: Sequence[Row], label: np.ndarray, class_names: Sequence[str]) -> 
     Beside each image of step I stand its own feature and pixel error.
     """
     shown = by_class(label, len(np.unique(label)))
-    panels = [pictures.grid(row.image[:, shown].swapaxes(0, 1)) for row in rows]
+    panels = [image_grid.grid(row.image[:, shown].swapaxes(0, 1)) for row in rows]
     height, widths = panels[0].shape[0], [each.shape[1] for each in panels]
     inches = 0.55 * len(shown)
     # Where a panel is one image wide, the words above it need more.
@@ -76,7 +76,7 @@ def draw(rows: Sequence[Row], label: np.ndarray, class_names: Sequence[str]) -> 
         axes.set(xticks=[], yticks=[])
         axes.set_title(_title(row), fontsize=6)
         axes.set_frame_on(False)
-    step = (height + pictures.GAP) / len(shown)
+    step = (height + image_grid.GAP) / len(shown)
     ticks = (np.arange(len(shown)) + 0.5) * step
     every[0].set_yticks(ticks, [class_names[i] for i in label[shown]], fontsize=7)
     errors = zip(rows[1].features[0, shown], rows[1].pixels[0, shown], strict=True)

@@ -19,6 +19,7 @@ from experiments.models import (
     nasnet,
     preact_resnet,
     resnet,
+    segmentation,
     shake_pyramid,
     shake_shake,
     thesis,
@@ -75,6 +76,8 @@ MODELS: dict[str, Factory] = {
     "mobilenet_v2": mobilenet.MobileNetV2,
     "nasnet_mobile": nasnet.NASNetMobile,
     "inception_resnet_v2": inception_resnet.InceptionResNetV2,
+    "pspnet": segmentation.pspnet,
+    "deeplab_v3": segmentation.deeplab_v3,
     "two_headed": _two_headed,
     "with_covariances": _with_covariances,
 }

@@ -20,6 +20,7 @@ class ConvNorm(nnx.Module):
       stride: along both sides.
       padding: "SAME" or "VALID", or zeros before and after, of each side.
       groups: of the channels.
+      dilation: of the kernel.
       momentum: of BatchNorm's averages, the share that stays in a step.
       epsilon: of BatchNorm.
       scale: whether BatchNorm has a factor beside its bias.
@@ -37,6 +38,7 @@ class ConvNorm(nnx.Module):
         *,
         padding: layers.Padding = "SAME",
         groups: int = 1,
+        dilation: int = 1,
         momentum: float,
         epsilon: float = 1e-3,
         scale: bool = True,
@@ -50,6 +52,7 @@ class ConvNorm(nnx.Module):
             size,
             strides=stride,
             padding=padding,
+            kernel_dilation=dilation,
             feature_group_count=groups,
             use_bias=False,
             kernel_init=kernel_init,

@@ -48,11 +48,12 @@ class BasicBlock(nnx.Module):
         *,
         dropout: float = 0.0,
         excited: bool = False,
+        dilation: int = 1,
         rngs: nnx.Rngs,
     ):
-        self.conv1 = residual_conv(channels, filters, 3, stride, rngs)
+        self.conv1 = residual_conv(channels, filters, 3, stride, rngs, dilation=dilation)
         self.norm1 = residual_norm(filters, rngs)
-        self.conv2 = residual_conv(filters, filters, 3, 1, rngs)
+        self.conv2 = residual_conv(filters, filters, 3, 1, rngs, dilation=dilation)
         self.norm2 = residual_norm(filters, rngs)
         self.project = stride != 1 or channels != filters
         if self.project:

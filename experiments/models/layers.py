@@ -38,6 +38,10 @@ def convolve(
     choice is made while tracing, by the platform that is compiled for: `lax.platform_dependent`
     would hold the residuals of both forms until the derivative is taken.
     """
+    dilation = _only_dilation(options) if tuple(window_strides) == (1, 1) else None
+    plain = feature_group_count == 1 or rhs.shape[2:] == (1, lhs.shape[-1])
+    if platform() == "cpu" and dimension_numbers == NHWC and dilation and plain:
+        return dilated(lhs, rhs, dilation, padding)
     special = any(np.any(np.asarray(o) != 1) for o in options.values() if o is not None)
     if platform() != "cpu" or dimension_numbers != NHWC or lhs.ndim != 4 or special:
         return lax.conv_general_dilated(
@@ -52,6 +56,40 @@ def convolve(
         )
     window = _window(lhs, rhs.shape[:2], window_strides, padding)
     return convolution.convolve(lhs, rhs, window._replace(groups=feature_group_count))
+
+
+def _only_dilation(options: dict[str, Any]) -> tuple[int, int] | None:
+    """The kernel's dilation where it is above 1 and all else is plain."""
+    special = {n for n, o in options.items() if o is not None and np.any(np.asarray(o) != 1)}
+    return tuple(options["rhs_dilation"]) if special == {"rhs_dilation"} else None
+
+
+def dilated(
+    x: jax.Array, kernel: jax.Array, dilation: tuple[int, int], padding: Padding
+) -> jax.Array:
+    """A convolution of x [B, H, W, K] by a kernel with gaps: a product for each of its pixels.
+
+    Those that see nothing but padding, as most do where the gaps are as large as the image, cost
+    nothing. The kernel is [h, w, K, O], or [h, w, 1, K] by channel.
+    """
+    image = x.shape[1:3]
+    spans = tuple((k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True))
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(image, spans, (1, 1), padding)
+    sizes = [n + sum(p) - s + 1 for n, p, s in zip(image, padding, spans, strict=True)]
+    if min(sizes) < 1:
+        raise ValueError(TOO_SMALL)
+    by_channel = kernel.shape[2] == 1 and x.shape[-1] > 1
+    total = jnp.zeros((len(x), *sizes, kernel.shape[-1]), jnp.result_type(x, kernel))
+    for at in np.ndindex(*kernel.shape[:2]):
+        starts = [i * d - p[0] for i, d, p in zip(at, dilation, padding, strict=True)]
+        sides = list(zip(starts, sizes, image, strict=True))
+        if all(-size < start < n for start, size, n in sides):
+            edges = [(-start, start + size - n, 0) for start, size, n in sides]
+            seen = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+            weight = kernel[at]
+            total = total + (seen * weight.reshape(1, 1, 1, -1) if by_channel else seen @ weight)
+    return total
 
 
 GLOROT = nnx.initializers.glorot_uniform()
@@ -85,15 +123,17 @@ def residual_conv(
     rngs: nnx.Rngs,
     kernel_init: nnx.Initializer = RESIDUAL,
     groups: int = 1,
+    dilation: int = 1,
 ) -> nnx.Conv:
     """A ResNet's convolution: no bias, equal padding, from N(0, sqrt(2 / (size^2 filters)))."""
-    edge = (size // 2, size // 2)
+    edge = (dilation * (size // 2),) * 2
     return Conv(
         channels,
         filters,
         (size, size),
         strides=stride,
         padding=(edge, edge),
+        kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=False,
         kernel_init=kernel_init,

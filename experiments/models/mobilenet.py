@@ -34,6 +34,7 @@ class InvertedResidual(nnx.Module):
       momentum: of BatchNorm's averages.
       epsilon: of BatchNorm.
       padding: of the 3 x 3 convolution.
+      dilation: of the 3 x 3 convolution.
       rngs: source of the initial parameters.
     """
 
@@ -47,13 +48,14 @@ class InvertedResidual(nnx.Module):
         momentum: float,
         epsilon: float = 1e-3,
         padding: layers.Padding = "SAME",
+        dilation: int = 1,
         rngs: nnx.Rngs,
     ):
         inner, relu6 = expansion * channels, nnx.relu6
         own: dict[str, Any] = {"momentum": momentum, "epsilon": epsilon, "rngs": rngs}
         wide: dict[str, Any] = {"groups": inner, "padding": padding, "activation": relu6}
         parts = [
-            ConvNorm(inner, inner, (3, 3), stride, **wide, **own),
+            ConvNorm(inner, inner, (3, 3), stride, dilation=dilation, **wide, **own),
             ConvNorm(inner, filters, (1, 1), **own),
         ]
         if expansion > 1:

@@ -27,6 +27,7 @@ class Bottleneck(nnx.Module):
       stride: of the 3 x 3 convolution.
       groups: of the 3 x 3 convolution.
       inner: filters of the first two convolutions; `filters` if None.
+      dilation: of the 3 x 3 convolution.
       rngs: source of the initial parameters.
     """
 
@@ -38,12 +39,15 @@ class Bottleneck(nnx.Module):
         *,
         groups: int = 1,
         inner: int | None = None,
+        dilation: int = 1,
         rngs: nnx.Rngs,
     ):
         narrow, wide = inner or filters, EXPANSION * filters
         self.conv1 = residual_conv(channels, narrow, 1, 1, rngs)
         self.norm1 = residual_norm(narrow, rngs)
-        self.conv2 = residual_conv(narrow, narrow, 3, stride, rngs, groups=groups)
+        self.conv2 = residual_conv(
+            narrow, narrow, 3, stride, rngs, groups=groups, dilation=dilation
+        )
         self.norm2 = residual_norm(narrow, rngs)
         self.conv3 = residual_conv(narrow, wide, 1, 1, rngs)
         self.norm3 = residual_norm(wide, rngs)

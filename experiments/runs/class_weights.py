@@ -27,13 +27,13 @@ def of(
     n_c are of class c and C classes occur; of a mixture, those that a batch holds on average.
 
     Raises:
-      ConfigError: there are other classes, or labels of pixels.
+      ConfigError: there are other classes, or labels of pixels, whose weights must be numbers.
     """
     given = config["class_weights"]
-    if (given or config["sampling"]) and spec.example["label"].shape:
+    if (given == BALANCED or config["sampling"]) and spec.example["label"].shape:
         raise ConfigError(
-            "config.class_weights and config.sampling are for data sets of one label an image, "
-            f"but {config['dataset']!r} has one a pixel."
+            "config.class_weights='balanced' and config.sampling are for data sets of one label an "
+            f"image, but {config['dataset']!r} has one a pixel: give the weights as numbers."
         )
     if given == BALANCED:
         shares = source.class_shares(size, config["batch_size"])

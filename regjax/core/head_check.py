@@ -12,6 +12,7 @@ from regjax.core.batch import Batch
 from regjax.core.forward import Forward
 from regjax.core.outputs import Head, Outputs
 from regjax.core.precision import wide
+from regjax.core.resizing import resized
 
 TOLERANCE = 0.02  # of the largest logit: more than bfloat16 and TF32 are off
 
@@ -42,7 +43,7 @@ def no_state(forward: Forward, batch: Batch, **_: Any) -> None:
     check_head(forward, batch.image)
 
 
-def check_head(forward: Forward, image: jax.Array) -> None:
+def check_head(forward: Forward, image: jax.Array, resizing: str | None = None) -> None:
     """Refuses a network whose logits are not `features @ kernel + bias`, where that can be seen.
 
     What lies between features and logits is cut out of the network and run on random numbers, which
@@ -52,6 +53,8 @@ def check_head(forward: Forward, image: jax.Array) -> None:
     Args:
       forward: the network, with a head; one without features is left alone.
       image: `[B, ...]`.
+      resizing: how dense logits are enlarged behind the head (see `resizing.py`), where they are;
+        None where that is not looked at.
 
     Raises:
       ValueError: the logits are others.
@@ -60,12 +63,14 @@ def check_head(forward: Forward, image: jax.Array) -> None:
 
     def both(params: Any, state: Any, image: jax.Array) -> Any:
         own = network.replace(params=params, state=state)
-        return _both(own(image), own.head)
+        return _both(own(image), own.head, resizing)
 
     arguments = (network.params, network.state, image)
     shapes = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), arguments
     )
+    # Two images tell as much as all do, and dense features of all are large.
+    shapes = (*shapes[:2], shapes[2].update(shape=(min(2, image.shape[0]), *image.shape[1:])))
     program = jax.make_jaxpr(both)(*shapes)
     if not program.jaxpr.outvars:
         return
@@ -77,6 +82,7 @@ def check_head(forward: Forward, image: jax.Array) -> None:
     if found is None:
         return
     logits, told = (np.asarray(a, np.float32) for a in found)
+    enlarging = f" Logits that are enlarged must be so by {resizing=}." if logits.ndim == 4 else ""
     # A class may be masked behind the head, by a logit of -inf.
     logits, told = (a[np.isfinite(logits)] for a in (logits, told))
     off, scale = np.max(np.abs(logits - told), initial=0), np.max(np.abs(logits), initial=0)
@@ -86,16 +92,19 @@ def check_head(forward: Forward, image: jax.Array) -> None:
             f"are off by {off:.2g} where the largest is {scale:.2g}, so that the loss would be of "
             "other logits. Scale the features before the head instead of the logits behind it; and "
             "where the kernel is made of several parameters, as by a weight norm or LoRA, say how: "
-            "forward.replace(get_head=lambda params: (kernel, bias))."
+            "forward.replace(get_head=lambda params: (kernel, bias))." + enlarging
         )
 
 
-def _both(outputs: Outputs, head: Head | None) -> Any:
+def _both(outputs: Outputs, head: Head | None, resizing: str | None) -> Any:
     """Features, logits, and what the head makes of the features; None where there is no such."""
     if outputs.features is None or head is None:
         return None
     told = outputs.features @ head.kernel
     told = told if head.bias is None else told + jnp.expand_dims(head.bias, range(told.ndim - 1))
+    size = outputs.logits.shape[1:-1]
+    if resizing is not None and told.ndim == 4 and len(size) == 2:
+        told = resized(told, size, resizing)
     return None if told.shape != outputs.logits.shape else (outputs.features, outputs.logits, told)
 
 
@@ -125,6 +134,9 @@ def _cut(program: Any, given: range) -> tuple[Any, ...] | None:
     )
     with jax.ensure_compile_time_eval():
         arrays = [_random(i, v.aval) for i, v in enumerate(cut.invars)]
+        if arrays[0].ndim == 4:  # of both signs, or sums of many would be the same at all pixels
+            signs = np.random.default_rng(1).choice([-1, 1], arrays[0].shape)
+            arrays[0] = arrays[0] * jnp.asarray(signs, arrays[0].dtype)
         return tuple(jax.core.eval_jaxpr(cut, program.consts, *arrays))
 
 

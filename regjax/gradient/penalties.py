@@ -197,8 +197,9 @@ def _trace(
     probes: int | None,
     power: int = 1,
 ) -> jax.Array:
-    check_one_label(batch, "a penalty on the Jacobian")
-    size, classes = batch.label.shape
+    if probes is None:
+        check_one_label(batch, "a penalty on the exact Jacobian, without probes=,")
+    size, classes = batch.label.shape[0], batch.label.shape[-1]
     if probes is None and power == 1:
         share = varying_as(shares(batch), batch.image)  # as all that it meets, under shard_map
         return mean_exact_trace(point.pullback, factor, classes, share)
@@ -208,9 +209,20 @@ def _trace(
         raise ValueError(
             f"probes must be None or a whole number of at least {power}, but it is {probes!r}."
         )
-    traces = probed_traces(point.pullback, factor, classes, example_keys(key, batch), probes)
+    factor, shape = _of_positions(factor, batch.label), batch.label.shape[1:]
+    traces = probed_traces(point.pullback, factor, shape, example_keys(key, batch), probes)
     if power == 1:
         return jnp.mean(traces, axis=0)
     # The mean over pairs of different probes: the square of the mean is biased by its variance.
     pairs = jnp.sum(traces, axis=0) ** 2 - jnp.sum(traces**2, axis=0)
     return pairs / (probes * (probes - 1))
+
+
+def _of_positions(factor: Linear, label: jax.Array) -> Linear:
+    """Of dense labels, the factor that makes of the trace the mean over labelled positions."""
+    if label.ndim == 2:
+        return factor
+    labelled = jnp.any(label > 0, -1, keepdims=True)
+    number = jnp.sum(labelled, tuple(range(1, label.ndim)), keepdims=True, dtype=jnp.float32)
+    share = jnp.where(labelled, jax.lax.rsqrt(jnp.maximum(number, 1)), 0)
+    return lambda z: share * factor(z)

@@ -130,7 +130,11 @@ def mean_exact_trace(pullback: Linear, factor: Linear, classes: int, share: jax.
 
 
 def probed_traces(
-    pullback: Linear, factor: Linear, classes: int, keys: jax.Array, probes: int
+    pullback: Linear,
+    factor: Linear,
+    classes: int | tuple[int, ...],
+    keys: jax.Array,
+    probes: int,
 ) -> jax.Array:
     """Independent unbiased estimates of `Tr(J' A A' J)` by random signs, one backward pass each.
 
@@ -140,7 +144,7 @@ def probed_traces(
     Args:
       pullback: `[B, C] -> [B, ...]`, the vector-Jacobian product of the logits.
       factor: `z -> A z`, `[B, C] -> [B, C]`.
-      classes: C.
+      classes: C, or of dense predictions `[B, ..., C]` all axes but the first.
       keys: `[B]`, one key an example.
       probes: how many estimates.
 
@@ -152,10 +156,11 @@ def probed_traces(
       >>> print(probed_traces(lambda c: c @ kernel.T, lambda z: z, 2, keys, probes=3).mean(0))
       [2.]
     """
+    shape = (classes,) if isinstance(classes, int) else classes
 
     def signs(k: jax.Array) -> jax.Array:
         keys_k = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
-        return jax.vmap(lambda key: jax.random.rademacher(key, (classes,), float))(keys_k)
+        return jax.vmap(lambda key: jax.random.rademacher(key, shape, float))(keys_k)
 
     return _squared_norms(pullback, factor, signs, probes)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from regjax.core import auxiliary as others
 from regjax.core.batch import Batch, example_means
 from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
-from regjax.core.stages import base
+from regjax.core.stages import AtLeastZero, base
 
 _LOWEST = -1e30  # a logarithm of nothing that is finite, as are its products with 0
 
@@ -69,20 +70,37 @@ def counted(weight: jax.Array, log_p: jax.Array) -> jax.Array:
 
 
 @base
-def cross_entropy(outputs: Outputs, batch: Batch) -> jax.Array:
+def cross_entropy(
+    outputs: Outputs, batch: Batch, *, auxiliary: AtLeastZero | None = None
+) -> jax.Array:
     """Cross entropy of the softmax output with soft labels.
 
     `loss_i = -sum_c label_ic log softmax(logits_i)_c`. See the thesis, section 2.1.4. For dense
     predictions the mean of that over an example's labelled positions. A class of label 0 adds
     nothing, even where its logit is -inf.
 
+    Args:
+      auxiliary: what the cross entropy of each auxiliary head's logits counts beside the main
+        one's, 0.4 in PSPNet; None leaves them out. It is part of the base, so that it is averaged
+        and weighted by class as that is, and gradient penalties are those of the sum.
+
     Returns:
       A `Loss` whose losses are `[B]`, in nats, not averaged.
+
+    Raises:
+      ValueError: at trace time, `auxiliary` without such a head, or its logits have another shape.
 
     Example:
       >>> import regjax as rj
       >>> rj.cross_entropy()
       cross_entropy
+      >>> rj.cross_entropy(auxiliary=0.4)
+      cross_entropy(auxiliary=0.4)
     """
-    losses = -jnp.sum(counted(batch.label, log_probabilities(outputs.logits)), axis=-1)
-    return example_means(losses, batch.label)
+    heads = [outputs, *(others.seen_from(outputs, batch) if auxiliary is not None else ())]
+    return others.summed([_means(each.logits, batch.label) for each in heads], auxiliary)
+
+
+def _means(logits: jax.Array, label: jax.Array) -> jax.Array:
+    losses = -jnp.sum(counted(label, log_probabilities(logits)), axis=-1)
+    return example_means(losses, label)

@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from regjax.core.batch import Batch, example_keys
+from regjax.core.batch import Batch, example_keys, example_means
 from regjax.core.checks import check_one_label
 from regjax.core.forward import Forward
 from regjax.core.stages import Share, wrapper
@@ -49,34 +49,37 @@ def class_weights(
     of example i under the label c; `torch.nn.CrossEntropyLoss(weight=w)` for hard labels. An
     example counts `v_i = sum_c w_c label_ic` and has the label `w_c label_ic / v_i`, which is right
     of mixed and smoothed labels too: it stands next to the base, so that it sees those. Penalties
-    stay means over the examples. "Balanced" weights are `N / (C n_c)`, of n_c examples each.
+    stay means over the examples. "Balanced" weights are `N / (C n_c)`, of n_c examples each. Dense
+    labels count so position by position, for bases that are linear in the label, as all here are;
+    a position whose class has weight 0 is ignored.
 
     Args:
-      loss: the loss to wrap, a base; its labels are `[B, C]` (positional).
+      loss: the loss to wrap, a base; its labels are `[B, C]`, or `[B, ..., C]` (positional).
       weights: w, one a class, not negative.
 
     Returns:
       A `Loss`.
 
     Raises:
-      ValueError: at trace time, the labels are not `[B, C]`, the weights are not C numbers of at
-        least 0 that are finite and not all 0, or a wrapper nearer to the base changes labels.
+      ValueError: at trace time, the weights are not C numbers of at least 0 that are finite and not
+        all 0, or a wrapper nearer to the base changes labels.
 
     Example:
       >>> import regjax as rj
       >>> rj.class_weights(rj.cross_entropy(), weights=(0.5, 2.0))
       cross_entropy | class_weights(weights=(0.5, 2.0))
     """
-    check_one_label(batch, "class_weights")
     classes = batch.label.shape[-1]
     if len(weights) != classes or not all(0 <= w < math.inf for w in weights) or not any(weights):
         raise ValueError(
             f"class_weights needs {classes} weights, one a class, of at least 0, finite and not "
             f"all 0, but they are {weights}."
         )
-    weighted = batch.label * jnp.asarray(weights, batch.label.dtype)[None]
-    counts = jnp.sum(weighted, -1)
-    label = weighted / jnp.where(counts == 0, 1, counts)[:, None]
+    shape = (1,) * (batch.label.ndim - 1) + (classes,)
+    weighted = batch.label * jnp.asarray(weights, batch.label.dtype).reshape(shape)
+    # Of dense labels, the mean over those positions that the base counts.
+    counts = example_means(jnp.sum(weighted, -1), weighted)
+    label = weighted / jnp.expand_dims(jnp.where(counts == 0, 1, counts), range(1, len(shape)))
     weight = counts if batch.weight is None else batch.weight * counts
     return forward, batch.replace(label=label, weight=weight)
 

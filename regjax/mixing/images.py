@@ -11,9 +11,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from regjax.augment.regions import box, image_size, spread
+from regjax.augment.regions import box, has_dense_labels, image_size, spread
 from regjax.core.batch import Batch, example_keys
-from regjax.core.checks import check_one_label
 from regjax.core.draws import noise_of_levels
 from regjax.core.forward import Forward
 from regjax.core.precision import wide
@@ -76,7 +75,8 @@ def cutmix(
 
     The box has its centre at a uniformly drawn pixel and the sides `floor(H sqrt(1 - lambda))` and
     `floor(W sqrt(1 - lambda))`, `lambda ~ Beta(alpha, alpha)`, and is clipped at the border. The
-    label's weight is then exactly the share of pixels that the image keeps. See "CutMix:
+    label's weight is then exactly the share of pixels that the image keeps; dense labels, those to
+    ignore too, are pasted with their pixels. See "CutMix:
     Regularization Strategy to Train Strong Classifiers with Localizable Features" (Yun et al.,
     2019), section 3.1; its program rounds odd sides down to even ones.
 
@@ -95,7 +95,8 @@ def cutmix(
       A `Loss`.
 
     Raises:
-      ValueError: at trace time, the images are not `[B, H, W, ...]` or the labels not `[B, C]`.
+      ValueError: at trace time, the images are not `[B, H, W, ...]`, or dense labels are not
+        `[B, H, W, C]`.
 
     Example:
       >>> import regjax as rj
@@ -103,7 +104,7 @@ def cutmix(
       cross_entropy | cutmix(alpha=1.0)
     """
     size = image_size(batch, "cutmix")
-    check_one_label(batch, "cutmix")
+    dense = has_dense_labels(batch, "cutmix")
     key, to_box = jax.random.split(key)
     pairing, lam = draw_pairs(key, batch, alpha, per_example, axis_name)
 
@@ -115,8 +116,12 @@ def cutmix(
     inside = several(example_keys(to_box, batch), lam) if per_example else draw(to_box, lam)
     # By what is lost, since rounding must not keep it from being 1 where nothing is.
     kept = jnp.maximum(1 - jnp.sum(inside, (-2, -1)) / (size[0] * size[1]), 0)
-    image = jnp.where(spread(inside, batch.image), pairing.of(batch.image), batch.image)
-    label = pairing.mix(batch.label, kept)
+
+    def pasted(pixels: jax.Array) -> jax.Array:
+        return jnp.where(spread(inside, pixels), pairing.of(pixels), pixels)
+
+    image = pasted(batch.image)
+    label = pasted(batch.label) if dense else pairing.mix(batch.label, kept)
     return forward, batch.replace(image=image, label=label)
 
 

@@ -1,11 +1,8 @@
-"""Images beside each other, as one picture and as a PNG's bytes."""
+"""Images beside each other as one picture."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 GAP, GROUND = 2, 255  # pixels between images, and what they are
 
@@ -38,10 +35,3 @@ def as_bytes(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     return np.round(np.clip(np.nan_to_num(image, posinf=1.0), 0, 1) * 255).astype(np.uint8)
-
-
-def png(picture: np.ndarray) -> bytes:
-    """The bytes of a PNG of uint8 `[H, W, K]`, of 1 or 3 channels."""
-    file = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(file, "PNG")
-    return file.getvalue()
