@@ -15,6 +15,9 @@ variance, so that the published learning rates serve networks of any scale, and 
 that variance. Beside the picture stand, of all images that were searched for, the errors and the
 share that an independent classifier, the judge, puts into the class that the features came from;
 with more numbers they are written beside it as JSON.
+
+A generator that is told the class keeps it by itself. Whether the features do is then better seen
+by what can be reached at all, or with a generator without labels, or with pixels.
 """
 
 from __future__ import annotations
