@@ -1,7 +1,6 @@
-r"""Table 5's protocol of augmentation by generators, in small: against plain training and ISDA.
+"""Table 5's protocol of augmentation by generators, in small: against plain training and ISDA.
 
-    python -m experiments.classify --config=configs/isda/table5_small.py:mnist \
-        --workdir=runs/table5/mnist
+    python -m experiments.classify --config=configs/isda/table5_small.py --workdir=runs/table5/mnist
 
 trains without and with ISDA on 50 images a class, and `:mnist_wgan`, `:mnist_cgan`, `:mnist_acgan`,
 `:mnist_infogan`, each in a folder of its own, with a sixth of every batch of a generator's images,
