@@ -167,10 +167,14 @@ def test_the_rates_of_disturbed_labels(column, rate):
 @pytest.mark.parametrize(
     ("cell", "mixed", "counts"),
     [
-        ("table5:cifar10_resnet110_wgan", "cifar10_wgan", (107, 21)),
-        ("table5:cifar100_wide_resnet28_10_infogan", "cifar100_infogan", (107, 21)),
-        ("table5_small:mnist_cgan", "mnist_50_cgan_{seed}", (40, 8)),
-        ("table5_small:cifar10_acgan", "cifar10_jpeg_50_acgan_{seed}", (40, 8)),
+        ("table5:cifar10_resnet110_wgan", "npz:runs/samples/cifar10_wgan", (107, 21)),
+        (
+            "table5:cifar100_wide_resnet28_10_infogan",
+            "npz:runs/samples/cifar100_infogan",
+            (107, 21),
+        ),
+        ("table5_small:mnist_cgan", "npz:runs/table5/samples/mnist_cgan_{seed}", (40, 8)),
+        ("table5_small:cifar10_acgan", "npz:runs/table5/samples/cifar10_acgan_{seed}", (40, 8)),
         ("table5_small:smoke", "digits", (21, 4)),
     ],
 )

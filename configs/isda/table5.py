@@ -14,14 +14,16 @@ array_record format and accelerators.
 
 The rows of WGAN, CGAN, ACGAN and infoGAN are `:cifar10_resnet110_wgan`, `_cgan`, `_acgan` and
 `_infogan`, each in a folder of its own, since the runs of one comparison share their data: a sixth
-of every batch, 21 of 128, are images of a data set "cifar10_wgan" beside TFDS's, which
-`experiments.generate.samples` writes of a trained generator. The paper says no more than that
-share; here an epoch is one of the real images, 107 a batch, so that these rows take a fifth more
-steps, samples are cropped and flipped as real images are, and their label is the class that was
-asked for. It has no WGAN on CIFAR-100. The rivals' numbers are the paper's, as far as it has them
-(focal loss, L_q, disturb label, rate of the center loss); those of large margin, the center loss's
-weight, label smoothing and DistributionNet are of their own papers or programs, see
-`configs/isda/common.py`.
+of every batch, 21 of 128, are images in the folder `runs/samples/cifar10_wgan`, which
+
+    python -m experiments.generate.samples runs/generators --output=runs/samples/cifar10_wgan
+
+writes of a trained generator, for any network. The paper says no more than that share; here an
+epoch is one of the real images, 107 a batch, so that these rows take a fifth more steps, samples
+are cropped and flipped as real images are, and their label is the class that was asked for. It has
+no WGAN on CIFAR-100. The rivals' numbers are the paper's, as far as it has them (focal loss, L_q,
+disturb label, rate of the center loss); those of large margin, the center loss's weight, label
+smoothing and DistributionNet are of their own papers or programs, see `configs/isda/common.py`.
 """
 
 from ml_collections import ConfigDict
@@ -79,7 +81,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = common.table(arg, dataset, network)
     column = COLUMNS.index(f"{dataset}_{network}")
     if form in GENERATORS:
-        config.mixture = common.sixth(f"{dataset}{form}")
+        config.mixture = common.sixth(f"npz:runs/samples/{dataset}{form}")
         common.fill_in(config, {GENERATORS[form]: "cross_entropy"})
     elif form:
         config.model = f"{network}(dropout=0.3)"

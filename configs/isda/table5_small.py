@@ -1,4 +1,4 @@
-"""Table 5's protocol of augmentation by generators, in small: against plain training and ISDA.
+r"""Table 5's protocol of augmentation by generators, in small: against plain training and ISDA.
 
     python -m experiments.classify --config=configs/isda/table5_small.py --workdir=runs/table5/mnist
 
@@ -10,10 +10,18 @@ Three seeds; all stand beside each other on the page of
     python -m experiments.report runs/table5/mnist* --output=table5.html
 
 A generator must have seen no other images than the classifier that it helps: that of a seed is
-trained on the same 50 images a class, which go by the seed and the size, and its images are a data
-set of their own, "mnist_50_wgan_0" for seed 0, see configs/README.md. Table 5's generators saw all
-training images, as its classifiers did. An epoch is one of the real images, 40 a batch with a
-generator and 48 without, so that generators' rows take 13 steps in place of 11.
+trained on the same 50 images a class, which go by the seed and the size, and its images are a
+folder of their own. Of the conditional one of seed 0, with as many steps as 15 epochs of all
+images:
+
+    python -m experiments.generate --config=configs/mnist_generators.py \
+        --config.train_sizes=50, --config.seeds=3 --config.epochs=1800 --workdir=runs/table5/made
+    python -m experiments.generate.samples runs/table5/made --method=cgan --seed=0 \
+        --output=runs/table5/samples/mnist_cgan_0
+
+Table 5's generators saw all training images, as its classifiers did. An epoch is one of the real
+images, 40 a batch with a generator and 48 without, so that generators' rows take 13 steps in place
+of 11.
 
 The strength of ISDA is the one that the paper recommends to start from, 0.5, and the score is of
 the last epoch. `configs/isda/table5_small.py:smoke` takes the same way in a minute with the
@@ -51,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
     else:
         config.image_size = 16
     if form:
-        config.mixture = common.sixth(f"{config.dataset}_50_{form}_{{seed}}")
+        config.mixture = common.sixth(f"npz:runs/table5/samples/{name}_{form}_{{seed}}")
     if arg == "smoke":
         common.shrink(config)
         config.mixture = common.sixth("digits")
