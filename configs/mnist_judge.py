@@ -34,5 +34,5 @@ def get_config(arg: str = "") -> ConfigDict:
         config.epochs = 10
         config.perturbations = ConfigDict({"real": "dataset(name='mnist')"})
     if arg == "smoke":
-        common.shrink(config, "small_cnn(width=4)")
+        common.shrink(config, "small_cnn")
     return config
