@@ -12,8 +12,6 @@ numbers beside it as JSON.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -26,8 +24,7 @@ from sklearn.neighbors import NearestNeighbors
 from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.gallery import figure_file
-from experiments.gallery.isda_bound import trained_on
-from experiments.report import files
+from experiments.gallery.examples import trained_on
 from experiments.runs import commands, entries, folder, imports, load, networks
 from experiments.training.feeds import MEASURED, spaced
 
@@ -141,8 +138,7 @@ def main(workdir: str = "") -> None:
         figure_file.check(output)
         found, label = maps(workdir, flags.FLAGS.examples, flags.FLAGS.trained)
         numbers = {name: {n: getattr(each, n) for n in SHOWN} for name, each in found.items()}
-        path = figure_file.write(draw(found, label), output)
-        files.replace(Path(output).with_suffix(".json"), json.dumps(numbers, indent=2).encode())
+        path = figure_file.write(draw(found, label), output, numbers)
     except (ConfigError, OSError, ValueError) as error:
         commands.stop(error)
     for name, each in found.items():

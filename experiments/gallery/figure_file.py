@@ -1,7 +1,9 @@
 """Where a command's figure goes: looked at before long work, written whole or not at all."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -30,13 +32,16 @@ def check(output: str) -> None:
         raise ConfigError(f"--output={output}: you may not write in {path.parent}, choose another.")
 
 
-def write(figure: Figure, output: str) -> Path:
-    """Writes the figure as a PNG and returns its path.
+def write(figure: Figure, output: str, numbers: Any = None) -> Path:
+    """Writes the figure as a PNG, and its numbers as JSON beside it; returns the PNG's path.
 
     Raises:
-      ConfigError: the file cannot be written.
+      ConfigError: a file cannot be written.
     """
     try:
-        return files.replace(Path(output), plots.render(figure, "png"))
+        path = files.replace(Path(output), plots.render(figure, "png"))
+        if numbers is not None:
+            files.replace(path.with_suffix(".json"), json.dumps(numbers, indent=2).encode())
+        return path
     except OSError as error:
         raise ConfigError(f"--output={output} cannot be written ({error.strerror}).") from None

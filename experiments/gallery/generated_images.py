@@ -13,8 +13,6 @@ sample, the five training images that are nearest by pixels and by the judge's f
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -26,10 +24,9 @@ from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.evaluation import distances
 from experiments.evaluation.judged import Judged, compared
-from experiments.gallery import figure_file, image_grid
-from experiments.gallery.isda_bound import trained_on
-from experiments.report import files
-from experiments.runs import commands, generator, judging, load, networks
+from experiments.gallery import figure_file, tiles
+from experiments.gallery.examples import trained_on
+from experiments.runs import commands, folder, generator, judging, load, networks
 from experiments.runs.load import Predictor
 from experiments.runs.shown import shown
 from experiments.training.feeds import MEASURED
@@ -102,28 +99,26 @@ def neighbours(image: np.ndarray, stored: np.ndarray, judge: Predictor) -> Neigh
 
 def draw(sampled: np.ndarray, near: Neighbours, class_names: tuple[str, ...]) -> Figure:
     """Three panels with a row for each class: samples, nearest by pixels, nearest by features."""
-    first = image_grid.as_bytes(near.image)[:, None]
-    by_pixels, by_features = map(image_grid.as_bytes, near[1:])
+    first = tiles.as_bytes(near.image)[:, None]
+    by_pixels, by_features = map(tiles.as_bytes, near[1:])
     panels: dict[str, Any] = {
         f"{sampled.shape[1]} samples": sampled,
         "one and the nearest training images by pixels": [first, by_pixels],
         "by the judge's features": [first, by_features],
     }
     wide = [np.concatenate(p, 1) if isinstance(p, list) else p for p in panels.values()]
-    whole = [image_grid.grid(each) for each in wide]
+    whole = [tiles.sheet(each) for each in wide]
     height, width = whole[0].shape[0], sum(each.shape[1] for each in whole)
     inches = 0.34 * len(sampled)
     figure = Figure(figsize=(1.5 + inches * width / height, 0.6 + inches), layout="constrained")
     ratios = [each.shape[1] for each in whole]
     every = figure.subplots(1, 3, squeeze=False, width_ratios=ratios)[0]
     for axes, title, picture in zip(every, panels, whole, strict=True):
-        grey = picture.shape[-1] == 1
-        look = {"cmap": "gray", "vmin": 0, "vmax": 255} if grey else {}
-        axes.imshow(picture[..., 0] if grey else picture, interpolation="nearest", **look)
+        axes.imshow(picture, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=8)
         axes.set_frame_on(False)
-    step = (height + image_grid.GAP) / len(sampled)
+    step = height / len(sampled)
     every[0].set_yticks((np.arange(len(sampled)) + 0.5) * step, class_names, fontsize=8)
     every[0].tick_params(length=0)
     return figure
@@ -141,7 +136,7 @@ def judged(run: str, method: str, judge: str) -> tuple[dict[str, object], Figure
       ConfigError: the classifier is of other images, or the data are streamed.
       ValueError: there is no such run, or it trained no generator.
     """
-    found = load.trained(run, method or generator.only(run))
+    found = load.trained(run, method or folder.read(run).only_method)
     made, known = generator.generator(found), judging.judge(judge, found.spec)
     data = networks.open_data(found.config)
     if not isinstance(data, Dataset):
@@ -165,17 +160,15 @@ def main(run: str = "") -> None:
             raise ConfigError("Name a work folder of experiments.generate, and --judge=FOLDER.")
         figure_file.check(given.output)
         found, figure = judged(run, given.method, given.judge)
-        path = figure_file.write(figure, given.output)
         whole = {"run": run, "judge": given.judge, **_finite(found)}
-        text = json.dumps(whole, indent=2, allow_nan=False)
-        files.replace(path.with_suffix(".json"), text.encode())
+        path = figure_file.write(figure, given.output, whole)
     except (ConfigError, OSError, ValueError) as error:
         commands.stop(error)
     for name, value in found.items():
         if isinstance(value, float):
             look = shown(name)
             print(f"{look.words}: {look.scale * value:.{look.decimals}f}")
-    print(f"Written to {path} and {Path(path).with_suffix('.json')}")
+    print(f"Written to {path} and {path.with_suffix('.json')}")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -37,12 +35,10 @@ from tqdm import tqdm
 from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.gallery import directions, figure_file, latent_search
+from experiments.gallery.examples import by_class, trained_on
 from experiments.gallery.feature_map import features_of
 from experiments.gallery.inversion_sheet import Row, draw, table
-from experiments.gallery.isda_bound import trained_on
 from experiments.gallery.latent_search import Found, Near, Search
-from experiments.gallery.signed import by_class
-from experiments.report import files
 from experiments.runs import commands, folder, generator, judging, load, networks
 from experiments.runs.load import Predictor, Trained
 from experiments.training.generator import Generator
@@ -122,8 +118,9 @@ def source(run: str, images: int) -> Source:
 
 def _trained(run: str) -> tuple[Trained, Dataset]:
     name, method = judging.parts(run)
-    chosen = {row.method: row.strength for row in folder.read(name).chosen}
-    method = method or generator.only(name)
+    known = folder.read(name)
+    method = method or known.only_method
+    chosen = {row.method: row.strength for row in known.chosen}
     found = load.trained(name, method, strength=chosen.get(method))
     if found.spec.example["label"].shape:
         raise ConfigError(f"{run} is of masks: features of whole images are moved.")
@@ -249,16 +246,16 @@ def main(run: str = "") -> None:
         judge = judging.judge(given.judge, spec) if given.judge else None
         with tqdm(total=2 * settings.iterations, unit="step", dynamic_ncols=True) as bar:
             found = rows(known, *inverted(known, made, settings, bar), judge)
-        path = figure_file.write(draw(found, known.label, spec.class_names), given.output)
         about: dict[str, Any] = {"run": run, "generator": given.generator, "judge": given.judge}
         about |= {"covariances": "ISDA's" if known.kept else "estimated", **settings._asdict()}
         whole = {**about, "rows": {row.name: row.numbers() for row in found}}
-        files.replace(path.with_suffix(".json"), json.dumps(whole, indent=2).encode())
+        figure = draw(found, known.label, spec.class_names)
+        path = figure_file.write(figure, given.output, whole)
     except (ConfigError, OSError, ValueError) as error:
         commands.stop(error)
     print(table(found))
     print(f"Covariances: {about['covariances']}. Of {len(known.label)} images.")
-    print(f"Written to {path} and {Path(path).with_suffix('.json')}")
+    print(f"Written to {path} and {path.with_suffix('.json')}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.gallery import image_grid
-from experiments.gallery.signed import by_class
+from experiments.gallery import tiles
+from experiments.gallery.examples import by_class
 
 REACHED = 0.05  # the share of the features' variance below which features count as reached
 
@@ -61,7 +61,7 @@ def draw(rows: Sequence[Row], label: np.ndarray, class_names: Sequence[str]) -> 
     Beside each image of step I stand its own feature and pixel error.
     """
     shown = by_class(label, len(np.unique(label)))
-    panels = [image_grid.grid(row.image[:, shown].swapaxes(0, 1)) for row in rows]
+    panels = [tiles.sheet(row.image[:, shown].swapaxes(0, 1)) for row in rows]
     height, widths = panels[0].shape[0], [each.shape[1] for each in panels]
     inches = 0.55 * len(shown)
     # Where a panel is one image wide, the words above it need more.
@@ -70,14 +70,11 @@ def draw(rows: Sequence[Row], label: np.ndarray, class_names: Sequence[str]) -> 
     figure = Figure(size, 150, layout="constrained")
     every = figure.subplots(1, len(rows), squeeze=False, width_ratios=ratios)[0]
     for axes, row, panel in zip(every, rows, panels, strict=True):
-        grey = panel.shape[-1] == 1
-        look = {"cmap": "gray", "vmin": 0, "vmax": 255} if grey else {}
-        axes.imshow(panel[..., 0] if grey else panel, interpolation="nearest", **look)
+        axes.imshow(panel, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(_title(row), fontsize=6)
         axes.set_frame_on(False)
-    step = (height + image_grid.GAP) / len(shown)
-    ticks = (np.arange(len(shown)) + 0.5) * step
+    ticks = (np.arange(len(shown)) + 0.5) * height / len(shown)
     every[0].set_yticks(ticks, [class_names[i] for i in label[shown]], fontsize=7)
     errors = zip(rows[1].features[0, shown], rows[1].pixels[0, shown], strict=True)
     texts = [f"{100 * features:.1f} %\n{pixels:.3f}" for features, pixels in errors]

@@ -12,7 +12,6 @@ the error of sampling. The numbers are written beside the picture as JSON.
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +24,11 @@ import regjax as rj
 from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.gallery import figure_file
-from experiments.report import files
+from experiments.gallery.examples import trained_on
 from experiments.report.plots import COLOURS
-from experiments.runs import commands, entries, entry_values, folder, imports, load, networks
-from experiments.runs.experiment import Config
+from experiments.runs import commands, entries, folder, imports, load, networks
 from experiments.training.feeds import MEASURED, spaced
 from experiments.training.growth import grown
-from experiments.training.memory import Memory
 from experiments.training.task import Examples
 from regjax.semantic.explicit import expected_loss
 from regjax.semantic.isda import head_kernel
@@ -104,13 +101,6 @@ def measure(workdir: str, method: str, examples: int, samples: int) -> list[Poin
     return [_point(last.task, step, run, stored, samples) for step, run in runs]
 
 
-def trained_on(config: Config, data: Dataset) -> np.ndarray:
-    """The indices, int32 `[N]`, of the images that the first seed's networks are trained on."""
-    included = config["validation_included"]
-    memory = Memory(data, entry_values.held_out(config), included=included)
-    return memory.indices(config["train_sizes"][0], 0)[0]
-
-
 def _point(task: Any, step: int, run: load.Trained, stored: Any, samples: int) -> Point:
     stages = dict(grown(rj.parse(run.loss), task.growing, jnp.int32(step), run.steps).named())
     if "isda" not in stages:
@@ -151,9 +141,8 @@ def main(workdir: str = "") -> None:
             raise ConfigError("Name the work folder of a comparison.")
         figure_file.check(given.output)
         points = measure(workdir, given.method, given.examples, given.samples)
-        path = figure_file.write(draw(points), given.output)
         numbers = [point._asdict() for point in points]
-        files.replace(path.with_suffix(".json"), json.dumps(numbers, indent=2).encode())
+        path = figure_file.write(draw(points), given.output, numbers)
     except (ConfigError, OSError, ValueError) as error:
         commands.stop(error)
     print(f"{'step':>8}{'lambda':>8}{'plain':>10}{'expected':>10}{'bound':>10}")

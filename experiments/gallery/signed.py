@@ -1,7 +1,7 @@
 r"""Images before and after a network has moved them: Figures 3 and 4 of the SIGN paper.
 
     python -m experiments.gallery.signed runs/sign_quick/plain --method=classical \
-        --normalize=rms --step=0.5 --output=signed.png
+        --normalize=rms --step=0.2 --output=signed.png
 
 In the first line are a few images of every class, below it what `rj.signed` has made of them after
 each number of iterations, and the differences, enlarged so that they are seen: grey is none. What
@@ -13,7 +13,6 @@ and the network's accuracy, of more images than are drawn. Networks and moves ar
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from experiments import ConfigError
 from experiments.gallery import figure_file, tiles
-from experiments.report import files
+from experiments.gallery.examples import by_class
 from experiments.runs import commands, signing, signing_flags
 from experiments.runs.signing import LEVELS, Recipe, Source
 from experiments.training import devices
@@ -79,23 +78,6 @@ def chosen(source: Source, split: str, examples: int, images: int) -> tuple[np.n
     return np.concatenate([places[first], np.delete(places, first)]), len(first)
 
 
-def by_class(label: np.ndarray, count: int) -> np.ndarray:
-    """The places of so many examples: classes take turns, and then stand side by side.
-
-    Args:
-      label: ints `[N]`.
-      count: how many; all where there are less.
-
-    Example:
-      `by_class(np.array([1, 1, 0, 1, 0]), 3)` is `[2, 4, 0]`, of classes 0, 0 and 1.
-    """
-    turn = np.zeros(len(label), int)
-    for each in np.unique(label):
-        turn[label == each] = np.arange((label == each).sum())
-    first = np.lexsort((label, turn))[:count]
-    return first[np.argsort(label[first], kind="stable")]
-
-
 def move(source: Source, recipe: Recipe, places: np.ndarray, images: int, bar: Any) -> Shown:
     """Moves images, of which the first are shown.
 
@@ -135,23 +117,19 @@ def _stored(source: Source, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def lines(shown: Shown, iterations: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the picture's lines: of each the label, and uint8 images `[N, H, W, 1 or 3]`."""
     distance, correct = (shown.measures[name] for name in ("distance", "correct"))
-    yield f"before\naccuracy {100 * correct[0]:.1f} %", _levels(shown.image)
+    yield f"before\naccuracy {100 * correct[0]:.1f} %", tiles.as_bytes(shown.image)
     for i, count in enumerate(iterations):
         copy = shown.copies[:, i]
         about = f"{count} iterations\nmoved {distance[i + 1]:.3g} grey levels"
-        yield f"{about}\naccuracy {100 * correct[i + 1]:.1f} %", _levels(copy)
+        yield f"{about}\naccuracy {100 * correct[i + 1]:.1f} %", tiles.as_bytes(copy)
         times = enlargement(copy - shown.image)
-        yield f"difference\ntimes {times:g}", _levels(0.5 + times * (copy - shown.image))
+        yield f"difference\ntimes {times:g}", tiles.as_bytes(0.5 + times * (copy - shown.image))
 
 
 def enlargement(difference: np.ndarray) -> float:
     """What differences are multiplied by, with two digits: nearly all are then within a half."""
     size = np.quantile(np.abs(difference), SEEN) or np.abs(difference).max()
     return float(f"{0.5 / size:.2g}") if size else 1.0
-
-
-def _levels(image: np.ndarray) -> np.ndarray:
-    return (np.clip(image, 0, 1) * LEVELS).round().astype(np.uint8)
 
 
 def draw(shown: Shown, iterations: Sequence[int], cell: int = CELL) -> Figure:
@@ -163,15 +141,14 @@ def draw(shown: Shown, iterations: Sequence[int], cell: int = CELL) -> Figure:
       cell: as in `tiles.row`.
     """
     labels, images = zip(*lines(shown, iterations), strict=True)
-    rows = [np.concatenate([tiles.row(x[None], cell) for x in line], 1) for line in images]
-    whole = np.concatenate(rows)
-    height, width = len(rows[0]), whole.shape[1] // len(shown.image)
+    whole = tiles.sheet(np.stack(images), cell)
+    height, width = len(whole) // len(labels), whole.shape[1] // len(shown.image)
     size = 1.6 + whole.shape[1] / DPI, 0.6 + len(whole) / DPI
     figure = Figure(size, DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(whole, interpolation="nearest")
     axes.set_xticks(width * (np.arange(len(shown.image)) + 0.5), shown.classes)
-    axes.set_yticks(height * (np.arange(len(rows)) + 0.5), labels)
+    axes.set_yticks(height * (np.arange(len(labels)) + 0.5), labels)
     longest = max(map(len, shown.classes))
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.tick_params("x", labelsize=min(8, max(3, 72 * width / DPI / longest / 0.6)))
@@ -191,10 +168,10 @@ def main(*folders: str) -> None:
         places, images = chosen(source, given.split, given.examples, given.images)
         with tqdm(total=len(places), unit="image", dynamic_ncols=True) as bar:
             shown = move(source, recipe, places, images, bar)
-        path = figure_file.write(draw(shown, recipe.iterations, given.cell), given.output)
         about = {**source.about, "recipe": dataclasses.asdict(recipe), "split": given.split}
         numbers = {**about, "measured": shown.measured, "measures": shown.measures}
-        files.replace(path.with_suffix(".json"), json.dumps(numbers, indent=2).encode())
+        figure = draw(shown, recipe.iterations, given.cell)
+        path = figure_file.write(figure, given.output, numbers)
     except (ConfigError, OSError, ValueError) as error:
         commands.stop(error)
     print(signing.table(recipe.iterations, shown.measures))

@@ -19,6 +19,29 @@ def row(image: np.ndarray, cell: int) -> np.ndarray:
     return np.pad(wide, ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
 
 
+def sheet(image: np.ndarray, cell: int | None = None) -> np.ndarray:
+    """Rows of images as one array in colour, with white between them.
+
+    Args:
+      image: `[R, N, H, W, 1 or 3]`, as `as_bytes` takes them.
+      cell: as in `row`; None leaves them as large as they are.
+
+    Example:
+      >>> sheet(np.zeros((10, 8, 28, 28, 1))).shape
+      (320, 256, 3)
+    """
+    size = cell or max(image.shape[2:4])
+    lines = ([row(each[None], size) for each in line] for line in as_bytes(image))
+    return np.concatenate([np.concatenate(line, 1) for line in lines])
+
+
+def as_bytes(image: np.ndarray) -> np.ndarray:
+    """Pixels as uint8; of floats, what is beyond 0 and 1 or not finite becomes black or white."""
+    if image.dtype == np.uint8:
+        return image
+    return np.round(np.clip(np.nan_to_num(image, posinf=1.0), 0, 1) * 255).astype(np.uint8)
+
+
 def _fitted(image: np.ndarray, cell: int) -> np.ndarray:
     """An image whose longer side is `cell`, or less where it is enlarged by a whole factor."""
     longer = max(image.shape[:2])

@@ -11,19 +11,17 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from experiments.models import layers
-from experiments.models.dcgan import NORMAL, Norm, Up, halvings, leaky
-from experiments.models.transposed import ConvTranspose
+from experiments.models import dcgan, layers
+from experiments.models.dcgan import NORMAL, Norm, halvings, leaky
 
 # Of the critic's six convolutions: filters, by the width, and strides.
 PLAN = ((1, 2), (2, 1), (4, 2), (8, 1), (16, 2), (32, 1))
 
 
-class Generator(nnx.Module):
-    """A dense layer, then transposed convolutions with BatchNorm and ReLU, tanh at the end.
+class Generator(dcgan.Generator):
+    """A dense layer, and DCGAN's generator of what it makes.
 
     Args:
       sizes: `generators.Sizes`.
@@ -32,22 +30,13 @@ class Generator(nnx.Module):
     """
 
     def __init__(self, sizes: Any, width: int, *, rngs: nnx.Rngs):
-        side, _, channels = sizes.image_shape
-        count = halvings(side)
-        filters = [width * 2**i for i in reversed(range(count))]
-        start, dense = side // 2**count, 2 * filters[0]
+        dense = width * 2 ** halvings(sizes.image_shape[0])
         self.dense = nnx.Linear(sizes.inputs, dense, kernel_init=NORMAL, rngs=rngs)
-        self.first = ConvTranspose(dense, filters[0], start, rngs=rngs)
-        pairs = zip(filters, [*filters[1:], channels], strict=True)
-        self.ups = nnx.List([Up(a, b, rngs=rngs) for a, b in pairs])
-        self.norms = nnx.List([Norm(n, rngs=rngs) for n in filters])
+        super().__init__(sizes._replace(inputs=dense), width, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images `[B, H, W, K]` of x `[B, N]`."""
-        h = self.first(self.dense(x)[:, None, None, :])
-        for norm, up in zip(self.norms, self.ups, strict=True):
-            h = up(nnx.relu(norm(h)))
-        return jnp.tanh(h)
+        return super().__call__(self.dense(x))
 
 
 class Critic(nnx.Module):

@@ -71,6 +71,18 @@ class RunFolder:
         """The strengths by method and training size of which all runs have finished."""
         return retraining.chosen(self.planned, self.records, self.about.score)
 
+    @property
+    def only_method(self) -> str:
+        """The one method of the config.
+
+        Raises:
+          ConfigError: there are several.
+        """
+        methods = list(self.config["losses"])
+        if len(methods) != 1:
+            raise ConfigError(f"{self.name} has several methods: name one of {', '.join(methods)}.")
+        return methods[0]
+
     def metrics(self) -> Iterator[Mapping[str, Any]]:
         """Yields the lines of every metrics.jsonl; older folders have none."""
         for path in sorted(Path(self.name).glob("training/*/metrics.jsonl")):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 
-from experiments import ConfigError
 from experiments.runs import folder
 from experiments.runs.load import Trained, trained
 from experiments.training.generator import Generator
 
-__all__ = ["Generator", "generator", "load", "only"]
+__all__ = ["Generator", "generator", "load"]
 
 
 def load(run: str | os.PathLike[str], method: str = "", seed: int = 0) -> Generator:
@@ -26,15 +25,7 @@ def load(run: str | os.PathLike[str], method: str = "", seed: int = 0) -> Genera
     Example:
       `load("runs/generators", "cgan").draw(jax.random.key(0), jnp.arange(10))`
     """
-    return generator(trained(run, method or only(run), seed=seed))
-
-
-def only(run: str | os.PathLike[str]) -> str:
-    """The one method of a work folder; ConfigError where there are several."""
-    methods = list(folder.read(run).config["losses"])
-    if len(methods) != 1:
-        raise ConfigError(f"{run} has several methods: name one of {', '.join(methods)}.")
-    return methods[0]
+    return generator(trained(run, method or folder.read(run).only_method, seed=seed))
 
 
 def generator(found: Trained) -> Generator:

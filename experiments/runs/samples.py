@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import ConfigError
-from experiments.runs.generator import Generator, generator, only
+from experiments.runs import folder as folders
+from experiments.runs.generator import Generator, generator
 from experiments.runs.lines import read_object
 from experiments.runs.load import Trained, trained
 
@@ -68,7 +69,7 @@ def write(
     Example:
       `write("runs/generators", "samples", Recipe(per_class=1000), method="cgan")`
     """
-    found, folder = trained(run, method or only(run), **which), Path(output)
+    found, folder = trained(run, method or folders.read(run).only_method, **which), Path(output)
     about = _about(str(run), found, recipe)
     stored = read_object(folder / ABOUT)
     if stored == about:

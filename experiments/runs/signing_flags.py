@@ -42,11 +42,9 @@ def opened(folders: Sequence[str], usage: str, everything: bool = False) -> Sour
     given = flags.FLAGS
     if len(folders) != 1:
         raise ConfigError(f"Name one work folder: {usage}")
-    methods = [given.method] if given.method else list(folder.read(folders[0]).config["losses"])
-    if len(methods) != 1:
-        raise ConfigError(f"--method names one of {', '.join(methods)}: {usage}")
+    method = given.method or folder.read(folders[0]).only_method
     asked = {"train_size": given.train_size, "strength": given.strength, "seed": given.seed}
-    return signing.open_source(folders[0], methods[0], **asked, everything=everything)
+    return signing.open_source(folders[0], method, **asked, everything=everything)
 
 
 def recipe(delta: bool = False) -> Recipe:

@@ -14,6 +14,7 @@ import regjax as rj
 from experiments import ConfigError
 from experiments.data.spec import Spec
 from experiments.gallery import generated_images
+from experiments.gallery.tiles import GAP
 from experiments.runs import judging
 from experiments.runs.load import Predictor
 from experiments.training.generator import Generator
@@ -82,7 +83,7 @@ def test_the_picture_has_a_row_for_each_class_and_three_panels() -> None:
     first, *rest = figure.axes
     assert len(rest) == 2
     assert [text.get_text() for text in first.get_yticklabels()] == ["a", "b", "c"]
-    assert rest[0].images[0].get_array().shape == (3 * 1 + 2 * 2, 6 * 3 + 5 * 2)
+    assert rest[0].images[0].get_array().shape == (3 * (1 + GAP), 6 * (3 + GAP), 3)
 
 
 def test_a_judge_of_other_images_or_without_features_is_refused(monkeypatch, tmp_path) -> None:

@@ -24,6 +24,7 @@ from experiments.data.spec import Spec
 from experiments.gallery import inversion, inversion_sheet
 from experiments.gallery.inversion_sheet import Row
 from experiments.gallery.latent_search import Found
+from experiments.gallery.tiles import GAP
 from experiments.runs.load import Predictor
 from experiments.training.generator import Generator
 
@@ -74,7 +75,8 @@ def test_the_numbers_and_the_picture():
     }
     rows = [row._replace(name="original"), row, row._replace(image=np.zeros((3, 4, *SHAPE)))]
     figure = inversion_sheet.draw(rows, np.array([0, 0, 1, 1]), ("a", "b"))
-    assert [axes.images[0].get_array().shape for axes in figure.axes] == [(4, 2), (4, 2), (4, 10)]
+    shapes = [axes.images[0].get_array().shape for axes in figure.axes]
+    assert shapes == [(2 * (1 + GAP), n * (2 + GAP), 3) for n in (1, 1, 3)]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a", "b"]
     assert figure.axes[1].get_yticklabels()[1].get_text() == "3.0 %\n0.500"
     assert (

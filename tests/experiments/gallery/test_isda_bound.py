@@ -11,7 +11,7 @@ import regjax as rj
 from experiments import ConfigError
 from experiments.data import subsets
 from experiments.data.sources import Dataset
-from experiments.gallery import isda_bound
+from experiments.gallery import examples, isda_bound
 from experiments.runs import entries
 
 A, C, B, STRENGTH, SAMPLES = 3, 4, 8, 0.5, 2000
@@ -82,7 +82,7 @@ def test_the_images_are_those_that_the_network_is_trained_on():
 
     def of(size, **changes):
         config = entries.complete({"train_sizes": [size], **changes})
-        return isda_bound.trained_on(config, data)
+        return examples.trained_on(config, data)
 
     assert sorted(of(3)) == sorted(subsets.balanced_indices(label, 3, seed=0))
     held_out = {"selection": "validation", "validation_per_class": 2}

@@ -1,6 +1,6 @@
 """Images before and after they were moved: which, by how much, and how they are shown.
 
-Covers `tiles.py` too.
+Covers `examples.py` too.
 """
 
 import json
@@ -19,7 +19,7 @@ import regjax as rj
 from configs import digits
 from experiments import ConfigError, classify
 from experiments.data.spec import Spec
-from experiments.gallery import signed, tiles
+from experiments.gallery import examples, signed, tiles
 from experiments.runs.load import Predictor
 from experiments.runs.signing import MEASURES, Recipe, Source
 
@@ -59,7 +59,7 @@ def shown(copies):
 def test_classes_take_turns_and_stand_side_by_side():
     label = np.array([1, 1, 0, 2, 1, 0])
     for count, expected in ((1, [2]), (4, [2, 5, 0, 3]), (9, [2, 5, 0, 1, 4, 3])):
-        assert signed.by_class(label, count).tolist() == expected
+        assert examples.by_class(label, count).tolist() == expected
 
 
 def test_images_are_chosen_of_a_split_those_to_show_first():
