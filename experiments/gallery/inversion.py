@@ -117,7 +117,7 @@ def source(run: str, images: int) -> Source:
 
 
 def _trained(run: str) -> tuple[Trained, Dataset]:
-    name, method = judging.parts(run)
+    name, method = folder.parts(run)
     known = folder.read(name)
     method = method or known.only_method
     chosen = {row.method: row.strength for row in known.chosen}
@@ -137,7 +137,7 @@ def opened(run: str, predictor: Predictor) -> Generator:
       ConfigError: it is of images of another shape, or of other classes.
       ValueError: there is no such run, or it trained no generator.
     """
-    made = generator.load(*judging.parts(run))
+    made = generator.load(*folder.parts(run))
     theirs = tuple(made.image_shape), made.classes
     ours = tuple(predictor.spec.shape), predictor.spec.classes
     if theirs != ours:

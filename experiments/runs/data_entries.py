@@ -84,7 +84,8 @@ ENTRIES = (
     Entry(
         "class_weights",
         "",
-        'What an image counts by its class: "balanced" or a number for each class; "" for 1.',
+        'What an image counts by its class: "balanced", "median" for pixels of masks, or a number '
+        'for each class; "" for 1.',
         kind="weights",
         shared=True,
     ),

@@ -33,6 +33,13 @@ ENTRIES = (
         shown=True,
     ),
     Entry(
+        "init_from",
+        "",
+        "A work folder whose network's layers it starts from where they fit, with a method behind "
+        'where there are several: "runs/imagenet:ISDA".',
+        shared=True,
+    ),
+    Entry(
         "dtype",
         "float32",
         "What the network computes in.",

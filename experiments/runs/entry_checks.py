@@ -136,13 +136,13 @@ def _check_broken(config: Mapping[str, Any]) -> None:
 def _check_classes(config: Mapping[str, Any]) -> None:
     weights = config["class_weights"]
     if isinstance(weights, str):
-        right = weights in ("", "balanced")
+        right = weights in ("", "balanced", "median")
     else:
         right = all(is_number(w) and 0 <= w <= LARGEST for w in weights) and any(weights)
     if not right:
         raise ConfigError(
-            "config.class_weights must be 'balanced', '' or a tuple of numbers of at least 0, one "
-            f"a class and not all 0, but it is {weights!r}."
+            "config.class_weights must be 'balanced', 'median', '' or a tuple of numbers of at "
+            f"least 0, one a class and not all 0, but it is {weights!r}."
         )
     if weights == "balanced" and config["sampling"]:
         raise ConfigError(

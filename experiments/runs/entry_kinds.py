@@ -16,7 +16,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "switch": (bool, "True or False"),
     "tuple": (tuple | list, "a tuple"),
     "section": (Mapping, "a ConfigDict"),
-    "weights": (str | tuple | list, "'balanced' or a tuple of numbers"),
+    "weights": (str | tuple | list, "'balanced', 'median' or a tuple of numbers"),
     "curves": (Mapping | tuple | list, "a ConfigDict"),
 }
 _OF = {str: "text", int: "whole", float: "number", bool: "switch", tuple: "tuple", dict: "section"}

@@ -191,3 +191,16 @@ def _environment(path: Path) -> dict[str, str]:
     """Of the last report; an interrupted comparison has none yet."""
     found = lines.read_object(path).get("environment")
     return found if isinstance(found, dict) else {}
+
+
+def parts(run: str | os.PathLike[str]) -> tuple[str, str]:
+    """The folder and the method, "" where none is named; a folder may have a colon in its name.
+
+    Example:
+      `parts("runs/judge:baseline") == ("runs/judge", "baseline")`
+    """
+    run = os.fspath(run)
+    if os.path.isdir(run) or ":" not in run:
+        return run, ""
+    name, _, method = run.rpartition(":")
+    return name, method

@@ -27,7 +27,7 @@ def judge(run: str | os.PathLike[str], spec: Spec) -> Predictor:
     Example:
       `judge("runs/mnist_judge", spec).network(image).features`
     """
-    name, method = parts(run)
+    name, method = folder.parts(run)
     try:
         found = load_predictor(name, method or next(iter(folder.read(name).config["losses"])))
     except (OSError, ValueError) as error:
@@ -42,12 +42,3 @@ def judge(run: str | os.PathLike[str], spec: Spec) -> Predictor:
     if jax.eval_shape(found.network, one).features is None:
         raise ConfigError(f"The classifier of {str(run)!r} has no features to compare images by.")
     return found
-
-
-def parts(run: str | os.PathLike[str]) -> tuple[str, str]:
-    """The folder and the method, "" where none is named; a folder may have a colon in its name."""
-    run = os.fspath(run)
-    if os.path.isdir(run) or ":" not in run:
-        return run, ""
-    name, _, method = run.rpartition(":")
-    return name, method

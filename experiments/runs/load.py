@@ -188,7 +188,8 @@ def trained(
     kind = experiment.find(known.experiment)
     config = entries.complete(found.config)
     spec = known.spec._replace(zca=whitened.kept(config, Path(workdir)))
-    task = kind.task(config, spec, record["steps"] / config["epochs"])
+    # What it started from need not be there any more.
+    task = kind.task({**config, "init_from": ""}, spec, record["steps"] / config["epochs"])
     state = jax.eval_shape(task.init, np.uint32(0), kind.parse(record["loss"]))
 
     def value(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:

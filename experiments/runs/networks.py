@@ -22,7 +22,7 @@ from experiments.data.some_classes import some_classes
 from experiments.data.sources import Dataset
 from experiments.data.spec import Spec
 from experiments.data.streams import Streams
-from experiments.runs import entry_values
+from experiments.runs import entry_values, initial
 from experiments.training import growth, optimizers
 from experiments.training.descent import Descent
 
@@ -125,9 +125,16 @@ def _with_head(bind: Callable[..., rj.Forward], text: str, head: str) -> rj.Forw
 
 
 def descent(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
-    """The task of one network that descends the gradient of a loss, as the config says."""
+    """The task of one network that descends the gradient of a loss, as the config says.
+
+    Raises:
+      ConfigError: the run that it starts from is not there, or nothing of it fits.
+    """
+    build = builder(config["model"], spec.shape, spec.classes)
+    if config["init_from"]:
+        build = initial.started(build, config["init_from"])
     return Descent(
-        build=builder(config["model"], spec.shape, spec.classes),
+        build=build,
         optimizer=optimizers.optimizer(
             config["optimizer"], rate(config, steps_per_epoch), config["clip_norm"]
         ),

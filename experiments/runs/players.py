@@ -28,6 +28,7 @@ UNUSED = {
     "unlabeled_batch_size": 0,
     "evaluate_teacher": False,
     "uncertainty": "",
+    "init_from": "",
 }
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from experiments.data import joining, mixture, subsets
-from experiments.data.dataset import Dataset, Joined, check_classes
+from experiments.data.dataset import IGNORED, Dataset, Joined, check_classes
 from experiments.training.feeds import (
     STEPS_PER_CALL,
     Feed,
@@ -127,6 +127,12 @@ class Memory:
         ]
         counts = np.asarray(self.counts(batch)) / batch
         return np.sum([c * n / n.sum() for c, n in zip(counts, each, strict=True)], axis=0)
+
+    def pixel_counts(self) -> np.ndarray:
+        """How many pixels of each class the training images of the first part have, `[N, C]`."""
+        masks = self._labels[: self.images].reshape(self.images, -1)
+        counts = [np.bincount(mask, minlength=IGNORED + 1)[: len(self._names)] for mask in masks]
+        return np.stack(counts)
 
     def _of_a_seed(self) -> list[Joined]:
         """What the runs of one seed see beside the first part; those of another see as much."""

@@ -68,3 +68,17 @@ def test_weights_stand_next_to_the_base():
         class_weights.weighted(loss, (1.0, 2.0))
     with pytest.raises(ConfigError, match="not for this task"):
         class_weights.weighted("anything", (1.0,))
+
+
+def test_median_weights_are_of_the_images_that_show_a_class():
+    # By hand: class 0 in both images, class 1 in the first alone, class 2 nowhere; 255 is nobody's.
+    label = np.array([[[0, 0], [0, 1]], [[0, 0], [255, 255]]], np.uint8)
+    dense = Spec({"label": SimpleNamespace(shape=(2, 2))}, 3, ())
+    shares = np.array([5 / 6, 1 / 4])
+    expected = [*np.median(shares) / shares, 0]
+    np.testing.assert_allclose(found("median", label, dense), expected, rtol=1e-12)
+
+
+def test_median_weights_are_for_labels_of_pixels():
+    with pytest.raises(ConfigError, match="'few' has one label an image"):
+        found("median")
