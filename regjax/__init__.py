@@ -19,6 +19,7 @@ from regjax.augment.automatic import auto_augment, rand_augment
 from regjax.augment.cutout import cutout
 from regjax.augment.moves import random_crop, random_flip
 from regjax.augment.policy import policy
+from regjax.augment.scaled_crop import scaled_crop
 from regjax.consistency.adversarial import vat
 from regjax.consistency.ensembling import temporal_ensembling
 from regjax.consistency.teacher import mean_teacher, taught
@@ -133,6 +134,7 @@ __all__ = [
     "rand_augment",
     "random_crop",
     "random_flip",
+    "scaled_crop",
     "semantic",
     "semantic_consistency",
     "sign",

@@ -90,6 +90,9 @@ TABLE = {
     "rand_augment": ["rand_augment(operations=2, magnitude=9, mean=(0.5,), std=(0.25,))"],
     "random_crop": ["random_crop(padding=1, fill=(0.5,))"],
     "random_flip": ["random_flip"],
+    "scaled_crop": [
+        "scaled_crop(size=(4, 2), low=0.5, high=1.5, step=0.25, fill=(0.5,))",
+    ],
     "semantic_consistency": ["semantic_consistency(weight=0.1)"],
     "sign": ["sign(iterations=2, step=0.5, momentum=0.5)"],
     "temporal_ensembling": ["temporal_ensembling(weight=0.1, images=160)"],
@@ -371,8 +374,11 @@ def test_vmap_equals_a_loop(text: str) -> None:
         assert_close(jax.tree.map(lambda x, i=i: x[i], together), one)
 
 
-# Of weights, of draws and of a margin's annealing, none is a strength.
-WITHOUT_STRENGTH = ("aleatoric", "class_weights", "large_margin", "auto_augment", "rand_augment")
+# Of weights, of draws, of sizes and of a margin's annealing, none is a strength.
+WITHOUT_STRENGTH = (
+    *("aleatoric", "class_weights", "large_margin", "auto_augment", "rand_augment"),
+    "scaled_crop",
+)
 
 
 @pytest.mark.parametrize(
