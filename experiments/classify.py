@@ -19,7 +19,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 import regjax as rj
-from experiments import comparison
+from experiments import ConfigError, comparison
 from experiments.data.spec import Spec
 from experiments.evaluation import answers, classification
 from experiments.evaluation.classification import Classification
@@ -31,8 +31,13 @@ def evaluation(config: Config, spec: Spec) -> Classification:
     """The metrics that the config names, or the usual ones, and those of its table.
 
     Raises:
-      ConfigError: `config.uncertainty` is no such expression.
+      ConfigError: `config.uncertainty` is no such expression, or labels are of pixels.
     """
+    if spec.example["label"].shape:
+        raise ConfigError(
+            f"{config['dataset']!r} has one label a pixel by config.label_key="
+            f"{config['label_key']!r}: train on it by python -m experiments.segment."
+        )
     names = config["metrics"] or classification.usual(spec.classes)
     names = tuple(dict.fromkeys([*names, *config["columns"]]))
     return Classification(spec.classes, names, answers.read(config["uncertainty"]))

@@ -43,6 +43,7 @@ ORDER = {
     "comparison": {"data", "training", "evaluation", "runs", "report"},
     "classify": {"data", "training", "evaluation", "runs", "report", "comparison"},
     "search": {"training", "runs", "report", "comparison", "classify"},
+    "segment": {"data", "training", "evaluation", "runs", "comparison"},
     "sign": {"training", "runs"},
     "generate": {"data", "training", "evaluation", "runs", "comparison"},
     "benchmark": {"data", "models", "training", "evaluation", "runs", "report"},

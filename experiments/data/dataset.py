@@ -182,7 +182,12 @@ def check_split(
 
 def _check_labels(where: str, label: np.ndarray, classes: int) -> None:
     counted = label[label != IGNORED] if label.ndim > 1 else label
-    if counted.size and (counted.min() < 0 or counted.max() >= classes):
+    if not counted.size:
+        raise DataError(
+            f"All pixels of the masks in {where} are {IGNORED}, which is ignored, so that there is "
+            "nothing to learn or to score: look at how the masks are encoded."
+        )
+    if counted.min() < 0 or counted.max() >= classes:
         pixels = f", or {IGNORED} where a pixel is ignored" if label.ndim > 1 else ""
         raise DataError(
             f"The labels in {where} go from {counted.min()} to {counted.max()}, but must be from "

@@ -78,6 +78,7 @@ MODELS: dict[str, Factory] = {
     "inception_resnet_v2": inception_resnet.InceptionResNetV2,
     "pspnet": segmentation.pspnet,
     "deeplab_v3": segmentation.deeplab_v3,
+    "fcn": segmentation.fcn,
     "two_headed": _two_headed,
     "with_covariances": _with_covariances,
 }

@@ -1,9 +1,9 @@
 """Networks with a class for each pixel: PSPNet and DeepLab-v3, as ISDA trains them (section 6.4).
 
 "Pyramid Scene Parsing Network" (Zhao et al., 2017), "Rethinking Atrous Convolution for Semantic
-Image Segmentation" (Chen et al., 2017). As in the authors' program, BatchNorm in the heads is
-followed by a leaky ReLU; its factor there is the absolute value of the parameter, here it is the
-parameter.
+Image Segmentation" (Chen et al., 2017), and `fcn`, a head without context, to compare with. As in
+the authors' program, BatchNorm in the heads is followed by a leaky ReLU; its factor there is the
+absolute value of the parameter, here it is the parameter.
 """
 
 import functools
@@ -92,6 +92,18 @@ class AtrousPyramid(nnx.Module):
         return self.last(jnp.concatenate([whole, near, *(part(x) for part in self.parts)], -1))
 
 
+class Plain(nnx.Module):
+    """A 3 x 3 convolution, which sees nothing of the rest of the image."""
+
+    def __init__(self, channels: int, width: int, resizing: str, *, rngs: nnx.Rngs):
+        del resizing
+        self.last = Activated(channels, 8 * width, 3, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features [B, h, w, 8 width] of x [B, h, w, channels]."""
+        return self.last(x)
+
+
 class Auxiliary(nnx.Module):
     """A second classifier, of the stage before the last."""
 
@@ -115,7 +127,7 @@ class Segmenter(nnx.Module):
     Args:
       image_shape: (height, width, channels).
       classes: number of logits.
-      context: `Pyramid` or `AtrousPyramid`.
+      context: `Pyramid`, `AtrousPyramid` or `Plain`.
       backbone: "resnet101" as published, "resnet50", "resnet18" or "mobilenet_v2".
       width: 64 as published, of which all channels are multiples.
       auxiliary: whether there is a second classifier.
@@ -186,3 +198,4 @@ def _windows(n: int, bins: int) -> np.ndarray:
 
 pspnet = functools.partial(Segmenter, context=Pyramid)
 deeplab_v3 = functools.partial(Segmenter, context=AtrousPyramid)
+fcn = functools.partial(Segmenter, context=Plain)

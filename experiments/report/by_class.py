@@ -1,4 +1,4 @@
-"""The accuracy on every class, in percent, averaged over the seeds."""
+"""The accuracy or intersection over union of every class, in percent, averaged over the seeds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any
 
 from experiments.report.cells import beside, cell
 from experiments.runs.folder import RunFolder
-from experiments.runs.records import class_accuracy
+from experiments.runs.records import IOU, class_scores
 from experiments.runs.selection import Record, Row
 
 # Shades: a class differs by so many percentage points from the mean over the methods.
 STEPS = (0.5, 2.0, 5.0)
+
+
+def score(folder: RunFolder) -> str:
+    """What is told of each class, in words."""
+    return "intersection over union" if any(IOU in r for r in folder.records) else "accuracy"
 
 
 def tables(folder: RunFolder, names: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
@@ -21,8 +26,7 @@ def tables(folder: RunFolder, names: Sequence[str] = ()) -> Iterator[dict[str, A
 
     A line has the class's "name", the "mean" over the methods as text, and its "cells": the "text"
     with the difference from that mean, and the "shade", a name that says how far above or below it
-    is. Methods that diverged, and runs of older versions, have no accuracies by class and are left
-    out.
+    is. Methods that diverged, and runs of older versions, have no scores by class and are left out.
 
     Args:
       folder: whose runs.
@@ -45,7 +49,7 @@ def tables(folder: RunFolder, names: Sequence[str] = ()) -> Iterator[dict[str, A
 def _class_means(records: Sequence[Record], row: Row) -> list[float | None]:
     key = (row.method, row.train_size, row.strength)
     mine = [r for r in records if (r["method"], r["train_size"], r["strength"]) == key]
-    lists = itertools.zip_longest(*(class_accuracy(record) for record in mine))
+    lists = itertools.zip_longest(*(class_scores(record) for record in mine))
     return [] if row.diverged else [_mean(values) for values in lists]
 
 

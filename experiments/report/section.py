@@ -70,6 +70,7 @@ def of(folder: RunFolder) -> dict[str, Any]:
         "figures": list(_figures(folder, show, compared)),
         **_robustness(folder, show),
         "curves": list(_curves(folder, show)),
+        "class_score": by_class.score(folder),
         "classes": list(by_class.tables(folder, show.class_names)),
         "command": setup.pop("command", None),
         "setup": setup,

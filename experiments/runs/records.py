@@ -10,6 +10,7 @@ from experiments.runs.plan import FIELDS, Run
 
 # A run's scores under a perturbation, one for each level.
 ROBUSTNESS = ("levels", "accuracy", "nll", "ece")
+IOU = "test_iou"
 SPLITS = ("test_", "validation_")
 
 
@@ -23,12 +24,17 @@ def class_accuracy(record: Mapping[str, Any]) -> Sequence[float | None]:
     return record.get("test_class_accuracy", record.get("class_accuracy")) or ()
 
 
+def class_scores(record: Mapping[str, Any]) -> Sequence[float | None]:
+    """The score of each class: the intersection over union where pixels are told, else accuracy."""
+    return record.get(IOU) or class_accuracy(record)
+
+
 def is_finished(record: Mapping[str, Any]) -> bool:
     """Whether it is a finished run's; scores may come and go from one version to the next."""
     scores = [value for name, value in record.items() if name.startswith(SPLITS)]
     scores.append(record.get("train_loss", ""))
     names = _names_run(record) and isinstance(record.get("loss"), str)
-    return names and all(map(_is_score, scores)) and _is_series(class_accuracy(record))
+    return names and all(map(_is_score, scores)) and _is_series(class_scores(record))
 
 
 def is_tested(record: Mapping[str, Any]) -> bool:

@@ -164,6 +164,14 @@ def test_accuracy_by_class(tmp_path):
     assert shades.count("above2") == shades.count("below2") == 1
 
 
+def test_of_pixels_intersections_over_unions_take_the_place_of_accuracies(tmp_path):
+    folder = make(tmp_path / "a", make_config(seeds=1), test_iou=[0.25, None])
+    page = page_of(tmp_path, folder)
+    table = next(table for table in page.tables if table[0][0] == "Class")
+    assert [line[-1] for line in table] == ["Mean", "25.0", "-"]
+    assert "Intersection over union by class" in page.headings
+
+
 def test_class_accuracies_are_means_over_the_seeds(tmp_path):
     folder = make(tmp_path / "a")
     lines = [json.loads(text) for text in (folder / "runs.jsonl").read_text().splitlines()]
