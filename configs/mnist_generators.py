@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 
+EACH_CLASS = "wgan(penalty=10.0, critic_steps=2, each_class=True)"
 TWO = {"wgan": "wgan(clip=0.01, many=5)", "acgan": "acgan()"}
 
 
@@ -38,10 +39,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.losses = ConfigDict({"cgan": "cgan()", "acgan": "acgan()"}, sort_keys=False)
     if arg == "per_class":
         config.classes = ("0", "1")
-        config.epochs = 30
-        config.optimizer = "rmsprop(decay=0.99, eps_in_sqrt=False)"
-        config.learning_rate = 2e-4
-        config.losses = ConfigDict({"wgan": "wgan(clip=0.01, each_class=True)"}, sort_keys=False)
+        config.epochs = 20
+        config.average = 0.99
+        config.losses = ConfigDict({"wgan": EACH_CLASS}, sort_keys=False)
     if arg == "smoke":
         common.shrink(config, "dcgan(width=4, latents=8)")
         config.learning_rate = 1e-3
