@@ -243,7 +243,11 @@ TABLE = [
         "--config.losses.x=cross_entropy | l2(weight={strength})",
     ),
     entry("class_weights", "(1.0, 2.0)", "has 2 numbers, but 'digits' has 10 classes: 0, 1, 2"),
-    entry("class_weights", "-1", "config.class_weights must be 'balanced', 'median' or a tuple of numbers"),
+    entry(
+        "class_weights",
+        "-1",
+        "config.class_weights must be 'balanced', 'median' or a tuple of numbers",
+    ),
     entry("sampling", "weighted", "config.sampling is 'weighted', but it can be '' or 'balanced'"),
     entry("sampling", "balanced", "needs config.sampling='', not 'balanced'", *STREAM),
     entry("model", "resnet", "Unknown model 'resnet'; known models: small_cnn"),
