@@ -66,6 +66,11 @@ def methods(name: str, arg: str = "") -> list[str]:
     return others.get(name, SCHEMES if name in NFM else THESIS)
 
 
+# Those with a class for every pixel, which another command trains.
+SEGMENTATION = ("configs/camvid", "configs/isda/table7")
+MASKS = "experiments.data.digit_masks:digit_masks"
+
+
 every_config = pytest.mark.parametrize(
     ("name", "arg"),
     [
@@ -257,7 +262,7 @@ def test_quick_is_one_column_with_probes(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_smoke_is_small_and_needs_no_download(name):
     config = get(name, "smoke")
-    assert config.dataset == "digits"
+    assert config.dataset == (MASKS if name in SEGMENTATION else "digits")
     assert not published(config)  # numbers on another data set are no comparison
     assert max(config.train_sizes) <= 10
     assert config.epochs <= 2
@@ -274,7 +279,8 @@ def test_an_unknown_argument_is_an_error_that_names_the_known_one(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_docstring_has_the_command(name):
     module = importlib.import_module(name.replace("/", "."))
-    assert f"python -m experiments.classify --config={name}.py --workdir=runs/" in module.__doc__
+    door = "segment" if name in SEGMENTATION else "classify"
+    assert f"python -m experiments.{door} --config={name}.py --workdir=runs/" in module.__doc__
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections calls it.

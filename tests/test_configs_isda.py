@@ -18,6 +18,7 @@ from configs.isda import (
     table5,
     table5_small,
     table6,
+    table7,
     table8,
 )
 from experiments.benchmark.isda_networks import PAPER
@@ -26,8 +27,9 @@ from experiments.data import mixture, sources
 from experiments.data.sources import Dataset
 from experiments.models import MODELS
 from experiments.report.published import published
-from experiments.runs import groups, problem
+from experiments.runs import groups, networks, problem, step_checks
 from experiments.runs.plan import plan
+from experiments.segment import SEGMENTATION
 from experiments.training.interruption import Interruption
 from experiments.training.loop import Training
 
@@ -38,6 +40,7 @@ CELLS = {
     "table4": tuple(table4.ERRORS),
     "table5": tuple(f"{c}{s}" for c in table5.COLUMNS for s in table5.FORMS),
     "table6": (*table6.CELLS, "quick"),
+    "table7": tuple(table7.ROWS),
     "table8": tuple(f"{c}{s}" for c in table8.COLUMNS for s in ("", "_constant")),
     "figure5": ("",),
     "figure8": ("", "semi"),
@@ -284,6 +287,60 @@ def test_a_column_of_table_6_publishes_its_numbers_by_labels():
     }
     assert config.published_for == ("cifar10", "cnn13")
     assert not get("table6", "quick").published
+
+
+def test_what_isda_gains_on_cityscapes_is_what_table_7_prints():
+    gains = {
+        network: tuple(
+            round(after - before, 2)
+            for before, after in zip(rows["baseline"], rows["ISDA"], strict=True)
+        )
+        for network, rows in table7.ROWS.items()
+    }
+    assert gains == {"pspnet": (1.26, 1.54, 1.03), "deeplab_v3": (1.03, 1.10, 0.89)}
+
+
+def test_the_recipe_of_table_7_is_that_of_the_program():
+    config = get("table7", "deeplab_v3")
+    assert abs(config.epochs * 2975 / config.batch_size - 40_000) < 2975 / config.batch_size
+    assert (config.learning_rate, config.schedule) == (0.01, "polynomial(power=0.9)")
+    assert config.optimizer == "add_decayed_weights(weight_decay=5e-4) | sgd(momentum=0.9)"
+    # Blue, green and red there.
+    given = [104.00698793, 116.66876762, 122.67891434]
+    np.testing.assert_allclose(255 * np.array(config.mean)[::-1], given, atol=2e-4)
+    np.testing.assert_allclose(255 * np.array(config.std), 1, atol=1e-5)
+    moved = " | random_flip | scaled_crop(size=769, low=0.7, high=2.1, step=0.1)"
+    assert config.losses.baseline == f"cross_entropy(auxiliary=0.4){moved}"
+    isda = config.losses.ISDA
+    assert isda == (
+        "isda(strength={strength}, covariance='diagonal', auxiliary=0.4, "
+        f"resizing='align_corners'){moved}"
+    )
+    assert (config.strengths.ISDA, config.growing.isda.strength) == ((7.5,), "linear")
+    found = published(config.to_dict() | {"published_for": list(config.published_for)})
+    assert found == {("baseline", 0): (78.38, None), ("ISDA", 0): (79.41, None)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", table7.ROWS)
+def test_the_networks_of_table_7_fit_its_data_and_losses(network, monkeypatch):
+    """Traced, of images as large as those of Cityscapes, of which none is looked at."""
+
+    class Opened:
+        classes, scored, about, dense, shape = 19, "validation", "", True, (1024, 2048, 3)
+        examples, test_examples, validation_examples = 2975, 500, 0
+        class_names = tuple(map(str, range(19)))
+
+        def __init__(self, *_, **options):
+            assert not options["image_size"]
+
+    for module in (problem, networks):
+        monkeypatch.setattr(module, "Streams", Opened)
+    config = get("table7", network).to_dict()
+    of, runs = problem.Problem(config, SEGMENTATION), plan(config)
+    assert of.steps(0) == 40_162
+    step_checks.check(of, runs)
+    step_checks.check_evaluations(of, runs, {})
 
 
 SMALL = {

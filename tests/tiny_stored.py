@@ -1,4 +1,4 @@
-"""A small data set of any features, as TFDS stores it: named "tiny_stored"."""
+"""A small data set of any features, as TFDS stores it: named "tiny_stored", or as another is."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +43,11 @@ with registered.skip_registration():
         def _generate_examples(self, examples: Sequence[Example]) -> Iterator[tuple[int, Example]]:
             yield from enumerate(examples)
 
+    class Cityscapes(TinyStored):
+        """The same under a name that is known, with TFDS's config of that name."""
+
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="semantic_segmentation")]  # noqa: RUF012
+
 
 def png(image: np.ndarray) -> bytes:
     """Encodes uint8 `[H, W]` or `[H, W, K]`."""
@@ -52,7 +57,10 @@ def png(image: np.ndarray) -> bytes:
 
 
 def prepare(
-    folder: Path, features: Mapping[str, Any], splits: Mapping[str, Sequence[Example]]
+    folder: Path,
+    features: Mapping[str, Any],
+    splits: Mapping[str, Sequence[Example]],
+    kind: type[TinyStored] = TinyStored,
 ) -> Path:
     """Writes the data set.
 
@@ -60,14 +68,15 @@ def prepare(
       folder: of prepared data sets.
       features: TFDS's, by name.
       splits: the examples of each; uint8 images as files.
+      kind: whose name it has.
 
     Returns:
       The folder of its files.
     """
     with quiet(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        builder = TinyStored(
+        builder = kind(
             features=features, splits=splits, data_dir=folder, file_format="array_record"
         )
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         builder.download_and_prepare(download_config=config)
-    return folder / "tiny_stored" / "1.0.0"
+    return Path(builder.data_path)

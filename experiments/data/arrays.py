@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data import crops
+from experiments.data import crops, masks
 from experiments.data.dataset import DataError, Split, check_one_size, check_split
 from experiments.data.decoding import Pixels
 from experiments.data.items import Options
-from experiments.data.prepared import undecoded
+from experiments.data.masks import Masks
+from experiments.data.prepared import has_classes, undecoded
 
 
 def check_features(builder: tfds.core.DatasetBuilder, label: str, image: str = "image") -> None:
@@ -21,7 +22,7 @@ def check_features(builder: tfds.core.DatasetBuilder, label: str, image: str = "
     features = builder.info.features
     if image not in features or not _is_image(features[image]):
         wanted = f"a uint8 {image!r}, or one of float32"
-    elif label not in features or not _has_classes(features[label]):
+    elif masks.of_feature(builder, label) is None and not has_classes(builder, label):
         wanted = f"a class {label!r}, or a mask of classes"
     else:
         return
@@ -37,15 +38,6 @@ def _is_image(feature: tfds.features.FeatureConnector) -> bool:
         return feature.np_dtype in (np.uint8, np.float32)  # (.dtype imports TensorFlow)
     tensor = isinstance(feature, tfds.features.Tensor)
     return tensor and feature.np_dtype == np.float32 and len(feature.shape) == 3
-
-
-def _has_classes(feature: tfds.features.FeatureConnector) -> bool:
-    mask = _is_dense(feature) and feature.np_dtype == np.uint8
-    return (mask or isinstance(feature, tfds.features.ClassLabel)) and bool(feature.num_classes)
-
-
-def _is_dense(feature: tfds.features.FeatureConnector) -> bool:
-    return isinstance(feature, tfds.features.LabeledImage)
 
 
 def _is_as_stored(feature: tfds.features.FeatureConnector, image_size: int) -> bool:
@@ -82,19 +74,26 @@ def read(
     examples = source.__getitems__(range(len(source)))
     where = f"the {split} split of {builder.data_path}"
     feature, resize = features[options.image], options.resize
+    dense = masks.of_feature(builder, label)
     size = 0 if _is_as_stored(feature, image_size) else image_size
     images = [example[options.image] for example in examples]
     labels = [example[label] for example in examples]
     found = {
         "image": _images(where, images, feature.shape[-1], size, resize),
         "label": (
-            _masks(where, images, labels, size, resize)
-            if _is_dense(features[label])
-            else np.array(labels, np.int32)
+            np.array(labels, np.int32)
+            if dense is None
+            else _masks(where, images, labels, dense, size, resize)
         ),
     }
-    check_split(where, found, features[label].num_classes)
+    check_split(where, found, len(class_names(builder, label)))
     return found
+
+
+def class_names(builder: tfds.core.DatasetBuilder, label: str) -> tuple[str, ...]:
+    """A name for each class of a data set that has passed `check_features`."""
+    dense = masks.of_feature(builder, label)
+    return tuple(builder.info.features[label].names) if dense is None else dense.class_names
 
 
 def shape(
@@ -140,18 +139,21 @@ def _check_sizes(where: str, images: Sequence[Pixels], size: int) -> None:
 
 
 def _masks(
-    where: str, images: Sequence[Pixels], masks: Sequence[bytes], size: int, resize: str
+    where: str,
+    images: Sequence[Pixels],
+    encoded: Sequence[bytes],
+    dense: Masks,
+    size: int,
+    resize: str,
 ) -> np.ndarray:
-    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+    for i, (image, mask) in enumerate(zip(images, encoded, strict=True)):
         if _size(image) != _size(mask):
             (height, width), (h, w) = _size(image), _size(mask)
             raise DataError(
                 f"Example {i} in {where} has an image of {height} x {width} pixels, but a mask of "
                 f"{h} x {w}: they must be of one size."
             )
-    if not size:
-        return np.stack([crops.mask(mask) for mask in masks])
-    return np.stack([crops.resized_mask(mask, size, resize) for mask in masks])
+    return np.stack([dense.decoded(mask, size, resize) for mask in encoded])
 
 
 def _size(image: Pixels) -> tuple[int, int]:

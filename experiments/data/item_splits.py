@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.data import decoding
+from experiments.data import decoding, masks
 from experiments.data.dataset import DataError
 from experiments.data.items import Items, Opened
 from experiments.data.reading import channels_of
-from experiments.data.stripes import Decode, Shape
+from experiments.data.stripes import Decode, Shape, unlabeled
 
 
 class ItemSplit:
@@ -19,6 +19,7 @@ class ItemSplit:
     ) -> None:
         self.name, self._items = name, items
         self.classes, self.class_names, self.channels = len(class_names), class_names, channels
+        self.dense = items.dense is not None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -27,6 +28,10 @@ class ItemSplit:
         """The classes of all examples, as in `stripes.Split.labels`."""
         return self._items.label
 
+    def size(self) -> tuple[int, int]:
+        """Height and width of the first image."""
+        return self._items.outline(0)[:2]
+
     def read(
         self, indices: Sequence[int], shape: Shape, decode: Decode, labeled: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -34,9 +39,16 @@ class ItemSplit:
         image = np.empty((len(indices), *shape), np.uint8)
         for i, index in enumerate(indices):
             with self._items.explained(index):
-                image[i] = decode(i, decoding.opened(self._items.kept(index)))
-        label = self._items.label[list(indices)]
-        return image, label if labeled else np.full_like(label, -1)
+                pixels = decode(i, decoding.opened(self._items.kept(index)))
+            masks.check_shape(f"The {self._items.name_of(index)}", pixels.shape, shape)
+            image[i] = pixels
+        return image, self._label(indices, shape, labeled)
+
+    def _label(self, indices: Sequence[int], shape: Shape, labeled: bool) -> np.ndarray:
+        label = unlabeled(len(indices), shape, self.dense)
+        for i, index in enumerate(indices if labeled else ()):
+            label[i] = self._items.mask(index) if self.dense else self._items.label[index]
+        return label
 
 
 def item_splits(opened: Opened) -> list[ItemSplit]:

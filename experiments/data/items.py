@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
 from experiments.data import crops, decoding
 from experiments.data.dataset import DataError
 from experiments.data.decoding import Pixels
+from experiments.data.masks import Masks
 from experiments.data.prepared import first_line
 
 
@@ -43,6 +44,18 @@ class Content(Protocol):
         """What an error calls the image."""
 
 
+class Dense(NamedTuple):
+    """The masks of images.
+
+    Attributes:
+      content: the masks, by the numbers of their images.
+      masks: what they hold.
+    """
+
+    content: Content
+    masks: Masks
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Items:
     """One split of a data set.
@@ -50,19 +63,21 @@ class Items:
     Attributes:
       content: the images of this split and perhaps of others.
       numbers: those of this split in it, int [N].
-      label: their classes, int32 [N].
+      label: their classes, int32 [N]; -1 of images that have masks.
+      dense: the images' masks, as large as these; None where images have classes.
     """
 
     content: Content
     numbers: np.ndarray
     label: np.ndarray
+    dense: Dense | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def take(self, places: np.ndarray) -> "Items":
         """Some of them, in the order of their places."""
-        return Items(self.content, self.numbers[places], self.label[places])
+        return Items(self.content, self.numbers[places], self.label[places], self.dense)
 
     def kept(self, place: int) -> Pixels:
         """An image as it is kept."""
@@ -93,23 +108,43 @@ class Items:
             resized = crops.RESIZE[resize]
             return resized(image, size, channels) if size else crops.whole(image, channels)
 
-    @contextmanager
-    def explained(self, place: int) -> Iterator[None]:
+    def mask(self, place: int, size: int = 0, resize: str = "centre") -> np.ndarray:
+        """Decodes an image's mask, uint8 [H, W], of items that have masks; arguments as `decoded`.
+
+        Raises:
+          DataError: if that fails, or a class is not there; its sentence names the mask.
+        """
+        assert self.dense is not None
+        number, (content, masks) = int(self.numbers[place]), self.dense
+        with _explained(f"mask {content.name_of(number)}"):
+            mask = masks.decoded(cast(bytes, content[number]), size, resize)
+            masks.check(mask)
+            return mask
+
+    def name_of(self, place: int) -> str:
+        """What an error calls an image."""
+        return f"image {self.content.name_of(int(self.numbers[place]))}"
+
+    def explained(self, place: int) -> AbstractContextManager[None]:
         """Says of which image an error is.
 
         Raises:
           DataError: in place of any other.
         """
-        try:
-            yield
-        except (ImportError, MemoryError):
-            raise
-        except Exception as error:  # a damaged file makes Pillow stumble over anything
-            name = self.content.name_of(int(self.numbers[place]))
-            raise DataError(
-                f"The image {name} cannot be read ({first_line(error)}): mend or delete it, or "
-                "leave such images out with config.broken='skip'."
-            ) from error
+        return _explained(self.name_of(place))
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes Pillow stumble over anything
+        raise DataError(
+            f"The {what} cannot be read ({first_line(error)}): mend or delete it, or leave such "
+            "images out with config.broken='skip'."
+        ) from error
 
 
 class Opened(NamedTuple):
@@ -137,6 +172,11 @@ class Opened(NamedTuple):
     validation: Items | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
     source: np.ndarray | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether every pixel has a class, and not every image."""
+        return self.train.dense is not None
 
     @property
     def splits(self) -> dict[str, Items]:

@@ -1,11 +1,12 @@
 """What stands before the colon of `config.dataset`, for data sets of other forms than TFDS's."""
 
+from experiments.data.cityscapes import open_cityscapes
 from experiments.data.huggingface import open_huggingface
 from experiments.data.image_folders import open_folder
 from experiments.data.items import Opened, Options
 from experiments.data.npz import open_npz
 
-KINDS = ("folder", "npz", "huggingface")
+KINDS = ("folder", "npz", "huggingface", "cityscapes")
 
 
 def kind_of(name: str) -> str:
@@ -37,6 +38,8 @@ def open_items(name: str, options: Options, label: str, validation: bool = False
     kind, _, path = name.partition(":")
     if kind == "folder":
         opened = open_folder(name, path, options)
+    elif kind == "cityscapes":
+        opened = open_cityscapes(name, path)
     else:
         opened = (open_npz if kind == "npz" else open_huggingface)(name, path, options, label)
     return opened if validation else opened.without_validation()

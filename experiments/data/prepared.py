@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-from experiments.data import digits
-from experiments.data.dataset import DATASETS, DataError, MissingDataError
+from experiments.data import digits, masks
+from experiments.data.dataset import DATASETS, IGNORED, DataError, MissingDataError
 from experiments.data.folders import quiet
 
 _LONGEST = 300  # zipfile's words hold the file's content
@@ -116,12 +116,23 @@ def require(builder: tfds.core.DatasetBuilder, split: str) -> None:
 
 
 def _is_labelled(builder: tfds.core.DatasetBuilder, split: str, label: str) -> bool:
-    """Whether the classes are there: TFDS gives -1 to those that are withheld."""
-    features = builder.info.features
-    if not isinstance(features[label], tfds.features.ClassLabel):
+    """Whether the classes are there: TFDS gives -1 to those that are withheld.
+
+    In Cityscapes, masks that are withheld hold ignored numbers alone.
+    """
+    features, dense = builder.info.features, masks.of_feature(builder, label)
+    if (dense is None or dense.table is None) and not has_classes(builder, label):
         return True
     source = builder.as_data_source(split=split, decoders=undecoded(features))
-    return source.__getitems__([0])[0][label] >= 0
+    first = source.__getitems__([0])[0][label]
+    return bool(first >= 0 if dense is None else np.any(dense.decoded(first) != IGNORED))
+
+
+def has_classes(builder: tfds.core.DatasetBuilder, label: str) -> bool:
+    """Whether a feature is there, and one class of each image."""
+    features = builder.info.features
+    feature = dict(features.items()).get(label)
+    return isinstance(feature, tfds.features.ClassLabel) and bool(feature.num_classes)
 
 
 def undecoded(features: tfds.features.FeaturesDict) -> dict[str, Any]:

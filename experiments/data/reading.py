@@ -1,7 +1,7 @@
 """From opened items to arrays in memory or a split of a stream, and what is said of them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -87,7 +87,8 @@ def sound(opened: Opened, options: Options) -> tuple[Opened, str]:
     if options.broken == "skip":
         found = {split: _decodable(items) for split, items in opened.splits.items()}
     kept = {split: each.items for split, each in found.items()}
-    check_classes(opened.name, kept["train"].label, opened.class_names)
+    if not opened.dense:
+        check_classes(opened.name, kept["train"].label, opened.class_names)
     for split, items in kept.items():
         if not len(items):
             raise DataError(f"There are no examples in the {split} split of {opened.name!r}.")
@@ -158,11 +159,15 @@ def _read(
         )
     image = np.empty((len(items), *shape, channels), np.float32 if floats else np.uint8)
 
+    label = items.label if items.dense is None else np.empty(image.shape[:3], np.uint8)
+
     def fill(place: int) -> None:
         image[place] = items.decoded(place, size, channels, options.resize)
+        if items.dense is not None:
+            label[place] = items.mask(place, size, options.resize)
 
     lost = _each(fill, items, options.broken == "skip")
-    split = {"image": image, "label": items.label}
+    split = {"image": image, "label": label}
     if lost:
         kept = np.setdiff1d(np.arange(len(items)), [place for place, _ in lost])
         split = {name: x[kept] for name, x in split.items()}
@@ -177,6 +182,8 @@ def _decodable(items: Items) -> _Checked:
             image = decoding.opened(items.kept(place))
             image.draft(image.mode, (1, 1))  # a JPEG at an eighth of its size
             image.load()
+        if items.dense is not None:
+            items.mask(place)
 
     lost = _each(decode, items, skip=True)
     kept = np.setdiff1d(np.arange(len(items)), [place for place, _ in lost])
@@ -193,16 +200,9 @@ def _about(opened: Opened, labels: Sequence[np.ndarray], broken: Sequence[tuple[
     words = ["training", *list(opened.splits)[1:]]
     names = opened.class_names
     totals = [f"{len(label)} {word}" for label, word in zip(labels, words, strict=True)]
-    listed = ", ".join(totals[:-1])
-    lines = [f"{opened.name}: {listed} and {totals[-1]} images of {len(names)} classes."]
-    counts = np.stack([np.bincount(label, minlength=len(names)) for label in labels], axis=1)
-    shown = np.arange(len(names))
-    if len(names) > _LISTED:
-        shown = np.array([counts[:, 0].argmin(), counts[:, 0].argmax()])
-        lines.append("The smallest and the largest class:")
-    for i in shown:
-        each = ", ".join(f"{n} {word}" for n, word in zip(counts[i], words, strict=True))
-        lines.append(f"  {names[i]}: {each}")
+    of = f"{len(names)} classes" + (" of pixels" if opened.dense else "")
+    lines = [f"{opened.name}: {', '.join(totals[:-1])} and {totals[-1]} images of {of}."]
+    lines += [] if opened.dense else _listed(labels, names, words)
     lines += opened.notes
     if broken:
         noun = "image is" if len(broken) == 1 else "images are"
@@ -210,3 +210,17 @@ def _about(opened: Opened, labels: Sequence[np.ndarray], broken: Sequence[tuple[
         lines += [f"  {name}: {reason}" for name, reason in broken[:10]]
         lines += ["  ..."] if len(broken) > 10 else []
     return "\n".join(lines)
+
+
+def _listed(
+    labels: Sequence[np.ndarray], names: Sequence[str], words: Sequence[str]
+) -> Iterator[str]:
+    """How many images of each class there are in each split, a line for each class."""
+    counts = np.stack([np.bincount(label, minlength=len(names)) for label in labels], axis=1)
+    shown = np.arange(len(names))
+    if len(names) > _LISTED:
+        shown = np.array([counts[:, 0].argmin(), counts[:, 0].argmax()])
+        yield "The smallest and the largest class:"
+    for i in shown:
+        each = ", ".join(f"{n} {word}" for n, word in zip(counts[i], words, strict=True))
+        yield f"  {names[int(i)]}: {each}"

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.data import arrays, crops, masks
 from experiments.data.dataset import DATASETS, DataError
 from experiments.data.prepared import (
     explained,
     first_line,
+    has_classes,
     has_own_validation,
     open_builder,
     require,
@@ -19,7 +21,7 @@ from experiments.data.prepared import (
     undecoded,
     unreadable,
 )
-from experiments.data.stripes import Decode, Shape
+from experiments.data.stripes import Decode, Shape, unlabeled
 
 _AT_ONCE = 256  # records that are in memory together while labels are read
 
@@ -32,9 +34,10 @@ class RecordSplit:
     ) -> None:
         self._name, self._folder, self.name = name, folder, split
         self._image, self._label = image, label
-        features = builder.info.features
-        self.classes: int = features[label].num_classes
-        self.class_names: tuple[str, ...] = tuple(features[label].names)
+        features, self._masks = builder.info.features, masks.of_feature(builder, label)
+        self.dense = self._masks is not None
+        self.class_names = arrays.class_names(builder, label)
+        self.classes = len(self.class_names)
         self.channels: int = features[image].shape[-1]
         self._source = builder.as_data_source(split=split, decoders=undecoded(features))
 
@@ -51,16 +54,25 @@ class RecordSplit:
                     label[index] = self._checked(record[self._label])
         return label
 
+    def size(self) -> tuple[int, int]:
+        """Height and width of the first image."""
+        with self._explained(0):
+            return crops.size_of(self._record(0)[self._image])
+
     def read(
         self, indices: Sequence[int], shape: Shape, decode: Decode, labeled: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
         """Reads some examples; arguments, result and errors as in `stripes.Split.read`."""
         image = np.empty((len(indices), *shape), np.uint8)
-        label = np.empty(len(indices), np.int32)
+        label = unlabeled(len(indices), shape, self.dense)
         for i, record in enumerate(self._records(indices)):
             with self._explained(indices[i]):
-                label[i] = self._checked(record[self._label]) if labeled else -1
-                image[i] = decode(i, record[self._image])
+                found = self._checked(record[self._label]) if labeled else label[i]
+                pixels = decode(i, record[self._image])
+            for name, x in (("image", pixels), ("mask", found)) if self.dense else ():
+                which = f"The {name} of example {indices[i]} of the {self.name} split"
+                masks.check_shape(f"{which} of {self._name!r}", x.shape, shape)
+            image[i], label[i] = pixels, found
         return image, label
 
     def _records(self, indices: Sequence[int]) -> Sequence[dict[str, Any]]:
@@ -73,10 +85,15 @@ class RecordSplit:
         with self._explained(index):
             return self._source[index]
 
-    def _checked(self, label: int) -> int:
+    def _checked(self, label: Any) -> np.ndarray:
+        """A class, or a decoded mask of them."""
+        if self._masks is not None:
+            mask = self._masks.decoded(label)
+            self._masks.check(mask)
+            return mask
         if not 0 <= label < self.classes:
             raise ValueError(f"its label {label} is not from 0 to {self.classes - 1}")
-        return label
+        return np.asarray(label, np.int32)
 
     @contextmanager
     def _explained(self, index: int) -> Iterator[None]:
@@ -128,13 +145,11 @@ def open_splits(
 def _check_features(builder: tfds.core.DatasetBuilder, image: str, label: str) -> None:
     features = builder.info.features
     fits = image in undecoded(features) and features[image].shape[-1] in (1, 3)
-    if not fits or label not in features or not _is_class(features[label]):
+    has_labels = masks.of_feature(builder, label) is not None or has_classes(builder, label)
+    if not fits or not has_labels:
         raise DataError(
             f"The data set in {builder.data_path} does not have a uint8 {image!r} of one or three "
-            f"channels and a class {label!r}, but {' '.join(repr(features).split())}: name others "
-            "in config.image_key and config.label_key."
+            f"channels and a class {label!r}, or a mask of classes, but "
+            f"{' '.join(repr(features).split())}: name others in config.image_key and "
+            "config.label_key."
         )
-
-
-def _is_class(feature: tfds.features.FeatureConnector) -> bool:
-    return isinstance(feature, tfds.features.ClassLabel)

@@ -117,9 +117,8 @@ def load(
         own = validation and has_own_validation(builder, label)
         splits = ("train", scored, *(["validation"] if own else []))
         train, test, *rest = (arrays.read(builder, each, label, size, options) for each in splits)
-        feature = builder.info.features[label]
-    names, held_out = tuple(feature.names), rest[0] if rest else None
-    found = Dataset(name, train, test, feature.num_classes, names, scored, validation=held_out)
+        names, held_out = arrays.class_names(builder, label), rest[0] if rest else None
+    found = Dataset(name, train, test, len(names), names, scored, validation=held_out)
     _check_shapes(found)
     return found
 
@@ -172,9 +171,9 @@ def describe_test(
         builder = open_builder(name, folder)
         arrays.check_features(builder, label, options.image)
         scored = scored_split(builder, label)
-        feature = builder.info.features[label]
+        names = arrays.class_names(builder, label)
         shape = arrays.shape(builder, scored, size, options.image)
-        return Description(shape, feature.num_classes, tuple(feature.names))
+        return Description(shape, len(names), names)
 
 
 def _all_to_score(name: str, size: int, label: str, options: Options) -> Dataset:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data import kinds, reading
+from experiments.data.dataset import DataError
 from experiments.data.folders import data_folder
 from experiments.data.item_splits import item_splits
 from experiments.data.items import Options
@@ -28,11 +29,12 @@ class Streams:
 
     Args:
       name: of a TFDS data set in array_record format, of a folder or of another kind, as in
-        `sources.load`; its images may differ in size.
+        `sources.load`; its images may differ in size, unless they have masks.
       data_dir: the folder of prepared data sets; by default TFDS's own.
-      image_size: height and width of the crops; 0 for 224.
+      image_size: height and width of the crops; 0 for 224. It must be 0 for images that have masks,
+        which are read as they are stored, for stages of a loss to crop.
       workers: processes that decode, each for a part of every batch; 0 for threads in this process.
-      label: the key of the classes.
+      label: the key of the classes, or of the masks.
       options: which images are read, and how; resized as a "whole", they are neither cropped nor
         flipped. To leave broken ones out, each is decoded once at the start.
       validation: whether to open the validation split too, where there is one besides the test
@@ -42,7 +44,8 @@ class Streams:
       classes: the number of classes, labelled from 0.
       class_names: a name for each class.
       scored: the split that is scored, "test" or "validation".
-      shape: the shape of an image, (image_size, image_size, channels).
+      dense: whether every pixel has a class, and not every image.
+      shape: the shape of an image, (image_size, image_size, channels), or as it is stored.
       examples: the number of training examples.
       test_examples: the number of examples that are scored.
       about: lines about what was found, to be shown before anything is trained.
@@ -50,7 +53,8 @@ class Streams:
 
     Raises:
       sources.MissingDataError: if the data set is not there.
-      sources.DataError: if it cannot be read or is not of labelled uint8 images.
+      sources.DataError: if it cannot be read, is not of labelled uint8 images, or has masks, which
+        are not resized.
       ValueError: if a number is too small.
     """
 
@@ -83,8 +87,9 @@ class Streams:
             self._train, self._test, *own = open_splits(*of, validation)
         self.classes = self._train.classes
         self.class_names, self.scored = self._train.class_names, self._test.name
-        size = image_size or IMAGE_SIZE
-        self.shape = (size, size, self._train.channels)
+        self.dense = self._train.dense
+        height, width = _size(name, self._train, image_size)
+        self.shape = (height, width, self._train.channels)
         self.examples, self.test_examples = len(self._train), len(self._test)
         self._validation = own[0] if own else None
         self.validation_examples = 0 if self._validation is None else len(self._validation)
@@ -92,7 +97,7 @@ class Streams:
 
     @functools.cached_property
     def class_counts(self) -> np.ndarray:
-        """The number of training images of each class, int [classes].
+        """The number of training images of each class, int [classes], unless these have masks.
 
         Folders and archives know it; of a TFDS data set all records are read for it, once, and no
         image decoded. Raises `sources.DataError` if one cannot be read.
@@ -116,7 +121,8 @@ class Streams:
 
         Returns:
           Batches (image uint8 [b, H, W, K], label int32 [b], index int32 [b]), where b is
-          batch_size / process_count and index the example's place in the stored data set.
+          batch_size / process_count and index the example's place in the stored data set. Masks are
+          labels uint8 [b, H, W], 255 where a pixel is ignored.
 
         Raises:
           ValueError: if the processes cannot share the batch evenly, or the seed is negative.
@@ -128,8 +134,8 @@ class Streams:
     ) -> "TrainIterator":
         """Starts a second endless stream of all training images, whose labels are all -1.
 
-        Its orders and crops are others than those of `train` for the same seed; otherwise it is
-        one of these, with the same arguments, batches and errors.
+        Those of masks are all 255. Its orders and crops are others than those of `train` for the
+        same seed; otherwise it is one of these, with the same arguments, batches and errors.
         """
         return self._endless(batch_size, seed, (process_index, process_count), False)
 
@@ -217,6 +223,19 @@ class TrainIterator(Iterator[Train]):
     def close(self) -> None:
         """Ends its threads and processes."""
         self._chunks.close()
+
+
+def _size(name: str, split: Split, image_size: int) -> tuple[int, int]:
+    """Height and width of the images of a stream."""
+    if not split.dense:
+        return (image_size or IMAGE_SIZE,) * 2
+    if image_size:
+        raise DataError(
+            f"{name!r} has masks, and is streamed as it is stored, for stages such as scaled_crop "
+            f"to enlarge and crop: set config.image_size=0, not {image_size}, or "
+            "config.data='memory'."
+        )
+    return split.size()
 
 
 def _test_batches(source: TestChunks, workers: int) -> Iterator[Test]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from experiments.data import crops, subsets
+from experiments.data.dataset import IGNORED
 
 Shape = tuple[int, int, int]
 Decode = Callable[[int, crops.Picture], np.ndarray]
@@ -28,21 +29,30 @@ class Split(Protocol):
       classes: the number of classes, labelled from 0.
       class_names: a name for each class.
       channels: the number of channels of an image, 1 or 3.
+      dense: whether every pixel has a class, and not every image.
     """
 
     name: str
     classes: int
     class_names: tuple[str, ...]
     channels: int
+    dense: bool
 
     def __len__(self) -> int:
         """The number of examples."""
 
     def labels(self) -> np.ndarray:
-        """The classes of all examples, int32 [N]; no image is decoded for them.
+        """The classes of all examples, int32 [N], unless these have masks; no image is decoded.
 
         Raises:
           DataError: if one cannot be read, or is not a class.
+        """
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of the first image, before it is cropped.
+
+        Raises:
+          DataError: if it cannot be read.
         """
 
     def read(
@@ -58,11 +68,20 @@ class Split(Protocol):
 
         Returns:
           image: uint8 [n, H, W, K].
-          label: int32 [n], -1 where they are not wanted.
+          label: int32 [n], -1 where they are not wanted; of masks uint8 [n, H, W], `IGNORED`
+            there and where a pixel has no class.
 
         Raises:
-          DataError: if one cannot be read or decoded, or its label is not a class.
+          DataError: if one cannot be read or decoded, is of another size, or its label is not a
+            class.
         """
+
+
+def unlabeled(count: int, shape: Shape, dense: bool) -> np.ndarray:
+    """The labels of so many images of a shape, if these are not wanted, as in `Split.read`."""
+    if dense:
+        return np.full((count, *shape[:2]), IGNORED, np.uint8)
+    return np.full(count, -1, np.int32)
 
 
 class Stripe(NamedTuple):
@@ -101,7 +120,7 @@ class TrainChunks:
     """The endless training stream as a data source: its element `k` is chunk `k`.
 
     With `labeled=False` it is the second stream, of other orders and crops, whose labels are -1.
-    With `resize="whole"` images are neither cropped nor flipped.
+    With `resize="whole"`, or masks, images are neither cropped nor flipped.
     """
 
     def __init__(
@@ -128,8 +147,8 @@ class TrainChunks:
         stream = _CROP if self._labeled else _UNLABELED_CROP
 
         def crop(i: int, encoded: crops.Picture) -> np.ndarray:
-            if self._resize == "whole":
-                return crops.squeezed(encoded, *self._shape[1:])
+            if self._split.dense or self._resize == "whole":
+                return _whole(self._split, encoded, self._shape, self._resize)
             generator = np.random.default_rng((stream, int(epoch[i]), int(index[i]), self._seed))
             return crops.random_crop(encoded, *self._shape[1:], generator)
 
@@ -151,13 +170,20 @@ class TestChunks:
         real = index < len(self._split)
 
         def crop(_: int, encoded: crops.Picture) -> np.ndarray:
-            return crops.RESIZE[self._resize](encoded, *self._shape[1:])
+            return _whole(self._split, encoded, self._shape, self._resize)
 
         image, label = self._split.read(index[real].tolist(), self._shape, crop)
         weight = np.ones(real.sum(), np.float32)
         parts = image, label, index[real].astype(np.int32), weight
         image, label, index, weight = (_filled(part, len(real)) for part in parts)
         return image, label, index, weight
+
+
+def _whole(split: Split, encoded: crops.Picture, shape: Shape, resize: str) -> np.ndarray:
+    """An image as it is scored: as it is stored if it has a mask, or else resized."""
+    if split.dense:
+        return crops.whole(encoded, shape[2])
+    return crops.RESIZE[resize](encoded, *shape[1:])
 
 
 def _filled(x: np.ndarray, length: int) -> np.ndarray:

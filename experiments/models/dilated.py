@@ -15,34 +15,18 @@ from flax import nnx
 from experiments.models import layers
 from experiments.models.applications import ConvNorm
 from experiments.models.cifar_resnet import BasicBlock
-from experiments.models.layers import residual_conv, residual_norm
 from experiments.models.mobilenet import STAGES, InvertedResidual, rounded
-from experiments.models.resnet import EXPANSION, IMAGENET, Bottleneck
+from experiments.models.resnet import EXPANSION, IMAGENET, Bottleneck, DeepStem
 
 BLOCKS = {18: (2, 2, 2, 2), 50: IMAGENET[50], 101: IMAGENET[101]}
 STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
 PUBLISHED = 64  # the first stage's filters
 
 
-class DeepStem(nnx.Module):
-    """Three 3 x 3 convolutions, the first of stride 2, in the place of one of 7 x 7."""
-
-    def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs):
-        shapes = ((channels, width, 2), (width, width, 1), (width, 2 * width, 1))
-        self.convs = nnx.List([residual_conv(a, b, 3, s, rngs) for a, b, s in shapes])
-        self.norms = nnx.List([residual_norm(b, rngs) for _, b, _ in shapes])
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Features [B, H / 2, W / 2, 2 width] of images x [B, H, W, K]."""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = nnx.relu(norm(conv(x)))
-        return x
-
-
 class DilatedResNet(nnx.Module):
     """The stages of a ResNet, at an eighth of the image's size from the second on.
 
-    All but the stem is named as in `ResNet`, whose weights it may take.
+    All is named as in `ResNet` with a deep stem, whose weights it may take.
 
     Args:
       channels: of the images.

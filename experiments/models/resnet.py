@@ -64,6 +64,21 @@ class Bottleneck(nnx.Module):
         return nnx.relu(h + (self.shortcut_norm(self.shortcut(x)) if self.project else x))
 
 
+class DeepStem(nnx.Module):
+    """Three 3 x 3 convolutions, the first of stride 2, in the place of one of 7 x 7."""
+
+    def __init__(self, channels: int, width: int, *, rngs: nnx.Rngs):
+        shapes = ((channels, width, 2), (width, width, 1), (width, 2 * width, 1))
+        self.convs = nnx.List([residual_conv(a, b, 3, s, rngs) for a, b, s in shapes])
+        self.norms = nnx.List([residual_norm(b, rngs) for _, b, _ in shapes])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features [B, H / 2, W / 2, 2 width] of images x [B, H, W, K]."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = nnx.relu(norm(conv(x)))
+        return x
+
+
 class ResNet(nnx.Module):
     """Four stages of bottleneck blocks, after a 7 x 7 convolution and max pooling.
 
@@ -78,6 +93,8 @@ class ResNet(nnx.Module):
       depth: 50, 101 or 152 layers with weights.
       groups: of the 3 x 3 convolutions: ResNeXt's cardinality.
       group_width: filters of a group in the first stage, twice as many in each later one.
+      deep: whether three 3 x 3 convolutions take the place of the one of 7 x 7, as in the backbones
+        of segmentation (`dilated.py`), which start from such a network's weights.
       rngs: source of the initial parameters.
 
     Raises:
@@ -92,19 +109,25 @@ class ResNet(nnx.Module):
         depth: int,
         groups: int = 1,
         group_width: int = 64,
+        deep: bool = False,
         rngs: nnx.Rngs,
     ):
         if depth not in IMAGENET:
             known = ", ".join(map(str, IMAGENET))
             raise ValueError(f"a ResNet for ImageNet has one of {known} layers, not {depth}.")
-        self.conv = residual_conv(image_shape[-1], 64, 7, 2, rngs)
-        self.norm = residual_norm(64, rngs)
-        self.stages = _stages(IMAGENET[depth], groups, group_width, rngs)
+        self.deep = deep
+        if deep:
+            self.stem = DeepStem(image_shape[-1], 64, rngs=rngs)
+        else:
+            self.conv = residual_conv(image_shape[-1], 64, 7, 2, rngs)
+            self.norm = residual_norm(64, rngs)
+        channels = 128 if deep else 64
+        self.stages = _stages(IMAGENET[depth], channels, groups, group_width, rngs)
         self.head = layers.torch_linear(64 * 2**3 * EXPANSION, classes, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [B, C] of images x [B, H, W, K]."""
-        x = nnx.relu(self.norm(self.conv(x)))
+        x = self.stem(x) if self.deep else nnx.relu(self.norm(self.conv(x)))
         x = layers.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage in self.stages:
             x = stage(x)
@@ -145,7 +168,7 @@ class CifarResNeXt(nnx.Module):
             raise ValueError(f"a ResNeXt for CIFAR has 9 n + 2 layers, not {depth}.")
         self.conv = residual_conv(image_shape[-1], 64, 3, 1, rngs)
         self.norm = residual_norm(64, rngs)
-        self.stages = _stages(3 * (blocks,), groups, group_width, rngs)
+        self.stages = _stages(3 * (blocks,), 64, groups, group_width, rngs)
         self.head = layers.torch_linear(64 * 2**2 * EXPANSION, classes, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -156,8 +179,10 @@ class CifarResNeXt(nnx.Module):
         return self.head(layers.avg_pool(x, x.shape[1:3]).reshape(len(x), -1))
 
 
-def _stages(blocks: Sequence[int], groups: int, group_width: int, rngs: nnx.Rngs) -> nnx.List:
-    stages, channels = [], 64
+def _stages(
+    blocks: Sequence[int], channels: int, groups: int, group_width: int, rngs: nnx.Rngs
+) -> nnx.List:
+    stages = []
     for i, number in enumerate(blocks):
         inner = groups * group_width * 2**i
         block = functools.partial(Bottleneck, groups=groups, inner=inner, rngs=rngs)

@@ -6,7 +6,8 @@ ENTRIES = (
     Entry(
         "dataset",
         "digits",
-        'A TFDS data set, or images of your own: "folder:PATH", "npz:PATH", "huggingface:NAME".',
+        'A TFDS data set, or images of your own: "folder:PATH", "npz:PATH", "huggingface:NAME", '
+        '"cityscapes:PATH".',
         shared=True,
         needed=True,
         shown=True,
@@ -22,7 +23,8 @@ ENTRIES = (
     Entry(
         "image_size",
         0,
-        "Height and width of the images; 0: as they are stored in memory, 224 for streams.",
+        "Height and width of the images; 0: as they are stored in memory and with masks, 224 for "
+        "other streams.",
         shared=True,
     ),
     Entry(

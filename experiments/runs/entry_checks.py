@@ -123,7 +123,7 @@ def _check_held_out(config: Mapping[str, Any]) -> None:
 def _check_broken(config: Mapping[str, Any]) -> None:
     names = [config["dataset"], *config["mixture"], *map(str, config["perturbations"].values())]
     # Rows of an archive cannot be broken.
-    own = ("folder:", "huggingface:", "npz:")
+    own = ("folder:", "huggingface:", "npz:", "cityscapes:")
     if config["broken"] == "skip" and not any(kind in name for name in names for kind in own):
         raise ConfigError(
             "config.broken='skip' leaves out image files of your own ('folder:PATH' or "

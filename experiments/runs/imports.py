@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from experiments import ConfigError, said
+from experiments.data import kinds
 from experiments.data.dataset import DATASETS
 from experiments.evaluation.metrics import METRICS, Metric
 from experiments.evaluation.perturbations import KINDS, Kind
 from regjax.core.calls import CallError, imported, modules, read_call
-
-# What may stand before the colon of a data set that is no module.
-ROUTES = ("folder", "npz", "huggingface")
 
 # (text, name, arguments): puts what is so called where it is looked for.
 Put = Callable[[str, str, dict[str, Any]], None]
@@ -86,7 +84,7 @@ def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Put | None]]:
     )
     for entry, value, put in places:
         for each in value if isinstance(value, tuple | list) else [value]:
-            is_path = put is _dataset and str(each).partition(":")[0] in ROUTES
+            is_path = put is _dataset and bool(kinds.kind_of(str(each)))
             if isinstance(each, str) and not is_path:
                 yield entry, each, put
 

@@ -35,7 +35,7 @@ MODES = {"train": True, "training": True, "deterministic": False, "use_running_a
 def open_data(config: Config) -> Dataset | Streams:
     """The data set of a config, with what is mixed in; whole, or to be read as streams."""
     name, folder = config["dataset"], config["data_dir"] or None
-    size, label = entry_values.image_size(config) or None, config["label_key"]
+    size, label = config["image_size"], config["label_key"]
     own = entry_values.own_validation(config)
     options = Options(
         image=config["image_key"],

@@ -90,9 +90,10 @@ def parallelism(config: Config) -> str:
 def _opened(data: Dataset | Streams, config: Config) -> tuple[Memory | Stream, Spec]:
     unlabeled = config["unlabeled_batch_size"]
     if isinstance(data, Streams):
+        each, every = jax.ShapeDtypeStruct((), np.int32), data.shape[:2]
         example = {
             "image": jax.ShapeDtypeStruct(data.shape, np.uint8),
-            "label": jax.ShapeDtypeStruct((), np.int32),
+            "label": jax.ShapeDtypeStruct(every, np.uint8) if data.dense else each,
         }
         known = Spec(example, data.classes, data.class_names, data.scored)
         return Stream(data, unlabeled), known

@@ -75,9 +75,9 @@ class Feed(Protocol):
         """The measurements `[R, N, ...]` of the examples that are held out, if there are any."""
 
 
-def rows_of_batches(size: int, multiple: int) -> int:
+def rows_of_batches(size: int, multiple: int, most: int = MEASURED) -> int:
     """How many examples are measured together, a multiple of what the devices need."""
-    return -(-min(MEASURED, size) // multiple) * multiple
+    return -(-min(most, size) // multiple) * multiple
 
 
 def spaced(count: int, wanted: int) -> np.ndarray:

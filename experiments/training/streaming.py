@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.data.streams import Streams
-from experiments.training.feeds import Feed, Measured, Member, rows_of_batches, stacked
+from experiments.training.feeds import MEASURED, Feed, Measured, Member, rows_of_batches, stacked
 from experiments.training.parallel import Parallel
 from experiments.training.steps import NEVER
 from experiments.training.task import Evaluation, Examples
@@ -62,6 +62,8 @@ class _StreamFeed:
         self._streams, self._program = stream.streams, program
         self._objectives, self._seeds = stacked(members)
         self._share = (jax.process_index(), jax.process_count())
+        # Whole images with masks are large: as many are measured together as are trained on.
+        self._most = batch if self._streams.dense else MEASURED
         self._sources = {"": stream.streams.train(batch, member.seed, *self._share)}
         if stream.unlabeled:
             second = stream.streams.unlabeled(stream.unlabeled, member.seed, *self._share)
@@ -120,7 +122,7 @@ class _StreamFeed:
     ) -> Measured:
         """The measurements of all examples of a split."""
         parts: list[dict[str, np.ndarray]] = []
-        rows = rows_of_batches(count, self._program.batch_multiple)
+        rows = rows_of_batches(count, self._program.batch_multiple, self._most)
         for image, label, index, weight in read(rows, *self._share):
             placed = self._program.place(_examples(image, label, index, weight))
             found, weights = self._program.measure_examples(states, evaluation, placed)

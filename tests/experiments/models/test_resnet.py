@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from model_checks import abstract
+from model_checks import abstract, parameters
 
 import regjax.flax as rf
 from experiments import models
@@ -123,3 +123,46 @@ def test_the_groups_of_a_resnext_have_the_published_widths(name, widths, groups)
         for block in stage.layers:
             assert block.conv1.kernel.shape[-1] == width
             assert block.conv2.kernel.shape == (3, 3, width // groups, width)
+
+
+def arrays(model):
+    """The shapes of parameters and averages by their paths."""
+    leaves = jax.tree.leaves_with_path(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+
+
+@pytest.mark.parametrize(
+    ("depth", "backbone"), [(50, 23_631_808), pytest.param(101, 42_623_936, marks=pytest.mark.slow)]
+)
+def test_a_deep_stem_makes_the_backbone_of_a_dilated_network(depth, backbone):
+    """By name and shape, but for the classifier; 101 layers as counted in the ISDA program."""
+    model = abstract(f"resnet{depth}(deep=True)", SHAPE, 1000)
+    dilated = abstract(f"pspnet(backbone='resnet{depth}')", (65, 65, 3), 19).backbone
+    head = 2048 * 1000 + 1000
+    assert parameters(model) - head == parameters(dilated) == backbone
+    ours, theirs = arrays(model), arrays(dilated)
+    assert theirs.items() <= ours.items()
+    assert all("head" in path for path in ours.keys() - theirs.keys())
+
+
+def test_a_deep_stem_halves_the_image_and_the_pool_again():
+    graph, state = nnx.split(abstract("resnet50(deep=True)", SHAPE, 7))
+    images = jnp.ones((2, *SHAPE))
+    stem = lambda s, x: nnx.merge(graph, s).stem(x)  # noqa: E731
+    assert jax.eval_shape(stem, state, images).shape == (2, 112, 112, 128)
+    assert jax.eval_shape(lambda s, x: nnx.merge(graph, s)(x), state, images).shape == (2, 7)
+
+
+def test_a_deep_stem_is_three_convolutions_by_numpy():
+    stem = resnet.DeepStem(3, 2, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3))
+    h = x
+    for conv, stride in zip(stem.convs, (2, 1, 1), strict=True):
+        padded = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        side, kernel = h.shape[1], np.asarray(conv.kernel[...], np.float64)
+        taps = [(i, j) for i in range(3) for j in range(3)]
+        h = sum(
+            padded[:, i : i + side : stride, j : j + side : stride] @ kernel[i, j] for i, j in taps
+        )
+        h = np.maximum((h - h.mean((0, 1, 2))) / np.sqrt(h.var((0, 1, 2)) + 1e-5), 0)
+    np.testing.assert_allclose(stem(jnp.asarray(x, jnp.float32)), h, atol=1e-4)

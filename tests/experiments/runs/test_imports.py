@@ -98,6 +98,7 @@ def test_what_an_entry_names_with_its_module_is_found_by_that_name(own):
 def test_paths_of_data_sets_are_no_modules():
     before = {*sys.modules}
     imports.load({"dataset": "folder:pictures", "mixture": {"npz:more": 0.5}})
+    imports.load({"dataset": "cityscapes:streets"})
     assert {*sys.modules} == before
 
 
