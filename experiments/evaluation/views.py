@@ -117,7 +117,7 @@ class Views:
 
         # One turn a scale, or else a compiler may compute several before it adds any.
         zeros = jnp.zeros((*image.shape[:-1], classes), jnp.float32)
-        return jax.lax.scan(add, zeros, np.arange(len(each)))[0]
+        return jax.lax.scan(add, zeros, jnp.arange(len(each)))[0]
 
     def _scaled(self, network: Network, image: jax.Array, classes: int, scale: float) -> jax.Array:
         height, width = image.shape[1:3]
