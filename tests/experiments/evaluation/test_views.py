@@ -96,7 +96,12 @@ def test_what_is_averaged_are_logits():
     np.testing.assert_array_equal(logits[0, 0], [[0, 6], [4, 3], [8, 0]])
 
 
-def test_low_precision_is_averaged_in_float32():
+@pytest.mark.parametrize(
+    ("text", "views"),
+    [("", {}), (EVERYTHING, {"flips": True, "scales": SCALES} | WINDOWS)],
+    ids=["whole", "everything"],
+)
+def test_low_precision_is_averaged_in_float32(text, views):
     image = jnp.asarray(images(), jnp.bfloat16)
     seen = []
 
@@ -104,12 +109,10 @@ def test_low_precision_is_averaged_in_float32():
         seen.append(x.dtype)
         return network(x)
 
-    logits = read(EVERYTHING).logits(answers, image, CLASSES)
+    logits = read(text).logits(answers, image, CLASSES)
     assert logits.dtype == jnp.float32
     assert set(seen) == {jnp.dtype(jnp.bfloat16)}
-    expected = by_loops.viewed(
-        oracle, np.asarray(image, float), scales=SCALES, flips=True, **WINDOWS
-    )
+    expected = by_loops.viewed(oracle, np.asarray(image, float), **views)
     np.testing.assert_allclose(logits, expected, atol=0.1)
 
 
