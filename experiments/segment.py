@@ -5,7 +5,8 @@
 The config is one of all experiments: `config.label_key` names the masks, in which 255 is ignored,
 `config.model` a network such as `"pspnet(backbone='resnet18', width=16)"`, and `config.losses` what
 it descends. Losses are means over all labelled pixels of a batch; the score is the mean over
-classes of intersection over union. All else is as `python -m experiments.classify` has it.
+classes of intersection over union, of one pass over whole images or of several views of them, by
+`config.views`. All else is as `python -m experiments.classify` has it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 import regjax as rj
 from experiments import ConfigError, comparison
 from experiments.data.spec import Spec
+from experiments.evaluation import views
 from experiments.evaluation.segmentation import Segmentation
 from experiments.runs import networks
 from experiments.runs.experiment import Config, Experiment
@@ -40,9 +42,12 @@ def task(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
 
 
 def evaluation(config: Config, spec: Spec) -> Segmentation:
-    """The intersections over unions."""
-    del config
-    return Segmentation(spec.classes)
+    """The intersections over unions, of logits averaged over the views that the config names.
+
+    Raises:
+      ConfigError: `config.views` is no such expression.
+    """
+    return Segmentation(spec.classes, views.read(config["views"]))
 
 
 SEGMENTATION = Experiment(
@@ -52,6 +57,7 @@ SEGMENTATION = Experiment(
     task=task,
     evaluation=evaluation,
     score="miou",
+    entries=("views",),
 )
 
 

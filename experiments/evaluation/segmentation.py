@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.evaluation.metrics import Rows, Value, metric
+from experiments.evaluation.views import WHOLE, Views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +20,11 @@ class Segmentation:
 
     Attributes:
       classes: C, the number of classes.
+      views: of each image, over which the network's logits are averaged.
     """
 
     classes: int
+    views: Views = WHOLE
 
     def measure(self, task: Any, state: Any, examples: Any) -> dict[str, jax.Array]:
         """Each image's labelled pixels, counted.
@@ -33,10 +36,11 @@ class Segmentation:
 
         Returns:
           int32: "confusion" `[B, C, C]`, by true and by predicted class, and "unanswered" `[B, C]`,
-          the pixels of each class at which the network's answer is NaN.
+          the pixels of each class at which the network's answer is NaN, in any view.
         """
         batch = task.batch(examples)
-        logits = task.network(state).frozen()(batch.image).logits
+        forward = task.network(state).frozen()
+        logits = self.views.logits(lambda x: forward(x).logits, batch.image, self.classes)
         nothing = jnp.any(jnp.isnan(logits), -1)
         prediction = jnp.where(nothing, self.classes, jnp.argmax(logits, -1))
         answers = self.classes + 1

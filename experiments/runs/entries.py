@@ -109,6 +109,14 @@ ENTRIES = (
     Entry("metrics", (), "Metrics to compute, by name; () for the task's usual ones."),
     Entry("columns", (), "Metrics that are columns of the table, beside the main score."),
     Entry("uncertainty", "", 'Answers by samples, see answers.py; "" for logits.', shared=True),
+    Entry(
+        "views",
+        "",
+        "Windows, scales and flips over which the logits of pixels are averaged, see views.py, as "
+        '"windows(size=769) | flips"; "" for one pass over the whole image.',
+        shared=True,
+        special=True,
+    ),
     # The record.
     Entry(
         "evaluate_epochs",

@@ -38,6 +38,7 @@ class Entry:
       own: whether the processes of one comparison may differ in it.
       needed: whether a report cannot do without it: folders of older versions lack other entries.
       shown: whether the report shows it among what the training was.
+      special: whether only experiments that name it in their `entries` look at it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Entry:
     own: bool = False
     needed: bool = False
     shown: bool = False
+    special: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", self.kind or _OF[type(self.default)])

@@ -33,7 +33,8 @@ class Experiment:
       score: the name of the main one of these scores, by which strengths are chosen.
       metrics: the function that returns the names that `config.metrics` and `config.columns` may
         have; none leaves the choice to the evaluation, and only the main score is a column.
-      entries: the names of the entries that its configs have beside those of all.
+      entries: the names of the special entries that it looks at, and of those that its configs have
+        beside those of all.
     """
 
     name: str
@@ -50,12 +51,20 @@ def check_entries(config: Config, experiment: Experiment) -> None:
     """Looks whether all entries of a config are known, since others would change nothing.
 
     Raises:
-      ConfigError: one is not; says which is near.
+      ConfigError: one is not; says which is near. Or a special one means nothing here.
     """
     known = (*(entry.name for entry in ENTRIES), *experiment.entries)
     for name in config:
         if name not in known:
             raise ConfigError(f"config.{name} is no entry of a config; {near(str(name), known)}.")
+    for entry in ENTRIES:
+        value = config.get(entry.name, entry.default)
+        if entry.special and entry.name not in experiment.entries and value != entry.default:
+            door = experiment.name.partition(":")[0]
+            raise ConfigError(
+                f"config.{entry.name} means nothing to {door}: it must stay {entry.default!r}, but "
+                f"it is {value!r:.200}."
+            )
 
 
 def near(name: str, known: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import regjax as rj
 from experiments import LARGEST, ConfigError, is_number
-from experiments.evaluation import perturbation_entries
+from experiments.evaluation import perturbation_entries, views
 from experiments.runs.entry_checks import check, check_distinct
 from experiments.runs.entry_values import growing
 
@@ -45,6 +45,7 @@ def plan(config: Mapping[str, Any], parse: Parse = rj.parse) -> list[Run]:
     """
     check(config)
     perturbation_entries.check(config)
+    views.read(config["views"])
     unknown = sorted(set(config["strengths"]) - set(config["losses"]))
     if unknown:
         raise ConfigError(f"config.strengths has {unknown}, which config.losses has not.")

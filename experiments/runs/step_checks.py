@@ -151,15 +151,17 @@ def check_evaluations(
     """Traces what is measured, each perturbation too, and looks whether its data are there.
 
     Raises:
-      ConfigError: one does not fit the network or its images, or has no second head to sample by.
+      ConfigError: one does not fit the network or its images, or has no second head to sample by;
+        or the network is of images of one size, and views are of several.
       OSError: a data set is missing; says how to prepare it.
       ValueError: a data set is damaged.
     """
     task, _ = problem.task(runs[0].train_size)
     objective, seed = problem.parse(runs[0].loss), np.uint32(0)
     state = jax.eval_shape(task.init, seed, objective)
-    if problem.config["uncertainty"]:
-        _check_answers(problem, task, state)
+    for entry in ("uncertainty", "views"):
+        if problem.config[entry]:
+            _check_answers(problem, task, state, entry)
     for name, perturbation in perturbations.items():
         _check_range(problem.source, name, perturbation)
         try:
@@ -176,12 +178,12 @@ def check_evaluations(
                 _check_read(problem, name, perturbation, other)
 
 
-def _check_answers(problem: Problem, task: Any, state: Any) -> None:
+def _check_answers(problem: Problem, task: Any, state: Any, entry: str) -> None:
     examples = blank(problem.spec.example, 1)
     try:
         jax.eval_shape(lambda state: problem.evaluation.measure(task, state, examples), state)
-    except ValueError as error:
-        raise ConfigError(f"config.uncertainty: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.{entry}: {error}") from error
 
 
 def _check_range(source: Any, name: str, perturbation: Perturbation) -> None:

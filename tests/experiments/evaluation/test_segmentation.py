@@ -2,7 +2,9 @@
 
 import functools
 
+import by_loops
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -11,6 +13,7 @@ from tiny_answers import Examples
 
 from experiments.evaluation import metrics
 from experiments.evaluation.segmentation import Segmentation
+from experiments.evaluation.views import Views
 
 SHAPE, CLASSES, COUNT, IGNORED = (5, 3, 2), 4, 6, 255
 
@@ -125,6 +128,141 @@ def test_memory_is_that_of_the_pixels():
     )
     pixels = COUNT * SHAPE[0] * SHAPE[1]
     assert max(v.aval.size for e in jaxpr.eqns for v in e.outvars) <= pixels * CLASSES
+
+
+# Over windows, scales and flips.
+
+WINDOWS = {"size": 5, "stride": 3}
+EVERYTHING = {"scales": (0.75, 1.0, 1.4), "flips": True} | WINDOWS
+VIEWS = [{}, WINDOWS, {"flips": True}, {"scales": (0.75, 1.0, 1.4)}, EVERYTHING]
+SIDES = (11, 13)
+# A class's pixels have a channel of their own; the brightness of each settles what is even.
+BRIGHT = np.array([255, 240, 225, 210])
+
+
+def convolved(params, image):
+    """Logits by a kernel [3, 3, K, C]."""
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(image, params, (1, 1), "SAME", dimension_numbers=dimensions)
+
+
+CONVOLVED = tiny_answers.Task(convolved, CLASSES, mean=0.0, std=1.0)
+
+
+def viewed(kernel, image, label, views):
+    """The evaluation's scores."""
+    segmentation = Segmentation(CLASSES, Views(**views))
+    examples = Examples({"image": image, "label": label}, np.arange(len(label), dtype=np.int32))
+    compiled = jax.jit(functools.partial(segmentation.measure, CONVOLVED))
+    found = compiled(jnp.asarray(kernel, jnp.float32), examples)
+    return segmentation.scores({name: np.asarray(x) for name, x in found.items()})
+
+
+def masks(generator, classes):
+    """Random ones with ignored pixels."""
+    return generator.choice([*classes, IGNORED], (3, *SIDES)).astype(np.int32)
+
+
+def jaccard(label, prediction):
+    truth, given = label[label != IGNORED], prediction[label != IGNORED]
+    occurring = sorted({*truth, *given})
+    return sklearn.metrics.jaccard_score(truth, given, labels=occurring, average="macro")
+
+
+@pytest.mark.parametrize("views", VIEWS, ids=str)
+def test_intersections_over_unions_of_random_masks_are_those_of_scikit_learn(views):
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (3, *SIDES, 2)).astype(np.uint8)
+    label = masks(generator, (0, 1, 1, 3))  # class 2 is never true
+    kernel = generator.normal(size=(3, 3, 2, CLASSES))
+    network = functools.partial(by_loops.convolved, kernel=kernel)
+    logits = by_loops.viewed(network, image / 255, **views)
+    gap = np.diff(np.sort(logits, -1)[..., -2:])
+    assert gap.min() > 1e-5  # no pixel is decided by rounding
+    found = viewed(kernel, image, label, views)
+    assert abs(found["miou"] - jaccard(label, logits.argmax(-1))) < 1e-12
+    if views:
+        plain = network(image / 255).argmax(-1)
+        assert abs(found["miou"] - jaccard(label, plain)) > 1e-4
+
+
+def of_classes(label):
+    """Images whose channel of a pixel's class is bright; ignored pixels are of class 2."""
+    known = np.where(label == IGNORED, 2, label)
+    return (np.eye(CLASSES)[known] * BRIGHT).astype(np.uint8)
+
+
+def moved(rows, columns):
+    """A kernel whose answer is the pixel so many rows and columns before."""
+    kernel = np.zeros((3, 3, CLASSES, CLASSES))
+    kernel[1 - rows, 1 - columns] = np.eye(CLASSES)
+    return kernel
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("windows", [{}, WINDOWS])
+def test_a_perfect_network_stays_perfect_through_windows_and_flips(windows, flips):
+    label = masks(np.random.default_rng(1), (0, 1, 3))
+    found = viewed(moved(0, 0), of_classes(label), label, windows | {"flips": flips})
+    assert (found["miou"], found["accuracy"]) == (1.0, 1.0)
+    assert found["iou"] == [1.0, 1.0, None, 1.0]
+
+
+def before(known):
+    """The class of the pixel on the left; class 0 at the border, where all answers are 0."""
+    return np.pad(known, ((0, 0), (0, 0), (1, 0)))[:, :, :-1]
+
+
+def between(known):
+    """The brighter class of the pixels on both sides, the others' channels being dark."""
+    left, right = (
+        np.pad(known, ((0, 0), (0, 0), pad), constant_values=9) for pad in ((1, 0), (0, 1))
+    )
+    return np.minimum(left[:, :, :-1], right[:, :, 1:])
+
+
+@pytest.mark.parametrize(
+    ("views", "predicted"),
+    [({}, before), (WINDOWS, before), ({"flips": True}, between)],
+    ids=["whole", "windows", "flips"],
+)
+def test_a_network_that_is_one_pixel_off_is_noticed(views, predicted):
+    """In windows too, each of which has its own first column, but no pixel only first columns."""
+    label = masks(np.random.default_rng(2), (0, 1, 3))
+    known = np.where(label == IGNORED, 2, label)
+    found = viewed(moved(0, 1), of_classes(label), label, views)
+    expected = jaccard(label, predicted(known))
+    assert abs(found["miou"] - expected) < 1e-12
+    assert 0.1 < expected < 0.5
+
+
+@pytest.mark.parametrize("views", VIEWS[1:], ids=str)
+def test_pixels_without_an_answer_in_any_view_are_wrong(views):
+    kernel = moved(0, 0)
+    kernel[1, 1, 1, 1] = np.nan
+    label = masks(np.random.default_rng(3), (0, 1, 3))
+    found = viewed(kernel, of_classes(label), label, views)
+    assert (found["miou"], found["accuracy"]) == (0.0, 0.0)
+    assert found["iou"] == [0.0, 0.0, None, 0.0]
+
+
+def test_equal_evaluations_share_a_program():
+    assert hash(Segmentation(3, Views(4))) == hash(Segmentation(3, Views(4, 3)))
+    assert Segmentation(3) == Segmentation(3, Views()) != Segmentation(3, Views(flips=True))
+
+
+def test_several_networks_at_once_are_scored_as_each_is():
+    """As sweeps evaluate them: `vmap` over their states."""
+    generator = np.random.default_rng(4)
+    kernels = jnp.asarray(generator.normal(size=(2, 3, 3, 2, CLASSES)), jnp.float32)
+    image = generator.integers(0, 256, (3, *SIDES, 2)).astype(np.uint8)
+    stored = {"image": image, "label": masks(generator, (0, 1, 2, 3))}
+    examples = Examples(stored, np.arange(3, dtype=np.int32))
+    measure = functools.partial(Segmentation(CLASSES, Views(**EVERYTHING)).measure, CONVOLVED)
+    together = jax.jit(jax.vmap(measure, (0, None)))(kernels, examples)
+    each = [jax.jit(measure)(kernel, examples) for kernel in kernels]
+    for name in together:
+        np.testing.assert_array_equal(together[name], np.stack([x[name] for x in each]))
 
 
 def test_tables_are_told_how_to_show_the_scores():
