@@ -44,7 +44,7 @@ ORDER = {
     "classify": {"data", "training", "evaluation", "runs", "report", "comparison"},
     "search": {"training", "runs", "report", "comparison", "classify"},
     "sign": {"training", "runs"},
-    "generate": {"data", "training", "evaluation", "runs", "comparison"},
+    "generate": {"data", "training", "evaluation", "runs", "report", "comparison"},
     "benchmark": {"data", "models", "training", "evaluation", "runs", "report"},
     "gallery": {"data", "models", "training", "evaluation", "runs", "report"},
     "pod": {"data", "training", "runs", "report", "classify", "benchmark"},
