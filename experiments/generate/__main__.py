@@ -5,8 +5,8 @@
 The config is one of all experiments: `config.model` names a generator with its critic,
 `"dcgan(width=64, latents=100)"`, and `config.losses` what they play for, `"wgan(clip=0.01)"`,
 `"cgan()"`, `"acgan()"`, `"infogan(weight=1.0)"`. The page and TensorBoard show ten samples of each
-class, of each method's first generator; they are kept as `pictures/METHOD.png`. `experiments.generate.samples` writes what a
-generator makes as a data set.
+class, which are kept in the work folder as `pictures/METHOD.png`. `experiments.generate.samples`
+writes what a generator makes as a data set.
 """
 
 from experiments import comparison
