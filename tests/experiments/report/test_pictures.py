@@ -156,11 +156,13 @@ def test_a_network_that_diverged_shows_nothing(fields, tmp_path):
     assert [found["method"] for found in shown.asked] == ["db"]
 
 
-@pytest.mark.parametrize(("fsdp", "count"), [(1, 2), (2, 2), (3, 0), (4, 0)])
-def test_no_process_draws_with_a_part_of_a_network(fsdp, count, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("fsdp", "local", "count"), [(1, 2, 2), (2, 2, 2), (2, 3, 0), (4, 2, 0)])
+def test_no_process_draws_with_a_part_of_a_network(
+    fsdp, local, count, tmp_path, monkeypatch, capsys
+):
     folder, shown = make(tmp_path / "a"), Shown()
     monkeypatch.setattr(pictures.jax, "process_count", lambda: 6)
-    monkeypatch.setattr(pictures.jax, "local_device_count", lambda: 2)
+    monkeypatch.setattr(pictures.jax, "local_device_count", lambda: local)
     shown.write(folder, CONFIG | {"fsdp": fsdp})
     assert len(shown.asked) == count
     said = f"config.fsdp={fsdp}: the same command in one process draws them."
