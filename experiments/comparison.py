@@ -18,7 +18,7 @@ from tqdm import tqdm
 from experiments import ConfigError
 from experiments.evaluation import answers, perturbation_entries
 from experiments.evaluation.perturbed import Perturbation
-from experiments.report import files, page
+from experiments.report import files, page, pictures
 from experiments.runs import (
     about,
     commands,
@@ -42,6 +42,7 @@ from experiments.training import devices
 from experiments.training.group import Group, Progress, Scores
 from experiments.training.interruption import Interruption
 from experiments.training.loop import Training
+from experiments.training.progress import progress
 
 # By the names of their groups.
 Begun = Mapping[str, Sequence[Run]]
@@ -93,7 +94,8 @@ def _chosen(whole: _Phase, first: Config, runs: Sequence[Run]) -> list[Run]:
     data = functools.cache(functools.partial(whole.experiment.read, whole.config))  # read once
     whole.experiment = dataclasses.replace(whole.experiment, read=lambda _: data())
     folder = whole.journal.folder / retraining.FOLDER
-    before = _Phase(folder, first, whole.experiment, whole.interruption, whole.profile)
+    plain = dataclasses.replace(whole.experiment, pictures=None)  # of the second phase alone
+    before = _Phase(folder, first, plain, whole.interruption, whole.profile)
     mine = [run for run in runs if run.method in first["losses"]]
     pending, *_ = before.left(mine)
     if pending:
@@ -176,12 +178,20 @@ class _Phase:
         step_checks.check_evaluations(problem, runs, self._against)
 
     def report(self, runs: list[Run]) -> dict[str, Path]:
-        """Writes the report; returns its files."""
+        """Writes the report, the numbers first; returns its files.
+
+        Raises:
+          StoppedError: a signal was received before the last picture was drawn.
+        """
         folder, journal = self.journal.folder, self.journal
         environment = devices.environment() | {"command": commands.line()}
         records, tested = journal.of(runs), journal.tested(runs)
         paths = files.write(folder, records, self.config, environment, tested)
-        return paths | {"report": page.write([folder], folder / "report.html")}
+        try:
+            pictures.write(folder, self.config, self.experiment, self.interruption)
+        finally:
+            paths["report"] = page.write([folder], folder / "report.html")
+        return paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,20 +252,6 @@ class Work:
             for name, perturbations in untested.items():
                 of = (self.problem, self.journal, name)
                 testing.test(*of, perturbations, self.interruption, bar)
-
-
-def progress(total: int, unit: str) -> tqdm:
-    """A bar, which the first process shows."""
-    # Not shown before the first steps, so that what is wrong until then is all that is said.
-    return tqdm(
-        total=total,
-        unit=unit,
-        delay=1e-3,
-        smoothing=0.05,
-        dynamic_ncols=True,
-        disable=not devices.is_first() or not total,
-        leave=unit == "step",
-    )
 
 
 def _records(

@@ -21,6 +21,7 @@ from experiments import ConfigError, comparison
 from experiments.data.spec import Spec
 from experiments.evaluation import views
 from experiments.evaluation.segmentation import Segmentation
+from experiments.report import overlays
 from experiments.runs import networks
 from experiments.runs.experiment import Config, Experiment
 from experiments.training.descent import Descent
@@ -58,6 +59,7 @@ SEGMENTATION = Experiment(
     evaluation=evaluation,
     score="miou",
     entries=("views",),
+    pictures=overlays.picture,
 )
 
 

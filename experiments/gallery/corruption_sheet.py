@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from experiments import ConfigError
 from experiments.data import sources
-from experiments.gallery import figure_file, tiles
+from experiments.gallery import figure_file
+from experiments.report import tiles
 from experiments.runs import commands
 from regjax import corruptions
 

@@ -24,15 +24,16 @@ from experiments import ConfigError
 from experiments.data.sources import Dataset
 from experiments.evaluation import distances
 from experiments.evaluation.judged import Judged, compared
-from experiments.gallery import figure_file, tiles
+from experiments.gallery import figure_file
 from experiments.gallery.examples import trained_on
-from experiments.runs import commands, folder, generator, judging, load, networks
+from experiments.report import tiles
+from experiments.runs import commands, folder, generator, judging, load, networks, samples
 from experiments.runs.load import Predictor
 from experiments.runs.shown import shown
 from experiments.training.feeds import MEASURED
 from experiments.training.generator import Generator
 
-COLUMNS, NEIGHBOURS, SEED = 10, 5, 0
+NEIGHBOURS, SEED = 5, 0
 
 
 class Neighbours(NamedTuple):
@@ -72,13 +73,6 @@ def scores(made: Generator, judge: Predictor, split: dict[str, np.ndarray]) -> d
     return dict(Judged(judge.network).scores(rows))
 
 
-def samples(made: Generator) -> np.ndarray:
-    """Ten images of each class, `[C, 10, H, W, K]`, in [0, 1]."""
-    label = np.repeat(np.arange(made.classes, dtype=np.int32), COLUMNS)
-    image = np.asarray(jax.jit(made.draw)(jax.random.key(SEED + 1), label))
-    return image.reshape(made.classes, COLUMNS, *made.image_shape)
-
-
 def neighbours(image: np.ndarray, stored: np.ndarray, judge: Predictor) -> Neighbours:
     """The training images that are nearest to generated ones.
 
@@ -114,13 +108,8 @@ def draw(sampled: np.ndarray, near: Neighbours, class_names: tuple[str, ...]) ->
     ratios = [each.shape[1] for each in whole]
     every = figure.subplots(1, 3, squeeze=False, width_ratios=ratios)[0]
     for axes, title, picture in zip(every, panels, whole, strict=True):
-        axes.imshow(picture, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
+        tiles.show(axes, picture, class_names if title == next(iter(panels)) else ())
         axes.set_title(title, fontsize=8)
-        axes.set_frame_on(False)
-    step = height / len(sampled)
-    every[0].set_yticks((np.arange(len(sampled)) + 0.5) * step, class_names, fontsize=8)
-    every[0].tick_params(length=0)
     return figure
 
 
@@ -141,7 +130,7 @@ def judged(run: str, method: str, judge: str) -> tuple[dict[str, object], Figure
     data = networks.open_data(found.config)
     if not isinstance(data, Dataset):
         raise ConfigError(f"{run} is of images that are streamed: these are not judged.")
-    sampled = samples(made)
+    sampled = samples.of_each_class(made)
     stored = data.train["image"][trained_on(found.config, data)]
     near = neighbours(sampled[:, 0], stored, known)
     return scores(made, known, data.test), draw(sampled, near, found.spec.class_names)

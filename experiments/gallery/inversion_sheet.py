@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.gallery import tiles
 from experiments.gallery.examples import by_class
+from experiments.report import tiles
 
 REACHED = 0.05  # the share of the features' variance below which features count as reached
 
@@ -69,18 +69,12 @@ def draw(rows: Sequence[Row], label: np.ndarray, class_names: Sequence[str]) -> 
     size = 1.2 + inches * sum(ratios) / height, 0.8 + inches
     figure = Figure(size, 150, layout="constrained")
     every = figure.subplots(1, len(rows), squeeze=False, width_ratios=ratios)[0]
-    for axes, row, panel in zip(every, rows, panels, strict=True):
-        axes.imshow(panel, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(_title(row), fontsize=6)
-        axes.set_frame_on(False)
-    ticks = (np.arange(len(shown)) + 0.5) * height / len(shown)
-    every[0].set_yticks(ticks, [class_names[i] for i in label[shown]], fontsize=7)
     errors = zip(rows[1].features[0, shown], rows[1].pixels[0, shown], strict=True)
     texts = [f"{100 * features:.1f} %\n{pixels:.3f}" for features, pixels in errors]
-    every[1].set_yticks(ticks, texts, fontsize=5)
-    for axes in every[:2]:
-        axes.tick_params(length=0)
+    beside = [([class_names[i] for i in label[shown]], 7), (texts, 5)]
+    for i, (axes, row, panel) in enumerate(zip(every, rows, panels, strict=True)):
+        tiles.show(axes, panel, *(beside[i] if i < 2 else ()))
+        axes.set_title(_title(row), fontsize=6)
     return figure
 
 

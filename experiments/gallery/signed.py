@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from experiments import ConfigError
-from experiments.gallery import figure_file, tiles
+from experiments.gallery import figure_file
 from experiments.gallery.examples import by_class
+from experiments.report import tiles
 from experiments.runs import commands, signing, signing_flags
 from experiments.runs.signing import LEVELS, Recipe, Source
 from experiments.training import devices

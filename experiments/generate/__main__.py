@@ -4,8 +4,9 @@
 
 The config is one of all experiments: `config.model` names a generator with its critic,
 `"dcgan(width=64, latents=100)"`, and `config.losses` what they play for, `"wgan(clip=0.01)"`,
-`"cgan()"`, `"acgan()"`, `"infogan(weight=1.0)"`. `experiments.generate.samples` writes what a
-generator makes as a data set.
+`"cgan()"`, `"acgan()"`, `"infogan(weight=1.0)"`. The page and TensorBoard show ten samples of each
+class, which are kept in the work folder as `pictures/METHOD.png`. `experiments.generate.samples`
+writes what a generator makes as a data set.
 """
 
 from experiments import comparison

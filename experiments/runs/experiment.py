@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import importlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments import ConfigError
 from experiments.data.sources import Dataset
@@ -16,7 +16,27 @@ from experiments.evaluation.metrics import METRICS
 from experiments.runs.entries import ENTRIES
 from experiments.training.task import Evaluation, Task
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.runs.load import Trained
+
 Config = Mapping[str, Any]
+
+
+class Picture(NamedTuple):
+    """What a trained network shows.
+
+    Attributes:
+      figure: the picture.
+      caption: what is in it, a sentence.
+    """
+
+    figure: Figure
+    caption: str
+
+
+Pictures = Callable[["Trained", Callable[[], Any]], Picture]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +55,8 @@ class Experiment:
         have; none leaves the choice to the evaluation, and only the main score is a column.
       entries: the names of the special entries that it looks at, and of those that its configs have
         beside those of all.
+      pictures: the function `(trained, data) -> Picture` of what a trained network shows, for the
+        report and TensorBoard, or None; `data()` is what `read` returns, read once for all methods.
     """
 
     name: str
@@ -45,6 +67,7 @@ class Experiment:
     score: str = "accuracy"
     metrics: Callable[[], Collection[str]] = tuple
     entries: Collection[str] = ()
+    pictures: Pictures | None = None
 
 
 def check_entries(config: Config, experiment: Experiment) -> None:

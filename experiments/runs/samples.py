@@ -21,6 +21,7 @@ from experiments.runs.load import Trained, trained
 
 ABOUT = "samples.json"
 AT_ONCE = 250  # images that are made together
+OF_EACH = 10  # images of a class in a picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,17 @@ def _write_arrays(folder: Path, found: Trained, recipe: Recipe) -> None:
         np.save(folder / f"{split}_image.npy", images(make, key, label))
         np.save(folder / f"{split}_label.npy", label)
     np.save(folder / "class_names.npy", np.array(found.spec.class_names))
+
+
+def of_each_class(make: Generator) -> np.ndarray:
+    """Ten images of each class, float32 `[C, 10, H, W, K]`, in [0, 1]; always the same ones.
+
+    Args:
+      make: the generator.
+    """
+    label = np.repeat(np.arange(make.classes, dtype=np.int32), OF_EACH)
+    image = np.asarray(jax.jit(make.draw)(jax.random.key(1), label))
+    return image.reshape(make.classes, OF_EACH, *make.image_shape)
 
 
 def images(make: Generator, key: jax.Array, label: np.ndarray) -> np.ndarray:

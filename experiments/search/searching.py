@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import ConfigError, comparison
+from experiments import ConfigError
 from experiments.runs import imports
 from experiments.runs.experiment import check_entries, near
 from experiments.runs.journal import alone
@@ -19,6 +19,7 @@ from experiments.search import found, spaces
 from experiments.search.study import SAMPLERS, Study, Trial, kept, run
 from experiments.search.training import SEARCH, Trainer
 from experiments.training.interruption import Interruption
+from experiments.training.progress import progress
 
 SETTINGS = {"spaces": {}, "trials": 100, "sampler": "tpe", "seed": 0}
 
@@ -56,7 +57,7 @@ def search(config: ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Pat
         study = Study(template, **of, path=folder / "search.db")
         trainer.check(study.done())
         write = functools.partial(found.write, folder, template, trainer)
-        with comparison.progress(settings["trials"] * trainer.steps, "step") as bar:
+        with progress(settings["trials"] * trainer.steps, "step") as bar:
             bar.n = bar.initial = len(study.done()) * trainer.steps
 
             def seen(done: Sequence[Trial]) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -98,8 +99,27 @@ class Record:
             ) from None
 
 
+def picture(folder: Path, label: Mapping[str, Any], step: int, png: bytes) -> None:
+    """Adds a picture of a run to what TensorBoard shows of it, in an event file of its own.
+
+    Args:
+      folder: of the record.
+      label: of the run.
+      step: at which it is shown.
+      png: the picture, in colour.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    width, height = struct.unpack_from(">II", png, 16)  # in every PNG at the same place
+    with _Board(folder / "tensorboard" / _name(label), step) as board:
+        board.show(
+            "picture", step, Summary.Image(width=width, height=height, encoded_image_string=png)
+        )
+
+
 class _Board:
-    """The scalars of one run for TensorBoard, in an event file; a context manager.
+    """The scalars and the pictures of one run for TensorBoard, in an event file; a context manager.
 
     Written at once. tensorboardX's SummaryWriter leaves it to a thread, which a full disk ends with
     a traceback, whereupon whoever has more to write waits for ever.
@@ -128,6 +148,10 @@ class _Board:
         ]
         self._add(step=step, summary=Summary(value=each))
         self._events.flush()
+
+    def show(self, tag: str, step: int, image: Summary.Image) -> None:
+        """Writes a picture."""
+        self._add(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
     def _add(self, **content: Any) -> None:
         self._events.write(Event(wall_time=time.time(), **content).SerializeToString())

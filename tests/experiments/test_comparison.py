@@ -3,6 +3,7 @@
 Real ones are in test_retrained.py.
 """
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -123,6 +124,25 @@ def test_more_seeds_may_choose_another_strength_whose_runs_then_stand_alone(trai
     assert again == [("db", 0, 0.1, 2)]
     chosen = {(row.method, row.train_size): row for row in folder.read(tmp_path).chosen}
     assert (chosen["db", 5].strength, chosen["db", 5].n) == (0.1, 3)
+
+
+def test_the_last_phase_alone_shows_pictures_and_stopped_there_the_page_is_written(
+    trained, tmp_path, monkeypatch
+):
+    asked, pages = [], []
+
+    def draw(folder, config, experiment, interruption):
+        asked.append((config["selection"], experiment.pictures))
+        if experiment.pictures:
+            raise StoppedError(15, 0)
+
+    monkeypatch.setattr(comparison.pictures, "write", draw)
+    monkeypatch.setattr(comparison.page, "write", lambda _, path: pages.append(path))
+    experiment = dataclasses.replace(classify.CLASSIFICATION, pictures=print)
+    with pytest.raises(StoppedError):
+        comparison.compare(config(), tmp_path, experiment)
+    assert asked == [("validation", None), ("retrain", print)]
+    assert pages[-1] == tmp_path / "report.html"
 
 
 def test_without_a_choice_there_is_one_phase(trained, tmp_path):

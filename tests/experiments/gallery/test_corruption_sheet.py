@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from experiments import ConfigError
-from experiments.gallery import corruption_sheet, figure_file, tiles
+from experiments.gallery import corruption_sheet, figure_file
+from experiments.report import tiles
 from regjax import corruptions
 
 

@@ -14,8 +14,8 @@ import regjax as rj
 from experiments import ConfigError
 from experiments.data.spec import Spec
 from experiments.gallery import generated_images
-from experiments.gallery.tiles import GAP
-from experiments.runs import judging
+from experiments.report.tiles import GAP
+from experiments.runs import judging, samples
 from experiments.runs.load import Predictor
 from experiments.training.generator import Generator
 
@@ -74,7 +74,7 @@ def test_the_nearest_by_pixels_and_by_features_are_found() -> None:
 
 
 def test_the_picture_has_a_row_for_each_class_and_three_panels() -> None:
-    sampled = generated_images.samples(MADE)
+    sampled = samples.of_each_class(MADE)
     assert sampled.shape == (CLASSES, 10, *SHAPE)
     np.testing.assert_array_equal(sampled.reshape(CLASSES, 10, 3).argmax(-1).T, [[0, 1, 2]] * 10)
     stored = (sampled.reshape(-1, *SHAPE)[:6] * 255).astype(np.uint8)

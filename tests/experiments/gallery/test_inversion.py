@@ -24,7 +24,7 @@ from experiments.data.spec import Spec
 from experiments.gallery import inversion, inversion_sheet
 from experiments.gallery.inversion_sheet import Row
 from experiments.gallery.latent_search import Found
-from experiments.gallery.tiles import GAP
+from experiments.report.tiles import GAP
 from experiments.runs.load import Predictor
 from experiments.training.generator import Generator
 

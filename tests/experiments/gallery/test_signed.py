@@ -19,7 +19,8 @@ import regjax as rj
 from configs import digits
 from experiments import ConfigError, classify
 from experiments.data.spec import Spec
-from experiments.gallery import examples, signed, tiles
+from experiments.gallery import examples, signed
+from experiments.report import tiles
 from experiments.runs.load import Predictor
 from experiments.runs.signing import MEASURES, Recipe, Source
 

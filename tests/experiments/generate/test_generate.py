@@ -26,7 +26,8 @@ from experiments.data.dataset import DataError
 from experiments.data.some_classes import some_classes
 from experiments.evaluation.generated import ClassMeans
 from experiments.models import MODELS, generators
-from experiments.runs import generator, samples
+from experiments.report import plots, tiles
+from experiments.runs import generator, load, samples
 from experiments.runs.plan import plan
 from experiments.training import checkpoint_reading, objectives
 from experiments.training.interruption import StoppedError
@@ -140,6 +141,29 @@ def test_samples_are_mixed_into_batches(tmp_path):
     classify.compare(given, tmp_path / "mixed")
     (line,) = (tmp_path / "mixed" / "runs.jsonl").read_text().splitlines()
     assert json.loads(line)["steps"] == 3  # 36 images, 15 of them in each batch of 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "names"), [("cgan()", "abc"), ("wgan(clip=0.1)", "")])
+def test_a_generator_shows_its_samples_by_class(loss, names, tmp_path):
+    paths = generate.compare(config(loss), tmp_path)
+    made, of = generator.load(tmp_path), load.trained(tmp_path, "toy")
+    image = samples.of_each_class(made)
+    assert image.shape == (toys.CLASSES, 10, *made.image_shape)
+    label = np.repeat(np.arange(toys.CLASSES), 10)
+    flat = image.reshape(-1, *made.image_shape)
+    np.testing.assert_allclose(made.draw(jax.random.key(1), label), flat, atol=1e-6)
+    found = generate.picture(of, lambda: 1 / 0)
+    (axes,) = found.figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(names)
+    assert ("by class" in found.caption) == bool(names)
+    side = 56 + tiles.GAP  # eight pixels, seven times as large
+    shown = axes.images[0].get_array()
+    assert shown.shape == (toys.CLASSES * side, 10 * side, 3)
+    expected = np.round(255 * image[2, 4, ..., 0]).repeat(7, 0).repeat(7, 1)
+    np.testing.assert_array_equal(shown[2 * side :, 4 * side :][:56, :56, 0], expected)
+    assert plots.render(found.figure, "png") == (tmp_path / "pictures" / "toy.png").read_bytes()
+    assert paths["report"].read_text().count(found.caption) == 2  # under the picture, and for it
 
 
 def test_a_killed_command_leaves_no_data_set(tmp_path, monkeypatch):

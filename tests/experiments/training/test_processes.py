@@ -43,6 +43,14 @@ FLAGS = [
     "--config.batch_size=16",
     "--config.runs_at_once=1",
 ]
+PLAYERS = [
+    "--config=configs/mnist_generators.py:smoke",
+    "--config.model=tiny",
+    "--config.losses={'infogan': 'infogan()'}",
+    "--config.optimizer=sgd",
+    "--config.train_sizes=(4,)",
+    "--config.batch_size=16",
+]
 
 
 def start(count, workdir, data, *more, each=(), program="tiny_classify", flags=FLAGS):
@@ -133,15 +141,7 @@ def test_processes_train_what_one_trains(count, kind, alone, data, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_the_players_that_one_trains(data, tmp_path):
-    flags = [
-        "--config=configs/mnist_generators.py:smoke",
-        "--config.model=tiny",
-        "--config.losses={'infogan': 'infogan()'}",
-        "--config.optimizer=sgd",
-        "--config.train_sizes=(4,)",
-        "--config.batch_size=16",
-    ]
-    how = {"program": "tiny_players", "flags": flags}
+    how = {"program": "tiny_players", "flags": PLAYERS}
     for count in (1, 2):
         codes, errors = finish(start(count, tmp_path / str(count), data, **how))
         assert codes == [0] * count, errors
@@ -149,6 +149,21 @@ def test_two_processes_train_the_players_that_one_trains(data, tmp_path):
     assert found.keys() == expected.keys() != set()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=str(name))
+    # The first process draws alone.
+    assert (tmp_path / "2" / "pictures" / "infogan.png").exists()
+
+
+@pytest.mark.slow
+def test_a_network_in_parts_is_not_drawn_and_one_process_draws_it_later(data, tmp_path):
+    flags = ["--config.parallelism=jit", "--config.fsdp=2"]
+    how = {"program": "tiny_players", "flags": [*PLAYERS, *flags]}
+    codes, errors = finish(start(2, tmp_path, data, **how))
+    assert codes == [0, 0], errors
+    assert "the same command in one process draws them" in errors[0]
+    assert not (tmp_path / "pictures").exists()
+    codes, errors = finish(start(1, tmp_path, data, **how))
+    assert codes == [0], errors
+    assert (tmp_path / "pictures" / "infogan.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The record: a line a run, none twice and none missing, readable by strict readers."""
 
 import gc
+import io
 import json
 import os
 import struct
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments.training import record as module
@@ -187,6 +189,24 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
         ],
         [(60, {"train/learning_rate": 0.5}), (60, {"evaluation/test_accuracy": 0.5})],
     ]
+
+
+def test_tensorboard_gets_a_picture_at_the_step(tmp_path):
+    record(tmp_path, 20)
+    buffer = io.BytesIO()
+    Image.new("RGB", (7, 5)).save(buffer, "png")
+    module.picture(tmp_path, RUNS[1], 40, buffer.getvalue())
+    first, second = boards(tmp_path)
+    assert not [
+        e for e in events(first) if e.summary.value and e.summary.value[0].HasField("image")
+    ]
+    *_, last = events(second)
+    (value,) = last.summary.value
+    assert (last.step, value.tag) == (40, "picture")
+    assert (value.image.width, value.image.height) == (7, 5)
+    assert value.image.encoded_image_string == buffer.getvalue()
+    # What was recorded before is not hidden.
+    assert {e.step for e in events(second) if e.HasField("session_log")} == {1, 41}
 
 
 def test_a_second_start_adds_to_what_tensorboard_has(tmp_path):

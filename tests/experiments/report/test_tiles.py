@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments.gallery import tiles
-from experiments.gallery.tiles import GAP
+from experiments.report import tiles
+from experiments.report.tiles import GAP
 
 
 def test_images_stand_in_rows_with_a_gap() -> None:

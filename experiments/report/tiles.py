@@ -1,6 +1,9 @@
 """Images side by side in one array, each in the size that a sheet gives it."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from PIL import Image
 
 GAP = 4  # pixels between what stands side by side
@@ -33,6 +36,23 @@ def sheet(image: np.ndarray, cell: int | None = None) -> np.ndarray:
     size = cell or max(image.shape[2:4])
     lines = ([row(each[None], size) for each in line] for line in as_bytes(image))
     return np.concatenate([np.concatenate(line, 1) for line in lines])
+
+
+def show(axes: Axes, picture: np.ndarray, names: Sequence[str] = (), size: float = 8) -> None:
+    """Shows a sheet without a frame, and names of its rows to the left of it.
+
+    Args:
+      axes: for it alone.
+      picture: uint8 `[H, W, 3]`, as `sheet` returns it.
+      names: one a row; none leaves them out.
+      size: of the letters, in points.
+    """
+    axes.imshow(picture, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.set_frame_on(False)
+    if names:
+        axes.set_yticks((np.arange(len(names)) + 0.5) * len(picture) / len(names), names)
+        axes.tick_params("y", length=0, labelsize=size)
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
