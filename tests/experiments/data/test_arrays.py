@@ -1,8 +1,6 @@
 """Images of many sizes, floats and masks: what is read of them, and what is said of what is not."""
 
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +8,12 @@ import tensorflow_datasets as tfds
 import tiny_imagenet
 import tiny_stored
 from PIL import Image
+from prepared_data import prepared
 from tiny_stored import png
 
 from experiments.data.sources import DataError, Options, describe_test, load, load_test
 from experiments.data.streams import Streams
 
-_SIBLING = Path(__file__).parents[3].parent / "shared" / "tfds"
-TFDS_DIR = Path(os.environ.get("REGJAX_TFDS_DIR", _SIBLING))
 LABEL = {"label": tfds.features.ClassLabel(names=["cat", "dog", "owl"])}
 RNG = np.random.default_rng(0)
 
@@ -24,12 +21,6 @@ RNG = np.random.default_rng(0)
 def stored(folder, features, train, test=None):
     splits = {"train": train, "test": train if test is None else test}
     return tiny_stored.prepare(folder, features, splits)
-
-
-def prepared(name):
-    if not (TFDS_DIR / name).is_dir():
-        pytest.skip(f"no {name} in {TFDS_DIR}; name a folder with REGJAX_TFDS_DIR")
-    return TFDS_DIR
 
 
 # Images of different sizes.
@@ -222,10 +213,14 @@ def test_masks_that_do_not_fit(tmp_path, mask, message):
         load_masks(tmp_path)
 
 
-def test_a_mask_of_nothing_but_ignored_pixels_is_one(tmp_path):
-    image, _ = random_masks(1, 4, 6)
-    stored(tmp_path, mask_features(), [masked(image[0], np.full((4, 6), 255, np.uint8))])
-    assert (load_masks(tmp_path).train["label"] == 255).all()
+def test_masks_of_nothing_but_ignored_pixels_are_refused(tmp_path):
+    image, mask = random_masks(2, 4, 6)
+    ignored = masked(image[0], np.full((4, 6), 255, np.uint8))
+    stored(tmp_path / "one", mask_features(), [ignored, masked(image[1], mask[1])])
+    assert (load_masks(tmp_path / "one").train["label"][0] == 255).all()
+    stored(tmp_path / "all", mask_features(), [ignored])
+    with pytest.raises(DataError, match=r"All pixels of the masks in the train split .* are 255"):
+        load_masks(tmp_path / "all")
 
 
 # Stored data as they are found in the world.

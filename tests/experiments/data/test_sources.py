@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ import tiny_corrupted
 import tiny_imagenet
 from array_record.python import array_record_module
 from PIL import Image
+from prepared_data import TFDS_DIR, prepared
 
 from experiments.data import digits
 from experiments.data.sources import (
@@ -31,8 +31,6 @@ from experiments.data.sources import (
 from experiments.data.streams import Streams
 from regjax import corruptions
 
-_SIBLING = Path(__file__).parents[3].parent / "shared" / "tfds"
-TFDS_DIR = Path(os.environ.get("REGJAX_TFDS_DIR", _SIBLING))
 # Published: the class counts of MNIST.
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -40,9 +38,7 @@ SHARD = "digits-test.array_record-00000-of-00001"
 
 
 def _prepared(name):
-    if not (TFDS_DIR / name).is_dir():
-        pytest.skip(f"no {name} in {TFDS_DIR}; name a folder with REGJAX_TFDS_DIR")
-    return load(name, TFDS_DIR)
+    return load(name, prepared(name))
 
 
 def _decoded(path, count):
