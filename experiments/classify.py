@@ -36,7 +36,7 @@ def evaluation(config: Config, spec: Spec) -> Classification:
     if spec.example["label"].shape:
         raise ConfigError(
             f"{config['dataset']!r} has one label a pixel by config.label_key="
-            f"{config['label_key']!r}: train on it by python -m experiments.segment."
+            f"{config['label_key']!r}: python -m experiments.segment trains on it."
         )
     names = config["metrics"] or classification.usual(spec.classes)
     names = tuple(dict.fromkeys([*names, *config["columns"]]))

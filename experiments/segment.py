@@ -36,8 +36,8 @@ def task(config: Config, spec: Spec, steps_per_epoch: float) -> Descent:
     if len(spec.example["label"].shape) != 2:
         raise ConfigError(
             f"{config['dataset']!r} has one label an image by config.label_key="
-            f"{config['label_key']!r}: name its masks, such as 'segmentation_label', or train "
-            "classifiers by python -m experiments.classify."
+            f"{config['label_key']!r}: name its masks, such as 'segmentation_label'; python "
+            "-m experiments.classify trains classifiers."
         )
     return networks.descent(config, spec, steps_per_epoch)
 
