@@ -169,12 +169,12 @@ EVERY = pytest.mark.parametrize(
     "text", slow_unless_in(FAST, [*ROWS, *COMPOSITIONS]), scope="module"
 )
 # What takes programs of its own is told of each row by the slow tests, and fast of two penalties
-# and of wrappers of two examples: of images and of hidden layers.
-WRAPPED = ["cutmix", "noisy_feature_mixup"]
+# and of a wrapper of two examples.
+WRAPPED = "cutmix"
 EVERY_KIND = pytest.mark.parametrize(
     "text",
     slow_unless_in(
-        [PENALTIES, *BASES, *(expression(name, TABLE[name][0]) for name in WRAPPED)],
+        [PENALTIES, *BASES, expression(WRAPPED, TABLE[WRAPPED][0])],
         [SIDE_BY_SIDE, *ROWS, *COMPOSITIONS],
     ),
     scope="module",

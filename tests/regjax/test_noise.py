@@ -79,6 +79,7 @@ def test_pixels_examples_and_keys_are_independent() -> None:
     np.testing.assert_allclose(examples.mean(), 0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_each_example_draws_by_its_index_wherever_it_stands() -> None:
     index = np.array([7, 3, 0, 5])
     drawn = noise((4, 6), index=jnp.array(index))

@@ -279,7 +279,7 @@ def test_pooling_equals_the_native_one(kind, window, strides, padding, double):
     assert_close(*hessian)
 
 
-@pytest.mark.parametrize("name", ["cnn13", "densenet121"])
+@pytest.mark.parametrize("name", ["cnn13", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_images_that_are_too_small_are_refused_in_words(name):
     network = nnx.eval_shape(lambda: models.create(name, (8, 8, 1), 10, nnx.Rngs(0)))
     graph, state = nnx.split(network)

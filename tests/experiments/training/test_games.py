@@ -71,6 +71,7 @@ def steps(task, objective, count):
     return run()
 
 
+@pytest.mark.slow
 def test_the_critic_takes_a_hundred_steps_at_first_and_at_every_five_hundredth():
     _, each = steps(game(), parse("wgan(clip=0.01)"), 5_100)
     expected, taken = [], 0
@@ -88,6 +89,7 @@ def test_the_critic_takes_a_hundred_steps_at_first_and_at_every_five_hundredth()
     assert np.abs(each.params["critic"]).max() <= bound
 
 
+@pytest.mark.slow
 def test_a_pair_of_each_class_learns_from_its_images_alone():
     task, objective = game(), parse("wgan(each_class=True, critic_steps=1, many=1)")
     start = task.init(jnp.uint32(0), objective)

@@ -116,6 +116,7 @@ def test_at_factor_one_the_pixels_are_those_of_the_image() -> None:
     assert set(found) == set(crops)
 
 
+@pytest.mark.slow
 def test_factors_and_places_are_all_equally_likely() -> None:
     """The slope of a ramp tells the factor, and its first pixel the place."""
     ramp = jnp.broadcast_to(jnp.arange(400.0).reshape(1, 1, -1, 1), (3000, 1, 400, 1))
@@ -134,6 +135,7 @@ def test_factors_and_places_are_all_equally_likely() -> None:
     assert stats.chisquare(np.bincount(start.astype(int) // 27, minlength=13)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_largest_factor_is_reached_and_none_beyond() -> None:
     """(0.9 - 0.3) / 0.2 is less than 3 where it is rounded."""
     ramp = jnp.broadcast_to(jnp.arange(400.0).reshape(1, 1, -1, 1), (200, 1, 400, 1))
@@ -167,6 +169,7 @@ def test_images_and_labels_keep_their_types(dtype: str) -> None:
     assert (after.image.dtype, after.label.dtype) == (dtype, dtype)
 
 
+@pytest.mark.slow
 def test_gradients_through_the_image_to_order_two() -> None:
     with jax.enable_x64(True):
         batch = random_images(2, 4, 5, np.float64)

@@ -106,6 +106,7 @@ def test_what_moves_all_logits_alike_changes_nothing() -> None:
     assert_close(moved, expected, jnp.float64)
 
 
+@pytest.mark.slow
 def test_the_term_is_the_bound_with_the_labelled_statistics() -> None:
     text = "isda(strength=0.8) | semantic_consistency(weight=1)"
     loss, batch, forward = rj.parse(text), both_streams(), tanh_forward(params_of())
