@@ -7,7 +7,7 @@ trains each network twice, by the protocol of ISDA's section 6.4 as far as it fi
 falls by a power of 0.9, an auxiliary head of weight 0.4, ISDA of strength 7.5 that grows linearly,
 with diagonal covariances. The networks have a ResNet-18 of a quarter of the width, the images are
 TFDS's "camvid_small": 240 x 180 pixels, 11 classes, 367 images to train on and 233 to test, of
-which the validation clip is none. Each run takes about ten minutes of one core. `:quick_fcn` is a
+which the validation clip is none. Each run takes about seven minutes of one core. `:quick_fcn` is a
 network without context, to compare with, and `:fcn`, `:deeplab` and no argument the same for
 accelerators: full width, crops of the same size and 480 epochs, which have not been trained.
 `:smoke` takes the same way in a minute on two of the smallest networks. No paper has these
