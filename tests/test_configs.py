@@ -30,7 +30,7 @@ from regjax.core.stages import REGISTRY
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A search and generators have tests of their own.
-SHARED = ("__init__", "common", "search", "mnist_generators")
+SHARED = ("__init__", "common", "search", "mnist_generators", "table5_generators")
 CONFIGS = sorted(
     str(path.relative_to(ROOT).with_suffix(""))
     for path in (ROOT / "configs").rglob("*.py")
