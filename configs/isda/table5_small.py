@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.dataset, config.model = STORED[name], DATASETS[name]
     config.train_sizes = (50,)
     config.seeds = config.runs_at_once = 3
-    config.epochs, config.batch_size = 150, 48
+    config.epochs, config.batch_size = 75, 48
     config.schedule = "cosine"
     config.evaluate_epochs = 0.0
     if name == "mnist":
