@@ -30,7 +30,7 @@ from regjax.core.stages import REGISTRY
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A search, generators and masks have tests of their own.
-SHARED = ("__init__", "common", "search", "mnist_generators", "camvid")
+SHARED = ("__init__", "common", "search", "mnist_generators", "table5_generators", "camvid")
 CONFIGS = sorted(
     str(path.relative_to(ROOT).with_suffix(""))
     for path in (ROOT / "configs").rglob("*.py")

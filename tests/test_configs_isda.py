@@ -16,20 +16,23 @@ from configs.isda import (
     table3,
     table4,
     table5,
+    table5_generators,
     table5_small,
     table6,
     table7,
     table8,
 )
+from experiments import generate
 from experiments.benchmark.isda_networks import PAPER
 from experiments.classify import CLASSIFICATION
 from experiments.data import mixture, sources
 from experiments.data.sources import Dataset
-from experiments.models import MODELS
+from experiments.models import MODELS, generators
 from experiments.report.published import published
 from experiments.runs import groups, networks, problem, step_checks
 from experiments.runs.plan import plan
 from experiments.segment import SEGMENTATION
+from experiments.training import objectives
 from experiments.training.interruption import Interruption
 from experiments.training.loop import Training
 
@@ -343,6 +346,17 @@ def test_the_networks_of_table_7_fit_its_data_and_losses(network, monkeypatch):
     step_checks.check_evaluations(of, runs, {})
 
 
+@pytest.mark.parametrize("arg", ["", "mnist", "cifar10", "smoke"])
+def test_the_generators_of_the_small_table_are_planned_as_its_rows_are_named(arg):
+    config = table5_generators.get_config(arg)
+    runs = plan(config.to_dict(), objectives.parse)
+    assert tuple(f"_{method}" for method in config.losses) == tuple(table5.GENERATORS)
+    assert len(runs) == 4 * config.seeds
+    assert objectives.parse(config.losses.wgan).each_class  # Table 5's has one for each class
+    pair, latents = generators.read(config.model)
+    assert (pair.width, latents) == ((4, 8) if arg == "smoke" else (16, 100))
+
+
 SMALL = {
     "table5": "two_headed(model='small_cnn')",
     "figure10": "with_covariances(model='small_cnn')",
@@ -360,6 +374,31 @@ def random_data(monkeypatch):
         return Dataset(name, split, split, 10)
 
     monkeypatch.setattr(sources, "load", load)
+
+
+@pytest.mark.parametrize("dataset", table5_small.DATASETS)
+def test_a_generator_sees_the_images_of_the_classifier_that_it_helps(dataset, random_data):
+    made = table5_generators.get_config(dataset).to_dict()
+    seen = get("table5_small", f"{dataset}_acgan").to_dict()
+    assert (
+        (made["seeds"], made["train_sizes"]) == (seen["seeds"], seen["train_sizes"]) == (3, (50,))
+    )
+    both = [
+        problem.Problem(made, generate.GENERATION).source,
+        problem.Problem(seen, CLASSIFICATION).source,
+    ]
+    for seed in range(3):
+        first, second = (np.sort(source.indices(50, seed)[0]) for source in both)
+        np.testing.assert_array_equal(first, second)
+        assert len(first) == 500
+
+
+@pytest.mark.slow
+def test_the_smoke_form_of_the_generators_trains(tmp_path):
+    config = table5_generators.get_config("smoke")
+    config.runs_at_once = 2  # each is on one device
+    generate.compare(config, tmp_path)
+    assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 4
 
 
 @pytest.mark.slow

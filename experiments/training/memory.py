@@ -13,6 +13,7 @@ import numpy as np
 from experiments.data import joining, mixture, subsets
 from experiments.data.dataset import IGNORED, Dataset, Joined, check_classes
 from experiments.training.feeds import (
+    MEASURED,
     STEPS_PER_CALL,
     Feed,
     Measured,
@@ -35,6 +36,7 @@ class Memory:
       images: the number of training examples of the first part, held out ones too.
       stored: the training, test and validation examples, one after the other.
       holds_out: whether there are examples to choose strengths by.
+      dense: whether labels are of pixels.
     """
 
     def __init__(
@@ -74,9 +76,10 @@ class Memory:
         self._labels = np.asarray(dataset.train["label"])
         label = self._labels[: len(self._parts[0])]
         self._names, self.balanced = dataset.class_names, balanced
-        self._label = label if label.ndim == 1 else np.zeros(len(label), np.int32)
-        self._strata = dataset.classes if label.ndim == 1 else 1
-        if label.ndim == 1:
+        self.dense = label.ndim > 1
+        self._label = np.zeros(len(label), np.int32) if self.dense else label
+        self._strata = 1 if self.dense else dataset.classes
+        if not self.dense:
             check_classes(dataset.name, label, dataset.class_names)
         self._held_out, self.shares = held_out, tuple((shares or {}).values())
         self._put_aside = held_out if included else 0  # of those of a size
@@ -185,6 +188,8 @@ class _MemoryFeed:
         self._objectives, self._seeds = stacked(self._members)
         self._train = {m.seed: memory.indices(m.size, m.seed)[0] for m in members}
         self._counts = memory.counts(batch)
+        # Whole images with masks are large: as many are measured together as are trained on.
+        self._most = batch if memory.dense else MEASURED
         self._epoch = functools.lru_cache(2 * len(self._members))(self._new_epoch)
         self._pool = functools.cache(functools.partial(memory.unlabeled_indices, members[0].size))
 
@@ -272,7 +277,7 @@ class _MemoryFeed:
     ) -> Measured:
         """Measurements of examples `[R, N]`, in batches of one size, the last filled up."""
         size = index.shape[1]
-        batch = rows_of_batches(size, self._program.batch_multiple)
+        batch = rows_of_batches(size, self._program.batch_multiple, self._most)
 
         def batched(x: np.ndarray) -> np.ndarray:
             padded = np.resize(x, (len(x), -(-size // batch) * batch))

@@ -4,7 +4,6 @@ Covers `players.py`, `runs/samples.py`, `generate/samples.py`, `generated.py`, `
 `runs/generator.py` and `mnist_generators.py` too.
 """
 
-import dataclasses
 import json
 import os
 import signal
@@ -34,22 +33,12 @@ from experiments.training.interruption import StoppedError
 from experiments.training.record import Record
 
 
-def pictures():
-    """The toys' images, each pixel as four."""
-
-    def larger(split):
-        return split | {"image": split["image"].repeat(2, axis=1).repeat(2, axis=2)}
-
-    small = toys.dataset()
-    return dataclasses.replace(small, train=larger(small.train), test=larger(small.test))
-
-
 @pytest.fixture(autouse=True)
 def brought(monkeypatch):
     """A pair of networks and a data set that compile in little time."""
     monkeypatch.setitem(generators.PAIRS, "tiny", PAIR)
     monkeypatch.setitem(MODELS, "tiny", toys.Tiny)
-    monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: pictures())
+    monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: toys.pictures())
 
 
 def config(loss, **changes):
