@@ -324,6 +324,12 @@ def test_the_recipe_of_table_7_is_that_of_the_program():
     assert found == {("baseline", 0): (78.38, None), ("ISDA", 0): (79.41, None)}
 
 
+def test_the_archives_folders_stand_beside_the_numbers_of_table_7_too():
+    config = get("table7").to_dict() | {"published_for": ["cityscapes", "pspnet"]}
+    assert published(config | {"dataset": "cityscapes:~/cityscapes"}) == published(config) != {}
+    assert published(config | {"dataset": "folder:~/cityscapes"}) == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("network", table7.ROWS)
 def test_the_networks_of_table_7_fit_its_data_and_losses(network, monkeypatch):
