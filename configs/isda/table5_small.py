@@ -20,9 +20,10 @@ Table 5's generators saw all training images, as its classifiers did. An epoch i
 images, 40 a batch with a generator and 48 without, so that generators' rows take 13 steps in place
 of 11.
 
-The strength of ISDA is the one that the paper recommends to start from, 0.5, on CIFAR-10, and 0.1 on
-MNIST; the score is of the last epoch. `configs/isda/table5_small.py:smoke` takes the same way in a minute with the
-embedded digits, to which digits themselves are mixed in, so that it needs no generator.
+The strength of ISDA is the one that the paper recommends to start from, 0.5, on CIFAR-10, and 0.1
+on MNIST; the score is of the last epoch. `configs/isda/table5_small.py:smoke` takes the same way in
+a minute with the embedded digits, to which digits themselves are mixed in, so that it needs no
+generator.
 """
 
 from ml_collections import ConfigDict
@@ -31,8 +32,7 @@ from configs.isda import common, table5
 
 DATASETS = {"mnist": "small_cnn", "cifar10": "resnet8"}
 STORED = {"mnist": "mnist", "cifar10": "cifar10_jpeg"}
-# By data set: the strength that the paper recommends to start from, and a fifth of it where features
-# spread without BatchNorm; at 0.5 all runs diverge there.
+# The strength that the paper recommends to start from diverges in a network without BatchNorm.
 ISDA = {"mnist": "isda(strength=0.1)", "cifar10": common.ISDA}
 FORMS = tuple(f"{name}{form}" for name in DATASETS for form in ("", *table5.GENERATORS))
 
