@@ -141,7 +141,7 @@ def test_a_folder_of_another_experiment_is_refused(finished):
 
 
 def test_many_classes_stay_on_the_device_unless_they_are_asked_for():
-    spec = Spec({}, 1000, ())
+    spec = Spec({"label": jax.ShapeDtypeStruct((), np.int32)}, 1000, ())
     config = {"metrics": (), "columns": (), "uncertainty": ""}
     named = classify.evaluation({**config, "columns": ("auc",)}, spec).metrics
     assert "auc" in named

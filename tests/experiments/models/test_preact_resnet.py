@@ -138,7 +138,7 @@ def test_dropout_is_between_the_convolutions_in_training_only():
             "dropout must be a rate from 0.0 to below 1.0, not -0.5",
         ),
         ("preact_resnet18(64)", "cannot be read: write a name with keyword arguments"),
-        ("resnet50(width=2)", "takes depth, groups, group_width, but was given 'width'"),
+        ("resnet50(width=2)", "takes depth, groups, group_width, deep, but was given 'width'"),
     ],
 )
 def test_wrong_arguments_are_refused(text, message):
