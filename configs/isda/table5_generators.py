@@ -15,8 +15,8 @@ that of a seed sees the images that the classifier of this seed sees. `:cifar10`
 All have DCGAN's networks, of a quarter of their width, and its Adam, the WGANs a penalty in place
 of clipped weights and two steps of the critic for five; what makes images is the moving average.
 1,500 steps of 100 images are few, where ACGAN's paper takes 50,000: but by then the networks have
-seen every image 300 times. A data set takes about twelve minutes of one CPU core. `:smoke` takes
-the same way with the embedded digits in half a minute.
+seen every image 300 times. A data set takes about ten minutes of one CPU core. `:smoke` takes
+the same way with the embedded digits in a minute or two.
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +33,7 @@ METHODS = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the config of a data set, by default "mnist"; "smoke" takes half a minute.
+    """Returns the config of a data set, by default "mnist"; "smoke" takes a minute or two.
 
     Raises:
       ValueError: an unknown argument.
