@@ -50,6 +50,7 @@ CLASSIFICATION = Experiment(
     task=networks.descent,
     evaluation=evaluation,
     metrics=classification.known,
+    entries=("uncertainty",),
 )
 
 

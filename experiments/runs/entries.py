@@ -108,7 +108,13 @@ ENTRIES = (
     ),
     Entry("metrics", (), "Metrics to compute, by name; () for the task's usual ones."),
     Entry("columns", (), "Metrics that are columns of the table, beside the main score."),
-    Entry("uncertainty", "", 'Answers by samples, see answers.py; "" for logits.', shared=True),
+    Entry(
+        "uncertainty",
+        "",
+        'Answers by samples, see answers.py; "" for logits.',
+        shared=True,
+        special=True,
+    ),
     Entry(
         "views",
         "",

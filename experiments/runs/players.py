@@ -27,7 +27,6 @@ UNUSED = {
     "whiten": "",
     "unlabeled_batch_size": 0,
     "evaluate_teacher": False,
-    "uncertainty": "",
     "init_from": "",
 }
 

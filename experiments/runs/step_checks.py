@@ -162,6 +162,11 @@ def check_evaluations(
     for entry in ("uncertainty", "views"):
         if problem.config[entry]:
             _check_answers(problem, task, state, entry)
+    if perturbations and problem.spec.example["label"].shape:
+        raise ConfigError(
+            "config.perturbations are of images with one label each, but "
+            f"{problem.config['dataset']!r} has one a pixel: leave them out."
+        )
     for name, perturbation in perturbations.items():
         _check_range(problem.source, name, perturbation)
         try:

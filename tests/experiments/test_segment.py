@@ -107,6 +107,11 @@ def test_what_is_wrong_is_said_before_anything_is_trained(monkeypatch, tmp_path)
         segment.compare(config(class_weights="balanced"), tmp_path / "b")
     with pytest.raises(ConfigError, match="'blocks' has one label a pixel"):
         classify.compare(config(), tmp_path / "c")
+    with pytest.raises(ConfigError, match=r"config\.uncertainty means nothing to .*segment"):
+        segment.compare(config(uncertainty="aleatoric(samples=3)"), tmp_path / "u")
+    noise = ConfigDict({"noise": "white_noise(sigma=(0.1,))"})
+    with pytest.raises(ConfigError, match=r"config\.perturbations are of images with one label"):
+        segment.compare(config(perturbations=noise), tmp_path / "p")
     beyond = split(4, 0)
     beyond["label"][0, 0, 0] = CLASSES
     register(monkeypatch, beyond)
