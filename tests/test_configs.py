@@ -158,11 +158,11 @@ def random_data(monkeypatch):
         """As ImageNet is, of which no image is looked at."""
 
         classes, examples, scored, about = 1000, 1_281_167, "validation", ""
-        test_examples, validation_examples = 50_000, 0
+        test_examples, validation_examples, dense = 50_000, 0, False
         class_names = tuple(map(str, range(1000)))
 
         def __init__(self, name, data_dir, *, image_size, **options):
-            self.shape = (image_size, image_size, 3)
+            self.shape = (image_size or 224, image_size or 224, 3)
 
     monkeypatch.setattr(sources, "load", load)
     monkeypatch.setattr(problem, "Streams", Opened)

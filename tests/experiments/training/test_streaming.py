@@ -16,6 +16,7 @@ from tiny_stored import png
 from configs import common
 from experiments import ConfigError, models, segment
 from experiments.data.streams import Streams
+from experiments.report import overlays
 
 SIZE, TRAIN, TEST = (6, 8), 8, 11
 LOSS = "cross_entropy | random_flip | scaled_crop(size=(5, 4), low=0.7, high=2.1, step=0.1)"
@@ -85,7 +86,7 @@ def test_a_stream_of_masks_trains_and_scores_as_memory_does(folder, tmp_path, mo
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4)
     assert len(ours["test_iou"]) == 3
     assert "toy" in paths["table"].read_text()
-    assert set(read) == {TRAIN}
+    assert set(read) == {TRAIN, overlays.SHOWN}  # for the score and for the picture
 
 
 def test_an_image_size_is_refused_before_anything_is_trained(folder, tmp_path):
