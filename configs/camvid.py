@@ -10,8 +10,8 @@ TFDS's "camvid_small": 240 x 180 pixels, 11 classes, 367 images to train on and 
 which the validation clip is none. Each run takes about seven minutes of one core. `:quick_fcn` is a
 network without context, to compare with, and `:fcn`, `:deeplab` and no argument the same for
 accelerators: full width, crops of the same size and 480 epochs, which have not been trained.
-`:smoke` takes the same way in a minute on two of the smallest networks. No paper has these
-numbers.
+`:smoke` takes the same way in two minutes, nearly all of which is compilation. No paper has these
+numbers; ours are in configs/README.md.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +28,7 @@ LOSSES = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Returns the config of a form, by default of PSPNet in full width; "smoke" takes a minute.
+    """Returns the config of a form, by default of PSPNet in full width; "smoke" takes two minutes.
 
     Raises:
       ValueError: an unknown argument.
