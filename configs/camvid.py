@@ -23,7 +23,7 @@ FORMS = ("deeplab", "fcn", "quick", "quick_deeplab", "quick_fcn")
 AUGMENTED = " | random_flip | scaled_crop(size=(129, 161), low=0.75, high=1.5)"
 LOSSES = {
     "baseline": "cross_entropy(auxiliary=0.4)",
-    "ISDA": ("isda(strength=7.5, covariance='diagonal', auxiliary=0.4, resizing='align_corners')"),
+    "ISDA": "isda(strength=7.5, covariance='diagonal', auxiliary=0.4, resizing='align_corners')",
 }
 
 

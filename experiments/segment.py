@@ -1,6 +1,6 @@
 """Trains networks with a class for every pixel, and compares them in a table, plots and a web page.
 
-    python -m experiments.segment --config=configs/camvid.py --workdir=runs/camvid
+    python -m experiments.segment --config=configs/camvid.py:quick --workdir=runs/pspnet
 
 The config is one of all experiments: `config.label_key` names the masks, in which 255 is ignored,
 `config.model` a network such as `"pspnet(backbone='resnet18', width=16)"`, and `config.losses` what

@@ -6,12 +6,17 @@ from typing import Any
 
 import jax
 from flax import nnx
+from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import toys  # noqa: E402
+
+from configs import common  # noqa: E402
 from experiments import comparison, generate  # noqa: E402
-from experiments.models import generators  # noqa: E402
+from experiments.data import sources  # noqa: E402
+from experiments.models import MODELS, generators  # noqa: E402
 
 
 class Maker(nnx.Module):
@@ -43,6 +48,25 @@ class Judge(nnx.Module):
 
 
 PAIR = generators.Pair(Maker, Judge, 8)
+
+
+def bring(monkeypatch: Any) -> None:
+    """Brings the pair, a classifier and a data set that compile in little time, by name."""
+    monkeypatch.setitem(generators.PAIRS, "tiny", PAIR)
+    monkeypatch.setitem(MODELS, "tiny", toys.Tiny)
+    monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: toys.pictures())
+
+
+def config(loss: str, model: str, **changes: Any) -> ConfigDict:
+    """Three epochs of two steps, on that data set."""
+    small = common.base()
+    small.dataset, small.model, small.selection = "toys", model, "test"
+    small.batch_size, small.epochs, small.runs_at_once = 18, 3, 1
+    small.losses = ConfigDict({"toy": loss})
+    for name, value in changes.items():
+        setattr(small, name, value)
+    return small
+
 
 if __name__ == "__main__":
     generators.PAIRS["tiny"] = PAIR  # type: ignore[index]

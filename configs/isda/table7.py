@@ -38,7 +38,7 @@ ROWS = {
 # As of ImageNet in Caffe, of pixels from 0 to 255, which are not divided.
 MEAN = tuple(round(mean / 255, 6) for mean in (122.67891434, 116.66876762, 104.00698793))
 SPREAD = round(1 / 255, 8)
-CROP = 769
+CROP, SMALL = 769, 25
 AUXILIARY = 0.4
 
 
@@ -64,11 +64,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.selection = "test"
     config.runs_at_once = 1
     config.evaluate_epochs = 12.0
-    config.views = "windows(size=769)"
+    config.views = f"windows(size={CROP})"
     if arg == "smoke":
         _shrink(config)
-        config.views = "windows(size=25)"
-    _fill_in(config, CROP if config.data == "stream" else 25)
+    _fill_in(config, SMALL if arg == "smoke" else CROP)
     _publish(config, network)
     return config
 
@@ -100,4 +99,5 @@ def _shrink(config: ConfigDict) -> None:
     config.model = "pspnet(backbone='resnet18', width=8)"
     config.epochs = 1
     config.evaluate_epochs = 0.0
+    config.views = f"windows(size={SMALL})"
     config.workers = 0

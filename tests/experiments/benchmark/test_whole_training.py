@@ -5,15 +5,13 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_players
 import toys
 from ml_collections import ConfigDict
-from tiny_players import PAIR
 
-from configs import common
 from experiments import ConfigError, classify, generate
 from experiments.benchmark import whole_training
-from experiments.data import sources, spec
-from experiments.models import MODELS, generators
+from experiments.data import spec
 from experiments.runs import samples
 from experiments.runs.load import Trained
 from experiments.runs.plan import plan
@@ -25,20 +23,11 @@ NOISE, WIDTH, PIXELS, CLASSES = 3, 8, (2 * toys.SIDE) ** 2, toys.CLASSES
 @pytest.fixture(autouse=True)
 def brought(monkeypatch):
     """A pair of networks, a classifier and a data set that take little time."""
-    monkeypatch.setitem(generators.PAIRS, "tiny", PAIR)
-    monkeypatch.setitem(MODELS, "tiny", toys.Tiny)
-    monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: toys.pictures())
+    tiny_players.bring(monkeypatch)
 
 
-def config(loss, **changes):
-    """Three epochs of two steps."""
-    small = common.base()
-    small.dataset, small.model, small.selection = "toys", "tiny", "test"
-    small.batch_size, small.epochs, small.runs_at_once = BATCH, 3, 1
-    small.losses = ConfigDict({"toy": loss})
-    for name, value in changes.items():
-        setattr(small, name, value)
-    return small
+def config(loss, *, model="tiny", **changes):
+    return tiny_players.config(loss, model, **changes)
 
 
 def untrained(loss, experiment, **changes):

@@ -12,19 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_players
 import toys
 from ml_collections import ConfigDict
 from support import assert_close, assert_same
-from tiny_players import PAIR
 
-from configs import common, mnist_generators
+from configs import mnist_generators
 from experiments import ConfigError, classify, generate
 from experiments.comparison import compare
-from experiments.data import sources
 from experiments.data.dataset import DataError
 from experiments.data.some_classes import some_classes
 from experiments.evaluation.generated import ClassMeans
-from experiments.models import MODELS, generators
+from experiments.models import generators
 from experiments.report import plots, tiles
 from experiments.runs import generator, load, samples
 from experiments.runs.plan import plan
@@ -36,20 +35,11 @@ from experiments.training.record import Record
 @pytest.fixture(autouse=True)
 def brought(monkeypatch):
     """A pair of networks and a data set that compile in little time."""
-    monkeypatch.setitem(generators.PAIRS, "tiny", PAIR)
-    monkeypatch.setitem(MODELS, "tiny", toys.Tiny)
-    monkeypatch.setitem(sources.DATASETS, "toys", lambda *_: toys.pictures())
+    tiny_players.bring(monkeypatch)
 
 
-def config(loss, **changes):
-    """Six steps."""
-    small = common.base()
-    small.dataset, small.model, small.selection = "toys", "tiny(width=8, latents=3)", "test"
-    small.batch_size, small.epochs, small.runs_at_once = 18, 3, 1
-    small.losses = ConfigDict({"toy": loss})
-    for name, value in changes.items():
-        setattr(small, name, value)
-    return small
+def config(loss, *, model="tiny(width=8, latents=3)", **changes):
+    return tiny_players.config(loss, model, **changes)
 
 
 def trained(folder):

@@ -184,4 +184,6 @@ def test_methods_whose_names_differ_by_signs_have_pictures_of_their_own(tmp_path
 
 
 def test_an_experiment_without_pictures_reads_nothing(tmp_path):
-    pictures.write(tmp_path / "nowhere", CONFIG, classify.CLASSIFICATION, SimpleNamespace())
+    folder = tmp_path / "nowhere"  # to read it would be an error
+    pictures.write(folder, CONFIG, classify.CLASSIFICATION, SimpleNamespace())
+    assert not folder.exists()
