@@ -7,14 +7,13 @@ Those of a network itself are made of plain ones in `blocks.py`.
 
 A convolution is a trilinear form in image, kernel and output. Fixing two of the three leaves three
 bilinear maps, to the output, the image and the kernel, which are each other's transposes: every
-derivative of one, of any order and in any mode, is made of these three. Each is written here once
-as canonical convolutions, and once as patches times a matrix, which serves a leading axis of models
-as well.
+derivative of one, of any order and in any mode, is made of these three. Each is written once as
+canonical convolutions, in `canonical.py`, and once as patches times a matrix, which serves a
+leading axis of models as well.
 """
 
 import functools
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,23 +23,10 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from experiments.models import blocks, depthwise
+from experiments.models import blocks, canonical, depthwise
 from experiments.models.windows import Window, shifted
 
-# The batch is cut into chunks of this many images where it is summed over: shorter rows stay in
-# the cache, and the chunks run in parallel.
-CHUNK = 8
-# Patches and one matrix product beat XLA's convolution where there are few channels, and where all
-# patches together, counted in numbers, stay in the cache.
-FEW_CHANNELS = 4
-FEW_NUMBERS = 2**20
-
-
-def _canonical(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
-    options = {"window_strides": (1, 1), **options}
-    return lax.conv_general_dilated(
-        x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
-    )
+Bilinear = Callable[[jax.Array, jax.Array, Window], jax.Array]
 
 
 def _patched_output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -66,49 +52,20 @@ def _patched_kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
     return kernel.reshape(*window.kernel, x.shape[-1], y.shape[-1])
 
 
-def _small(images: int, channels: int, window: Window) -> bool:
-    # Of an exported network the number is a symbol, of which nothing is known.
-    known = isinstance(images, int)
-    return known and images * channels * math.prod(window.output + window.kernel) <= FEW_NUMBERS
+def by_patches(window: Window) -> bool:
+    """Whether patches times a matrix are the faster form for one model."""
+    sides = zip(window.kernel, window.image, window.output, strict=True)
+    # XLA's convolution takes up to a hundred times as long where a kernel is larger than its image.
+    return window.kernel == (1, 1) or any(k > min(n, m) for k, n, m in sides)
 
 
-def _output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    if x.shape[-1] <= FEW_CHANNELS or _small(x.shape[0], x.shape[-1], window):
-        return _patched_output(x, kernel, window)
-    return _canonical(x, kernel, window_strides=window.strides, padding=window.padding)
+def _one(plain: Bilinear, patched: Bilinear) -> Bilinear:
+    """A map of one model's arrays, in the form that is the faster one."""
 
+    def compute(a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
+        return (patched if by_patches(window) else plain)(a, b, window)
 
-def _image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    if _small(y.shape[0], kernel.shape[2], window):
-        return _patched_image(y, kernel, window)
-    sides = zip(
-        window.image, window.kernel, window.output, window.strides, window.padding, strict=True
-    )
-    edges = [(k - 1 - low, n - 1 + low - s * (m - 1)) for n, k, m, s, (low, _) in sides]
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _canonical(y, turned, padding=edges, lhs_dilation=window.strides)
-
-
-def _kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
-    if _small(x.shape[0], x.shape[-1], window):
-        return _patched_kernel(x, y, window)
-    sides = zip(
-        window.image, window.kernel, window.output, window.strides, window.padding, strict=True
-    )
-    edges = [(low, k + s * (m - 1) - n - low) for n, k, m, s, (low, _) in sides]
-
-    def of_chunk(start: int) -> jax.Array:
-        chunk = slice(start, start + CHUNK)
-        return _canonical(
-            x[chunk].transpose(3, 1, 2, 0),
-            y[chunk].transpose(1, 2, 0, 3),
-            padding=edges,
-            rhs_dilation=window.strides,
-            preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-        )
-
-    total = functools.reduce(jnp.add, map(of_chunk, range(0, len(x), CHUNK)))
-    return total.transpose(1, 2, 0, 3).astype(x.dtype)
+    return compute
 
 
 def _each_by_itself(a: jax.Array, b: jax.Array, window: Window, to_kernel: bool) -> bool:
@@ -171,19 +128,19 @@ def _batch(
 output_p = _bilinear(
     "convolution_output",
     lambda x, kernel, window: (x[0], *window.output, kernel[3]),
-    _output,
+    _one(canonical.output, _patched_output),
     _patched_output,
 )
 image_p = _bilinear(
     "convolution_image",
     lambda y, kernel, window: (y[0], *window.image, kernel[2] * window.groups),
-    _image,
+    _one(canonical.image, _patched_image),
     _patched_image,
 )
 kernel_p = _bilinear(
     "convolution_kernel",
     lambda x, y, window: (*window.kernel, x[3] // window.groups, y[3]),
-    _kernel,
+    _one(canonical.kernel, _patched_kernel),
     _patched_kernel,
 )
 

@@ -1,6 +1,6 @@
 """The layers beside the native operations: values and derivatives of every order and mode.
 
-Covers `convolution.py` and `depthwise.py` too.
+Covers `canonical.py`, `convolution.py` and `depthwise.py` too.
 """
 
 import functools
@@ -15,12 +15,14 @@ from jax import lax
 from jax.test_util import check_grads
 
 from experiments import compiled_for, models
-from experiments.models import convolution, layers
+from experiments.models import canonical, convolution, layers
 
 # image [H, W, K], kernel [h, w], filters, strides, padding, groups
 CASES = {
     "same": ((7, 6, 5), (3, 3), 4, (1, 1), "SAME", 1),
     "few channels": ((6, 6, 3), (3, 3), 4, (1, 1), "SAME", 1),
+    "eight pixels at once": ((3, 8, 3), (3, 3), 8, (1, 1), "SAME", 1),
+    "strided, few filters": ((5, 8, 6), (2, 3), 2, (2, 2), ((0, 1), (1, 0)), 1),
     "valid": ((8, 7, 6), (3, 2), 3, (1, 1), "VALID", 1),
     "strided": ((9, 8, 6), (3, 3), 4, (2, 2), "SAME", 1),
     "uneven strides": ((9, 10, 5), (2, 3), 3, (3, 2), "VALID", 1),
@@ -104,9 +106,8 @@ def everything(convolve, geometry):
 
 @pytest.mark.parametrize(("case", "form"), FORMS)
 def test_values_and_derivatives_equal_the_native_ones(case, form, double, monkeypatch):
-    if form == "canonical":
-        monkeypatch.setattr(convolution, "FEW_NUMBERS", 0)
-        monkeypatch.setattr(convolution, "CHUNK", 2)
+    monkeypatch.setattr(convolution, "by_patches", lambda window: form == "patches")
+    monkeypatch.setattr(canonical, "CHUNK", 2)
     x, kernel, geometry = sample(case)
     assert_close(*(jax.jit(everything(f, geometry))(x, kernel) for f in (ours, native)))
 
@@ -174,9 +175,8 @@ def test_vmap_of_vmap(double):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.04)])
 @pytest.mark.parametrize("form", ["patches", "canonical"])
 def test_single_and_half_precision(dtype, tolerance, form, monkeypatch):
-    if form == "canonical":
-        monkeypatch.setattr(convolution, "FEW_NUMBERS", 0)
-        monkeypatch.setattr(convolution, "CHUNK", 2)
+    monkeypatch.setattr(convolution, "by_patches", lambda window: form == "patches")
+    monkeypatch.setattr(canonical, "CHUNK", 2)
     x, kernel, geometry = sample("strided", dtype)
 
     def gradients(f):

@@ -1,0 +1,111 @@
+"""Convolutions in the one form that XLA's CPU compiler is fast at: NHWC x HWIO -> NHWC.
+
+They are products of matrices, which want many columns, and a column is a filter. Where there are
+few filters, neighbouring pixels of a row become filters too: a kernel that is wider by some pixels
+holds a copy of each filter for each of them, moved by one, and its window moves on by as many. That
+is some more arithmetic, for fewer patches and fuller registers.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from experiments.models.windows import Window
+
+# The batch is cut into chunks of this many images where it is summed over: shorter rows stay in
+# the cache, and the chunks run in parallel.
+CHUNK = 8
+# Columns that are worth their arithmetic. With few channels most of the work is making patches.
+COLUMNS, OF_FEW_CHANNELS, OF_A_VECTOR = 32, 64, 4
+FEW_CHANNELS, MANY_CHANNELS = 4, 16
+
+
+def output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The convolution of x [B, H, W, K] with a kernel [h, w, K, O]."""
+    if window.strides == (1, 1):
+        return _in_rows(x, kernel, window.output[1], window.padding)
+    return _convolution(x, kernel, window_strides=window.strides, padding=window.padding)
+
+
+def image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Its transpose in x, of y [B, H', W', O]."""
+    sides = zip(
+        window.image, window.kernel, window.output, window.strides, window.padding, strict=True
+    )
+    edges = tuple((k - 1 - low, n - 1 + low - s * (m - 1)) for n, k, m, s, (low, _) in sides)
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    if window.strides == (1, 1):
+        return _in_rows(y, turned, window.image[1], edges)
+    return _convolution(y, turned, padding=edges, lhs_dilation=window.strides)
+
+
+def kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
+    """Its transpose in the kernel, of x [B, H, W, K] and y [B, H', W', O]."""
+    sides = zip(
+        window.image, window.kernel, window.output, window.strides, window.padding, strict=True
+    )
+    edges = tuple((low, k + s * (m - 1) - n - low) for n, k, m, s, (low, _) in sides)
+    filters = y.shape[-1]
+    pixels = min(4, _pixels_at_once(filters, COLUMNS, window.output[1]))
+    down, right = window.strides
+    y = y.reshape(*y.shape[:2], -1, pixels * filters)
+
+    def of_chunk(start: int) -> jax.Array:
+        chunk = slice(start, start + CHUNK)
+        return _convolution(
+            x[chunk].transpose(3, 1, 2, 0),
+            y[chunk].transpose(1, 2, 0, 3),
+            padding=edges,
+            rhs_dilation=(down, right * pixels),
+            preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+        )
+
+    total = functools.reduce(jnp.add, map(of_chunk, range(0, len(x), CHUNK)))
+    narrow = _narrowed(total.transpose(1, 2, 0, 3), window.kernel[1], right, pixels)
+    return narrow.astype(x.dtype)
+
+
+def _convolution(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
+    options = {"window_strides": (1, 1), **options}
+    return lax.conv_general_dilated(
+        x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
+
+
+def _in_rows(
+    x: jax.Array, kernel: jax.Array, width: int, padding: tuple[tuple[int, int], ...]
+) -> jax.Array:
+    """A convolution whose window moves by one pixel, to rows of `width` pixels."""
+    channels, filters = kernel.shape[2:]
+    columns = OF_FEW_CHANNELS if channels <= FEW_CHANNELS else COLUMNS
+    columns = OF_A_VECTOR if channels > MANY_CHANNELS else columns
+    pixels = _pixels_at_once(filters, columns, width)
+    wide = _widened(kernel, pixels)
+    out = _convolution(x, wide, window_strides=(1, pixels), padding=padding)
+    return out.reshape(*out.shape[:2], width, filters)
+
+
+def _pixels_at_once(filters: int, columns: int, width: int) -> int:
+    """How many pixels of a row become filters, for up to so many columns."""
+    pixels = 1
+    while 2 * pixels * filters <= columns and width % (2 * pixels) == 0:
+        pixels *= 2
+    return pixels
+
+
+def _widened(kernel: jax.Array, pixels: int) -> jax.Array:
+    """The kernel [h, w, K, O] for so many pixels: [h, w + pixels - 1, K, pixels * O]."""
+    none, zero = (0, 0, 0), jnp.zeros((), kernel.dtype)
+    edges = [(none, (i, pixels - 1 - i, 0), none, none) for i in range(pixels)]
+    return jnp.concatenate([lax.pad(kernel, zero, each) for each in edges], -1)
+
+
+def _narrowed(wide: jax.Array, width: int, step: int, pixels: int) -> jax.Array:
+    """The transpose of `_widened` where the kernel moves by `step` from pixel to pixel."""
+    parts = jnp.split(wide, pixels, -1)
+    return functools.reduce(
+        jnp.add, (part[:, i * step : i * step + width] for i, part in enumerate(parts))
+    )
