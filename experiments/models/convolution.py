@@ -8,12 +8,13 @@ Those of a network itself are made of plain ones in `blocks.py`.
 A convolution is a trilinear form in image, kernel and output. Fixing two of the three leaves three
 bilinear maps, to the output, the image and the kernel, which are each other's transposes: every
 derivative of one, of any order and in any mode, is made of these three. Each is written once as
-canonical convolutions, in `canonical.py`, and once as patches times a matrix, which serves a
-leading axis of models as well.
+canonical convolutions, in `canonical.py`, and once as patches times a matrix, which serves small
+ones of many models at once; with larger ones the models take turns.
 """
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ from experiments.models import blocks, canonical, depthwise
 from experiments.models.windows import Window, shifted
 
 Bilinear = Callable[[jax.Array, jax.Array, Window], jax.Array]
+# Of all models' patches, in numbers, that still stay in the cache.
+FEW_NUMBERS = 2**20
 
 
 def _patched_output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -59,13 +62,10 @@ def by_patches(window: Window) -> bool:
     return window.kernel == (1, 1) or any(k > min(n, m) for k, n, m in sides)
 
 
-def _one(plain: Bilinear, patched: Bilinear) -> Bilinear:
-    """A map of one model's arrays, in the form that is the faster one."""
-
-    def compute(a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
-        return (patched if by_patches(window) else plain)(a, b, window)
-
-    return compute
+def one_by_one(pixels: int, window: Window) -> bool:
+    """Whether many models, with so many numbers in a pixel of all their images, take turns."""
+    patches = pixels * math.prod(window.output + window.kernel)
+    return patches > FEW_NUMBERS and not by_patches(window)
 
 
 def _each_by_itself(a: jax.Array, b: jax.Array, window: Window, to_kernel: bool) -> bool:
@@ -75,26 +75,31 @@ def _each_by_itself(a: jax.Array, b: jax.Array, window: Window, to_kernel: bool)
 
 
 def _bilinear(
-    name: str, shape: Callable[..., tuple[int, ...]], one: Callable, many: Callable
+    name: str, shape: Callable[..., tuple[int, ...]], canonical: Bilinear, patched: Bilinear
 ) -> Primitive:
     """A bilinear primitive of arrays of rank 4, or of rank 5 with a leading axis of models."""
     primitive = Primitive(name)
 
-    def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
+    def of_one(a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
         if _each_by_itself(a, b, window, primitive is kernel_p):
-            form = depthwise.FORMS[name]
-            if a.ndim == 4:
-                return form(a, b, window)
-            return lax.map(lambda pair: form(pair[0], pair[1], window), (a, b))
-        plain = functools.partial(one if a.ndim == 4 else many, window=window)
-        if window.groups > 1:
-            plain = functools.partial(
-                blocks.apply if a.ndim == 4 else blocks.at_once,
-                plain,
-                groups=window.groups,
-                to_kernel=primitive is kernel_p,
-            )
-        return plain(a, b) if a.ndim == 4 else jax.vmap(plain)(a, b)
+            return depthwise.FORMS[name](a, b, window)
+        form = patched if by_patches(window) else canonical
+        return grouped(blocks.apply, lambda a, b: form(a, b, window), window)(a, b)
+
+    def grouped(apart: Callable, plain: Callable, window: Window) -> Callable:
+        to_kernel = primitive is kernel_p
+        given = {"groups": window.groups, "to_kernel": to_kernel}
+        return functools.partial(apart, plain, **given) if window.groups > 1 else plain
+
+    def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
+        if a.ndim == 4:
+            return of_one(a, b, window)
+        channels = b.shape[-2] if primitive is image_p else a.shape[-1]
+        alone = _each_by_itself(a, b, window, primitive is kernel_p)
+        if alone or one_by_one(math.prod(a.shape[:2]) * channels, window):
+            return lax.map(lambda pair: of_one(pair[0], pair[1], window), (a, b))
+        of_each = grouped(blocks.at_once, lambda a, b: patched(a, b, window), window)
+        return jax.vmap(of_each)(a, b)
 
     def abstract(a: Any, b: Any, *, window: Window) -> Any:
         lead = a.ndim - 4
@@ -128,19 +133,19 @@ def _batch(
 output_p = _bilinear(
     "convolution_output",
     lambda x, kernel, window: (x[0], *window.output, kernel[3]),
-    _one(canonical.output, _patched_output),
+    canonical.output,
     _patched_output,
 )
 image_p = _bilinear(
     "convolution_image",
     lambda y, kernel, window: (y[0], *window.image, kernel[2] * window.groups),
-    _one(canonical.image, _patched_image),
+    canonical.image,
     _patched_image,
 )
 kernel_p = _bilinear(
     "convolution_kernel",
     lambda x, y, window: (*window.kernel, x[3] // window.groups, y[3]),
-    _one(canonical.kernel, _patched_kernel),
+    canonical.kernel,
     _patched_kernel,
 )
 

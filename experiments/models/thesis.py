@@ -44,8 +44,9 @@ class SmallCNN(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits [B, C] of images x [B, H, W, K]."""
-        h = layers.max_pool(nnx.relu(self.conv1(x)))
-        h = layers.max_pool(nnx.relu(self.conv2(h)))
+        # The same as a maximum of ReLUs, of a quarter as many.
+        h = nnx.relu(layers.max_pool(self.conv1(x)))
+        h = nnx.relu(layers.max_pool(self.conv2(h)))
         h = nnx.relu(self.conv3(h))
         h = nnx.relu(self.hidden(h.reshape(len(h), -1)))
         return self.head(h)
