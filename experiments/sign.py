@@ -49,5 +49,6 @@ if __name__ == "__main__":
     flags.DEFINE_bool("delta", False, "Whether to keep the moves alone, of test images too.")
     flags.DEFINE_bool("all", False, "Whether to copy training images that the run did not see too.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "How pixels are stored.")
-    flags.DEFINE_integer("batch_size", 250, "Images that are moved together.", lower_bound=1)
+    # Of more, what a convolution puts aside is so large that every call maps its pages anew.
+    flags.DEFINE_integer("batch_size", 100, "Images that are moved together.", lower_bound=1)
     commands.run(main, arguments=True)
