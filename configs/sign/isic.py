@@ -11,8 +11,9 @@ what SIGN gains. Always saying "others" is right on 80.0 % of them. It needs a p
 "isic2017_256_jpeg", whose test images are not public with it, and an accelerator.
 
 The image size is not told: the network's own is 299 (`--config.image_size=299`); here it is 75, the
-least that it takes. `:quick` and `:quick_sign` are what two CPU cores train, 64 pixels and
-a small residual network; `:smoke` takes the same way with the embedded digits in a minute.
+least that it takes. `:quick`, `:quick_sign` and `:quick_sign_equal_updates` are what two CPU cores
+train, 64 pixels and a small residual network (the README of configs has its numbers); `:smoke`
+takes the same way with the embedded digits in a minute.
 """
 
 from ml_collections import ConfigDict
