@@ -1,9 +1,9 @@
 """Convolutions in the one form that XLA's CPU compiler is fast at: NHWC x HWIO -> NHWC.
 
 They are products of matrices, which want many columns, and a column is a filter. Where there are
-few filters, neighbouring pixels of a row become filters too: a kernel that is wider by some pixels
-holds a copy of each filter for each of them, moved by one, and its window moves on by as many. That
-is some more arithmetic, for fewer patches and fuller registers.
+few filters, neighbouring pixels of a row become filters too: a wider kernel holds a copy of each
+filter for each of them, moved by a pixel, and its window moves on by as many. That is some more
+arithmetic, for fewer patches and fuller registers.
 """
 
 import functools
@@ -18,9 +18,11 @@ from experiments.models.windows import Window
 # The batch is cut into chunks of this many images where it is summed over: shorter rows stay in
 # the cache, and the chunks run in parallel.
 CHUNK = 8
-# Columns that are worth their arithmetic. With few channels most of the work is making patches.
-COLUMNS, OF_FEW_CHANNELS, OF_A_VECTOR = 32, 64, 4
+# Columns that are worth their arithmetic, as measured: with few channels most of the work is making
+# patches, with many only what is all but a matrix times a vector gains.
+COLUMNS, OF_FEW_CHANNELS, OF_MANY_CHANNELS = 32, 64, 4
 FEW_CHANNELS, MANY_CHANNELS = 4, 16
+MOST_PIXELS = 4  # in the map to the kernel
 
 
 def output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -31,7 +33,7 @@ def output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """Its transpose in x, of y [B, H', W', O]."""
+    """The transpose of `output` in x, of y [B, H', W', O]."""
     sides = zip(
         window.image, window.kernel, window.output, window.strides, window.padding, strict=True
     )
@@ -43,15 +45,18 @@ def image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
-    """Its transpose in the kernel, of x [B, H, W, K] and y [B, H', W', O]."""
+    """The transpose of `output` in the kernel, of x [B, H, W, K] and y [B, H', W', O]."""
     sides = zip(
         window.image, window.kernel, window.output, window.strides, window.padding, strict=True
     )
     edges = tuple((low, k + s * (m - 1) - n - low) for n, k, m, s, (low, _) in sides)
     filters = y.shape[-1]
-    pixels = min(4, _pixels_at_once(filters, COLUMNS, window.output[1]))
+    width = window.output[1]
+    pixels = min(MOST_PIXELS, _pixels_at_once(filters, COLUMNS, width))
     down, right = window.strides
-    y = y.reshape(*y.shape[:2], -1, pixels * filters)
+    # Two reshapes: with explicit shardings one may not split an axis and join others.
+    y = y.reshape(*y.shape[:2], width // pixels, pixels, filters)
+    y = y.reshape(*y.shape[:3], pixels * filters)
 
     def of_chunk(start: int) -> jax.Array:
         chunk = slice(start, start + CHUNK)
@@ -80,11 +85,15 @@ def _in_rows(
 ) -> jax.Array:
     """A convolution whose window moves by one pixel, to rows of `width` pixels."""
     channels, filters = kernel.shape[2:]
-    columns = OF_FEW_CHANNELS if channels <= FEW_CHANNELS else COLUMNS
-    columns = OF_A_VECTOR if channels > MANY_CHANNELS else columns
+    columns = COLUMNS
+    if channels <= FEW_CHANNELS:
+        columns = OF_FEW_CHANNELS
+    elif channels > MANY_CHANNELS:
+        columns = OF_MANY_CHANNELS
     pixels = _pixels_at_once(filters, columns, width)
     wide = _widened(kernel, pixels)
     out = _convolution(x, wide, window_strides=(1, pixels), padding=padding)
+    out = out.reshape(*out.shape[:3], pixels, filters)
     return out.reshape(*out.shape[:2], width, filters)
 
 

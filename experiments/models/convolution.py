@@ -8,8 +8,9 @@ Those of a network itself are made of plain ones in `blocks.py`.
 A convolution is a trilinear form in image, kernel and output. Fixing two of the three leaves three
 bilinear maps, to the output, the image and the kernel, which are each other's transposes: every
 derivative of one, of any order and in any mode, is made of these three. Each is written once as
-canonical convolutions, in `canonical.py`, and once as patches times a matrix, which serves small
-ones of many models at once; with larger ones the models take turns.
+canonical convolutions, in `canonical.py`, and once as patches times a matrix, for kernels of one
+pixel or larger than the image, and for many models at once where these are small; else the models
+take turns.
 """
 
 import functools
@@ -58,14 +59,17 @@ def _patched_kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
 def by_patches(window: Window) -> bool:
     """Whether patches times a matrix are the faster form for one model."""
     sides = zip(window.kernel, window.image, window.output, strict=True)
-    # XLA's convolution takes up to a hundred times as long where a kernel is larger than its image.
+    # XLA's convolution takes up to a hundred times as long where a kernel is larger than what it
+    # moves over, which is the output in the map to the image.
     return window.kernel == (1, 1) or any(k > min(n, m) for k, n, m in sides)
 
 
 def one_by_one(pixels: int, window: Window) -> bool:
     """Whether many models, with so many numbers in a pixel of all their images, take turns."""
-    patches = pixels * math.prod(window.output + window.kernel)
-    return patches > FEW_NUMBERS and not by_patches(window)
+    # Of an exported network the number is a symbol, of which nothing is known.
+    if by_patches(window) or not isinstance(pixels, int):
+        return False
+    return pixels * math.prod(window.output + window.kernel) > FEW_NUMBERS
 
 
 def _each_by_itself(a: jax.Array, b: jax.Array, window: Window, to_kernel: bool) -> bool:
@@ -75,7 +79,7 @@ def _each_by_itself(a: jax.Array, b: jax.Array, window: Window, to_kernel: bool)
 
 
 def _bilinear(
-    name: str, shape: Callable[..., tuple[int, ...]], canonical: Bilinear, patched: Bilinear
+    name: str, shape: Callable[..., tuple[int, ...]], plain: Bilinear, patched: Bilinear
 ) -> Primitive:
     """A bilinear primitive of arrays of rank 4, or of rank 5 with a leading axis of models."""
     primitive = Primitive(name)
@@ -83,18 +87,17 @@ def _bilinear(
     def of_one(a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
         if _each_by_itself(a, b, window, primitive is kernel_p):
             return depthwise.FORMS[name](a, b, window)
-        form = patched if by_patches(window) else canonical
+        form = patched if by_patches(window) or a.shape[0] == 0 else plain
         return grouped(blocks.apply, lambda a, b: form(a, b, window), window)(a, b)
 
-    def grouped(apart: Callable, plain: Callable, window: Window) -> Callable:
-        to_kernel = primitive is kernel_p
-        given = {"groups": window.groups, "to_kernel": to_kernel}
-        return functools.partial(apart, plain, **given) if window.groups > 1 else plain
+    def grouped(apart: Callable, form: Callable, window: Window) -> Callable:
+        given = {"groups": window.groups, "to_kernel": primitive is kernel_p}
+        return functools.partial(apart, form, **given) if window.groups > 1 else form
 
     def compute(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
         if a.ndim == 4:
             return of_one(a, b, window)
-        channels = b.shape[-2] if primitive is image_p else a.shape[-1]
+        channels = b.shape[-2] * window.groups if primitive is image_p else a.shape[-1]
         alone = _each_by_itself(a, b, window, primitive is kernel_p)
         if alone or one_by_one(math.prod(a.shape[:2]) * channels, window):
             return lax.map(lambda pair: of_one(pair[0], pair[1], window), (a, b))

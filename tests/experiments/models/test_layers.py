@@ -1,6 +1,6 @@
 """The layers beside the native operations: values and derivatives of every order and mode.
 
-Covers `canonical.py`, `convolution.py` and `depthwise.py` too.
+Covers the values of `canonical.py`, `convolution.py` and `depthwise.py` too.
 """
 
 import functools
@@ -212,41 +212,6 @@ def test_shard_map_equals_one_device(case, check):
         both, mesh=mesh, in_specs=(data, whole), out_specs=(data, data), check_vma=check
     )
     assert_close(jax.jit(sharded)(x, kernel), both(x, kernel), 1e-4)
-
-
-def operations(function, *arrays, of):
-    program = jax.jit(function).lower(*arrays).as_text()
-    return [line for line in program.splitlines() if f"stablehlo.{of}" in line]
-
-
-@pytest.mark.parametrize(
-    ("channels", "filters", "width", "pixels"),
-    [
-        (3, 16, 32, 4),
-        (3, 32, 32, 2),
-        (1, 8, 28, 4),  # eight do not fit into a row a whole number of times
-        (16, 16, 32, 2),
-        (16, 16, 7, 1),
-        (64, 64, 32, 1),
-        (32, 1, 32, 4),
-    ],
-)
-def test_few_filters_see_several_pixels_at_once(channels, filters, width, pixels):
-    x, kernel = jnp.ones((2, 8, width, channels)), jnp.ones((3, 3, channels, filters))
-    (line,) = operations(layers.convolve, x, kernel, of="convolution")
-    assert f"-> tensor<2x8x{width // pixels}x{pixels * filters}xf32>" in line
-
-
-@pytest.mark.parametrize("shape", [(2, 2, 64), (1, 1, 8), (2, 9, 4)])
-def test_kernels_larger_than_their_images_are_products_of_matrices(shape):
-    """XLA's convolution takes up to a hundred times as long for them."""
-
-    def slopes(x, kernel):
-        return jax.grad(lambda x, k: jnp.sum(layers.convolve(x, k) ** 2), (0, 1))(x, kernel)
-
-    arrays = jnp.ones((2, *shape)), jnp.ones((3, 3, shape[-1], 5))
-    assert not operations(slopes, *arrays, of="convolution")
-    assert operations(slopes, *arrays, of="dot_general")
 
 
 def test_an_unmodified_flax_convolution_uses_it():
