@@ -14,10 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 import regjax as rj
+from experiments import platform
 from experiments.benchmark import isda
 from experiments.benchmark.flops import flops
 from experiments.benchmark.timing import paired, random_data, random_task
-from experiments.training import steps
+from experiments.training import compiler, steps
 from experiments.training.descent import Descent
 from experiments.training.task import Rows, gather
 
@@ -137,7 +138,9 @@ class Step:
         self.flops = flops(task.step, self._state, loss, batch, seed, passes=passes)
         advance = functools.partial(steps.advance, task)
         began = time.perf_counter()
-        lowered = jax.jit(advance).lower(data, count, self._state, *self._arguments)
+        asked = compiler.options(platform())
+        program = jax.jit(advance, compiler_options=asked)
+        lowered = program.lower(data, count, self._state, *self._arguments)
         self._compiled = lowered.compile()
         self.compilation = time.perf_counter() - began
         self._data, self._count, self._steps = data, count, setting.steps

@@ -91,16 +91,6 @@ class WeightNormalized(nnx.Module):
         )
 
 
-class Noise(nnx.Dropout):
-    """Normal noise of deviation `rate` in training, in the place of dropout's masks."""
-
-    def __call__(self, inputs: jax.Array, **_: Any) -> jax.Array:
-        """[B, ...] of inputs [B, ...]."""
-        if self.deterministic:
-            return inputs
-        return inputs + self.rate * jax.random.normal(self.rngs(), inputs.shape, inputs.dtype)
-
-
 class Cnn13(nnx.Module):
     """Nine convolutions with leaky ReLUs of slope 0.1, and a linear layer.
 
@@ -141,7 +131,7 @@ class Cnn13(nnx.Module):
             ]
         )
         self.dropouts = nnx.List([nnx.Dropout(dropout, rngs=rngs) for _ in range(2)])
-        self.noise = Noise(noise, rngs=rngs) if noise else None
+        self.noise = layers.Noise(noise, rngs=rngs) if noise else None
         self.head_name = None if weight_norm else "head"
         if weight_norm:
             self.last = WeightNormalized(width, classes, 1, "VALID", rngs=rngs)

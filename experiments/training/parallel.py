@@ -17,8 +17,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments import compiled_for
+from experiments.training import compiler, steps
 from experiments.training import devices as machine
-from experiments.training import steps
 from experiments.training.mapping import AXES, Function, pmapped, shard_mapped
 from experiments.training.task import Evaluation, Examples, Metrics, Rows, Task, TrainState
 
@@ -83,6 +83,7 @@ class Parallel:
             raise ValueError("config.parallelism='pmap' runs in one process only: use 'shard_map'.")
         self.mesh, self._task, self._kind = machine.mesh(fsdp, devices), task, kind
         self._planned = devices is not None
+        self._platform = self.mesh.devices.flat[0].platform
         self.stored = None if stored is None else jax.device_put(stored, self._sharding())
         self._places: Any = None
         self._jitted = functools.cache(self._compile)
@@ -233,6 +234,7 @@ class Parallel:
             functools.partial(steps.measure, self._task, evaluation),
             in_shardings=(None, None, self._sharding(None, AXES)),
             out_shardings=self._sharding(),
+            compiler_options=compiler.options(self._platform),
         )
 
     def _split(self, rows: Rows) -> Rows:
@@ -255,7 +257,7 @@ class Parallel:
             # are only compiled for compute nothing, such as what is looked at while tracing.
             known = jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
             mesh = known if self._planned else jax.set_mesh(self.mesh)
-        with mesh, compiled_for(self.mesh.devices.flat[0].platform):
+        with mesh, compiled_for(self._platform):
             yield
 
     def _place(self, x: jax.ShapeDtypeStruct) -> NamedSharding:
@@ -281,6 +283,7 @@ class Parallel:
             in_shardings=(None, self._places, None, None, batch),
             out_shardings=(self._places, self._sharding()),
             donate_argnums=1,
+            compiler_options=compiler.options(self._platform),
         )
 
 

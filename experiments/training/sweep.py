@@ -20,7 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments import platform
-from experiments.training import steps
+from experiments.training import compiler, steps
 from experiments.training.task import Evaluation, Metrics, Rows, Task, TrainState
 
 STRATEGIES = ("vmap", "map", "sharded")
@@ -91,7 +91,10 @@ class Sweep:
 
         def program(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
             mapped = over_runs(function, self.strategy)
-            return jax.jit(lambda shared, *each: mapped(shared, each), **options)
+            asked = compiler.options(platform())
+            return jax.jit(
+                lambda shared, *each: mapped(shared, each), compiler_options=asked, **options
+            )
 
         # What the host looks at is whole on every device, and so in every process.
         runs = whole = None

@@ -1,5 +1,6 @@
 """The dense network: its counts, its layers, its formula."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -10,6 +11,11 @@ from experiments import models
 
 SHAPE = (4, 4, 1)
 TEXT = "mlp(widths=(6, 5))"
+
+
+def fill_identity(*linear: nnx.Linear) -> None:
+    for layer in linear:
+        layer.kernel[...] = jnp.eye(*layer.kernel.shape)
 
 
 def test_counts_of_the_published_network() -> None:
@@ -46,6 +52,19 @@ def test_no_class_takes_all_images_of_a_batch() -> None:
     np.testing.assert_allclose(logits.mean(0), np.zeros(3), atol=1e-6)
     np.testing.assert_allclose(logits.std(0), np.ones(3), atol=1e-2)
     assert regjax.flax.bind(model, head=model.head_name)(image(2, SHAPE)).features is None
+
+
+def test_noise_on_each_hidden_layer_in_training_alone() -> None:
+    """Of blank images only noise is left; BatchNorm makes it standard, and a ReLU cuts it."""
+    model = models.create("mlp(widths=(3, 3), noise=0.5)", SHAPE, 3, nnx.Rngs(0))
+    fill_identity(model.hidden[1], model.head)
+    logits = np.asarray(model(np.zeros((4000, *SHAPE), np.float32)), np.float64)
+    cut = (1 / (2 * np.pi)) ** 0.5, (0.5 - 1 / (2 * np.pi)) ** 0.5
+    np.testing.assert_allclose(logits.mean(0), [cut[0]] * 3, atol=0.05)
+    np.testing.assert_allclose(logits.std(0), [np.hypot(cut[1], 0.5)] * 3, atol=0.03)
+    assert abs(np.corrcoef(logits.T) - np.eye(3)).max() < 0.06
+    model.eval()
+    np.testing.assert_array_equal(model(image(2, SHAPE)), model(image(2, SHAPE)))
 
 
 @pytest.mark.parametrize("widths", [(), (3, 0), (2.5,)])
