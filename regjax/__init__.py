@@ -51,12 +51,9 @@ from regjax.noise import feature_noise, noise_injection
 from regjax.parameters import l1, l2
 from regjax.semantic import statistics
 from regjax.semantic.consistency import semantic_consistency
-from regjax.semantic.explicit import (
-    expected_loss,
-    explicit_augmentation,
-    learned_augmentation,
-)
+from regjax.semantic.explicit import expected_loss, explicit_augmentation
 from regjax.semantic.isda import isda
+from regjax.semantic.learned import learned_augmentation
 from regjax.signing.sign import sign
 from regjax.signing.signed import Signed, signed
 

@@ -196,8 +196,10 @@ def explicit(samples: int) -> str:
     return f"explicit_augmentation(strength=0.5, samples={samples})"
 
 
-def learned(samples: int) -> str:
+def learned(samples: int | None) -> str:
     """The same with covariances that are trained; the paper does not tell the numbers.
+
+    Without a number of samples it is the bound of infinitely many.
 
     The margin is the entropy of 640 features that are moved by 0.3 each.
     """

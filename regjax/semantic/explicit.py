@@ -1,4 +1,4 @@
-"""Semantic augmentation by sampling: features are really moved, along given or learned directions.
+"""Semantic augmentation by sampling: features are really moved.
 
 What `isda.py` bounds in closed form.
 """
@@ -6,8 +6,6 @@ What `isda.py` bounds in closed form.
 from __future__ import annotations
 
 import functools
-import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +15,11 @@ from regjax.core.batch import Batch, example_keys, example_means
 from regjax.core.checks import check_count
 from regjax.core.control import recomputed
 from regjax.core.forward import Forward
-from regjax.core.head_check import head_kernel, no_state
+from regjax.core.head_check import head_kernel
 from regjax.core.outputs import Outputs
 from regjax.core.precision import wide
-from regjax.core.stages import AtLeastZero, Count, Share, Unbounded, base
+from regjax.core.stages import AtLeastZero, Count, Share, base
 from regjax.losses.cross_entropy import counted, log_probabilities
-from regjax.semantic.covariance import Full
 from regjax.semantic.isda import State, check_state, init_statistics, updated
 from regjax.semantic.statistics import Covariance, is_shared
 
@@ -171,110 +168,12 @@ def explicit_augmentation(
         kernel,
         strength=strength,
         samples=samples,
-        keys=_position_keys(key, batch),
+        keys=position_keys(key, batch),
     )
     return example_means(losses, batch.label), state
 
 
-@base(init=no_state)
-def learned_augmentation(
-    outputs: Outputs,
-    batch: Batch,
-    forward: Forward,
-    key: jax.Array,
-    state: None,
-    *,
-    samples: Count,
-    uncertainty: AtLeastZero,
-    margin: Unbounded,
-    factor: Unbounded | None = None,
-    parameter: str | None = None,
-) -> tuple[jax.Array, None]:
-    """Explicit semantic augmentation by learned covariances, kept from vanishing by their entropy.
-
-    `loss_i = 1/M sum_m -log softmax(W'(a_i + D_y u_m) + b)_y + uncertainty max(0, margin - H_y)`
-    with `u_m ~ N(0, I)` and `H_c = 1/2 log det(2 pi e (D_c D_c' + 1e-6 I))`, the entropy of class
-    c's moves. See ISDA, section 6.5.3, and the feature uncertainty loss of "Robust person
-    re-identification by modelling feature uncertainty" (Yu et al., 2019). `D` is trained with the
-    parameters: it is one of them, by name, or an array that is differentiated, of which the loss is
-    built inside the objective.
-
-    When it helps: as a rival; the paper finds estimated covariances better. Cost: as
-    `explicit_augmentation`.
-
-    Args:
-      samples: M.
-      uncertainty: the weight of the uncertainty term.
-      margin: the entropy up to which it acts, nats.
-      factor: D, `[C, A, A]`, `Sigma = D D'`; a number stands for that multiple of the identity.
-      parameter: in place of `factor`, the path of D among the network's parameters.
-
-    Returns:
-      A `Loss` with losses `[B]`, in nats, not averaged.
-
-    Raises:
-      ValueError: a network without a named head, or whose logits are not `features @ kernel +
-        bias`; a factor of another shape, both or none of `factor` and `parameter`, no parameter of
-        that path; `samples` below 1.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, regjax as rj
-      >>> head = lambda kernel: (kernel, None)
-      >>> forward = rj.from_function(lambda k, x: (x @ k, x), jnp.eye(2), head=head)
-      >>> batch = rj.Batch(jnp.ones((1, 2)), jnp.array([[1.0, 0.0]]))
-      >>> def objective(factor):
-      ...     loss = rj.learned_augmentation(factor=factor, samples=2, uncertainty=0.1, margin=9.0)
-      ...     result, _ = loss.apply(loss.init(forward, batch), forward, batch, jax.random.key(0))
-      ...     return rj.total(result, batch)
-      >>> jax.grad(objective)(jnp.zeros((2, 2, 2))).shape
-      (2, 2, 2)
-    """
-    kernel = head_kernel(forward)
-    features, classes = kernel.shape
-    factor = jnp.asarray(_factor(forward, factor, parameter), kernel.dtype)
-    if factor.shape not in ((), (classes, features, features)):
-        raise ValueError(
-            f"learned_augmentation's factor must be a number or [C, A, A], here "
-            f"{[classes, features, features]}, but it is {list(factor.shape)}."
-        )
-    eye = jnp.eye(features, dtype=kernel.dtype)
-    factor = factor if factor.ndim else jnp.broadcast_to(factor * eye, (classes, *eye.shape))
-    losses = expected_loss(
-        outputs.logits,
-        batch.label,
-        Full(factor),
-        kernel,
-        strength=1.0,
-        samples=samples,
-        keys=_position_keys(key, batch),
-    )
-    lacking = uncertainty * jnp.maximum(margin - _entropies(factor), 0)
-    return example_means(losses + wide(batch.label) @ lacking, batch.label), state
-
-
-def _factor(forward: Forward, factor: Any, parameter: str | None) -> Any:
-    if (factor is None) == (parameter is None):
-        raise ValueError(
-            "learned_augmentation needs its covariances once: factor=, an array or a number, or "
-            "parameter=, the path of one of the network's parameters."
-        )
-    return factor if parameter is None else forward.parameter(parameter)
-
-
-def _entropies(factor: jax.Array) -> jax.Array:
-    """Of the normal distributions with the covariances `D D' + 1e-6 I`, `[C]`, nats."""
-    features = factor.shape[-1]
-    floor = 1e-6 * jnp.eye(features, dtype=factor.dtype)
-
-    @jax.checkpoint
-    def log_root(d: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(d @ d.T + floor))))
-
-    constant = 0.5 * features * math.log(2 * math.pi * math.e)
-    return jax.lax.map(log_root, factor) + constant
-
-
-def _position_keys(key: jax.Array, batch: Batch) -> jax.Array:
+def position_keys(key: jax.Array, batch: Batch) -> jax.Array:
     """One key for each label, `[B, ...]`."""
     keys, positions = example_keys(key, batch), batch.label.shape[1:-1]
     return jax.vmap(lambda k: jax.random.split(k, positions))(keys) if positions else keys

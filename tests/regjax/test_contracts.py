@@ -74,7 +74,8 @@ TABLE = {
     "label_smoothing": ["label_smoothing(amount=0.1)"],
     "large_margin": ["large_margin(margin=4, base=2.0, gamma=0.1, power=2.0)"],
     "learned_augmentation": [
-        "learned_augmentation(samples=2, uncertainty=0.1, margin=9, factor=0.5)"
+        "learned_augmentation(samples=2, uncertainty=0.1, margin=9, factor=0.5)",
+        "learned_augmentation(samples=None, uncertainty=0.1, margin=9, factor=0.5)",
     ],
     "manifold_mixup": [f"manifold_mixup(alpha=1.0, {LAYERS})"],
     "mean_teacher": ["mean_teacher(weight=0.1, decay=0.9, shared=('random_flip',))"],
