@@ -2,14 +2,15 @@
 
     python -m experiments.classify --config=configs/mnist_semi_supervised.py --workdir=runs/mnist
 
-The network and the 100 labels of "Virtual Adversarial Training" (Miyato et al., 2018), section 4:
-its VAT reaches an error of 1.36 % there, by 50,000 steps and more. Every step takes all 100
-labelled images, and 128 of the 60,000 without their labels; here it is 3,000 steps, half an hour of
-one core for all methods and seeds. VAT's radius, 5, is the best of 2, 3.5, 4 and 5 by 1,000
-held-out images and one seed; below 4 the error grows while training goes on. In its passes
-BatchNorm's averages move, since those of the 100 labelled images alone do not fit the others. The
-other numbers are guesses. The README of configs has the results. `:smoke` takes the same way on few
-steps of digits.
+The network and the 100 labels of "Virtual Adversarial Training" (Miyato et al., 2018), section 4,
+whose VAT reaches an error of 1.36 % there, with noise on each hidden layer, as its author says in
+an answer to a question (and after "Improved Techniques for Training GANs", Salimans et al., 2016):
+of deviation 0.5 and the same in VAT's passes, without which VAT stays at 92 %. Every step takes all
+100 labelled images, and 250 of the 60,000 without their labels. VAT's radius, 5, is that author's;
+it and the noise are the best of 4 and 5, and of 0, 0.5 and 1, by 1,000 held-out images and one
+seed. In VAT's passes BatchNorm's averages move, since those of the 100 labelled images alone do not
+fit the others. The other numbers are guesses. The README of configs has the results. `:smoke` takes
+the same way on few steps of digits.
 """
 
 from ml_collections import ConfigDict
@@ -34,19 +35,19 @@ def get_config(arg: str = "") -> ConfigDict:
     common.check(arg)
     config = common.base()
     config.dataset = "mnist"
-    config.model = "mlp"
+    config.model = "mlp(noise=0.5)"
     config.train_sizes = (10,)
     config.seeds = 3
-    config.epochs = 3000
+    config.epochs = 10000
     config.batch_size = 100
-    config.unlabeled_batch_size = 128
+    config.unlabeled_batch_size = 250
     config.unlabeled_includes_labeled = True
     config.learning_rate = 0.002
     config.schedule = "cosine"
     config.selection = "test"
     config.evaluate_teacher = True
     if arg == "smoke":
-        common.shrink(config, "mlp(widths=(20, 10))")
+        common.shrink(config, "mlp(widths=(20, 10), noise=0.5)")
         config.unlabeled_batch_size = 25
     losses = {}
     for name, term in METHODS.items():
