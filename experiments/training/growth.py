@@ -48,17 +48,20 @@ class Curve:
       shape: the shape of the curve, one of `SHAPES`, functions from [0, 1] to [0, 1].
       steps: the number of steps after which it stays what it is; None for the whole run.
       idle: the number of steps at first in which it is 0 all the same.
+      start: the part that it begins as; above 1 it falls to what it is.
     """
 
     number: str
     shape: str
     steps: float | None = None
     idle: float = 0.0
+    start: float = 0.0
 
     def share(self, step: jax.Array, steps: int) -> jax.Array:
-        """The part of the number at a step of a run of `steps`, float32 `[]`, in [0, 1]."""
+        """The part of the number at a step of a run of `steps`, float32 `[]`, at least 0."""
         end = steps if self.steps is None else self.steps
         grown = SHAPES[self.shape](jnp.minimum(step / max(end, 1), 1))
+        grown = self.start + (1 - self.start) * grown if self.start else grown
         return jnp.where(step < self.idle, 0.0, grown) if self.idle else grown
 
 
@@ -68,8 +71,9 @@ def read_curves(growing: Mapping[str, Any], steps_per_epoch: float) -> tuple[Cur
     Args:
       growing: by number, as "stage.argument", an expression: "linear", "sigmoid"
         (`exp(-5 (1-t)^2)`) or "cosine"; each may say `epochs=`, after which the number has grown,
-        and otherwise takes the whole run; and `idle=`, the first epochs in which it is 0 all the
-        same, such as the first one in Laine and Aila's program.
+        and otherwise takes the whole run; `start=`, the part that it begins as, such as 2 for a
+        number that falls to half; and `idle=`, the first epochs in which it is 0 all the same, such
+        as the first one in Laine and Aila's program.
       steps_per_epoch: steps in an epoch.
 
     Raises:
@@ -86,17 +90,18 @@ def _curve(number: str, text: Any, steps_per_epoch: float) -> Curve:
         shape, given = read_named(str(text), "curve", EXAMPLE)
     except ValueError as error:
         raise ConfigError(f"config.growing of {number!r}: {error}") from None
-    epochs, idle = given.pop("epochs", None), given.pop("idle", 0)
+    epochs, idle, start = given.pop("epochs", None), given.pop("idle", 0), given.pop("start", 0)
     is_known = epochs is None or (type(epochs) in (int, float) and epochs > 0)
-    is_known = is_known and type(idle) in (int, float) and idle >= 0
+    is_known = is_known and all(type(x) in (int, float) and x >= 0 for x in (idle, start))
     if shape not in SHAPES or given or not is_known:
         raise ConfigError(
             f"config.growing of {number!r} is {text!r}, but a number grows as "
-            f"{', '.join(SHAPES)}, each with epochs= above 0 or nothing, such as {EXAMPLE!r}, and "
-            "with idle= where it is 0 in the first epochs."
+            f"{', '.join(SHAPES)}, each with epochs= above 0 or nothing, such as {EXAMPLE!r}, with "
+            "idle= where it is 0 in the first epochs, and with start= where it begins as another "
+            "part than 0 of what it is."
         )
     steps = None if epochs is None else epochs * steps_per_epoch
-    return Curve(number, shape, steps, idle * steps_per_epoch)
+    return Curve(number, shape, steps, idle * steps_per_epoch, start)
 
 
 def grown(loss: rj.Loss, curves: Sequence[Curve], step: jax.Array, steps: int) -> rj.Loss:

@@ -52,6 +52,16 @@ def test_a_number_that_idles_is_0_for_so_many_epochs():
     np.testing.assert_array_equal(shares("linear(epochs=4, idle=2)", steps), expected)
 
 
+def test_a_number_begins_as_another_part_of_itself():
+    """From three times what it is, or half of it; straight where the curve is."""
+    steps = np.arange(62)
+    up = np.float64(shares("cosine(epochs=4)", steps))
+    for start in (3, 0.5):
+        found = shares(f"cosine(epochs=4, start={start})", steps)
+        np.testing.assert_allclose(found, start + (1 - start) * up, rtol=1e-6)
+    assert shares("linear(epochs=4, start=3)", np.array([0, 4 * PER_EPOCH])).tolist() == [3, 1]
+
+
 def test_the_linear_one_is_the_quotient_to_the_last_bit():
     steps = np.arange(STEPS)
     expected = steps.astype(np.float32) / np.float32(STEPS)
@@ -94,7 +104,8 @@ def test_curves_are_hashable_values():
 
 KNOWN = (
     "but a number grows as linear, sigmoid, cosine, each with epochs= above 0 or nothing, such as "
-    "'sigmoid(epochs=80)', and with idle= where it is 0 in the first epochs."
+    "'sigmoid(epochs=80)', with idle= where it is 0 in the first epochs, and with start= where it "
+    "begins as another part than 0 of what it is."
 )
 
 
@@ -108,6 +119,8 @@ KNOWN = (
         ("linear(epochs=True)", KNOWN),
         ("linear(idle=-1)", KNOWN),
         ("linear(idle='a')", KNOWN),
+        ("linear(start=-1)", KNOWN),
+        ("linear(start='a')", KNOWN),
         ("sigmoid(steps=3)", f"is 'sigmoid(steps=3)', {KNOWN}"),
         ("sigmoid(3)", ": the curve 'sigmoid(3)' cannot be read: write a name with keyword"),
         ("", ": the curve '' cannot be read: write a name with keyword"),
