@@ -71,6 +71,28 @@ def prediction_entropy(logits: jax.Array) -> jax.Array:
     return by_example(-jnp.sum(_times(jnp.exp(log_p), log_p), -1))
 
 
+def mean_prediction(
+    logits: jax.Array, weight: jax.Array | None, axis_name: str | None
+) -> jax.Array:
+    """The mean of the probabilities, `[C]`, of `logits [B, ..., C]` by `weight [B]`.
+
+    With `axis_name`, of the examples of all devices of a mapped axis.
+    """
+    p = jax.nn.softmax(wide(logits))
+    p = jnp.mean(p, tuple(range(1, p.ndim - 1)))
+    weight = jnp.ones(len(p), p.dtype) if weight is None else weight
+    # What padding yields may be NaN, and zero times that is NaN.
+    total = jnp.sum(jnp.where(weight[:, None] == 0, 0, weight[:, None] * p), 0), jnp.sum(weight)
+    total, size = total if axis_name is None else jax.lax.psum(total, axis_name)
+    return total / jnp.where(size == 0, 1, size)
+
+
+def cross_entropy_to(mean: jax.Array, logits: jax.Array) -> jax.Array:
+    """`-sum_c p_c log mean_c`, `[B]`, nats, of `logits [B, ..., C]` and `mean [C]`."""
+    p = jax.nn.softmax(wide(logits))
+    return by_example(-jnp.sum(_times(p, jnp.log(mean)), -1))
+
+
 def by_example(values: jax.Array) -> jax.Array:
     """Each example's mean over its positions, `[B]`, of `values [B, ...]`."""
     return jnp.mean(values, tuple(range(1, values.ndim)))

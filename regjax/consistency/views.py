@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import jax
 
-from regjax.consistency.distances import prediction_entropy, squared_distance
+from regjax.consistency.distances import (
+    cross_entropy_to,
+    mean_prediction,
+    prediction_entropy,
+    squared_distance,
+)
+from regjax.core.axes import check_axis_name, is_mapped
 from regjax.core.checks import check_choice
 from regjax.core.keys import named_key
 from regjax.core.second import Second
-from regjax.core.stages import penalty
+from regjax.core.stages import AtLeastZero, penalty
 
 AVERAGES = ("moved", "kept")
 
@@ -61,30 +67,49 @@ def pi_model(
 
 
 @penalty(over="unlabeled")
-def entropy(second: Second, *, averages: str = "kept") -> jax.Array:
+def entropy(
+    second: Second,
+    *,
+    balance: AtLeastZero = 0.0,
+    averages: str = "kept",
+    axis_name: str | None = None,
+) -> jax.Array:
     """The entropy of the predictions for unlabelled images, which is to be small.
 
-    `-sum_c p_c log p_c`. See "Semi-supervised Learning by Entropy Minimization" (Grandvalet and
-    Bengio, 2004); "Virtual Adversarial Training" (Miyato et al., 2018), section 4.3.
+    `-sum_c p_c log p_c`; with balance b and the mean m of all predictions, a constant, plus
+    `b sum_c p_c log m_c`, whose mean and gradient are those of `-b` times m's entropy. With b = 1
+    it is minus the mutual information of image and class. See "Semi-supervised Learning by Entropy
+    Minimization" (Grandvalet and Bengio, 2004); "Virtual Adversarial Training" (Miyato et al.,
+    2018), section 4.3; of balance, "Learning Discrete Representations via Information Maximizing
+    Self-Augmented Training" (Hu et al., 2017), eqs. (7) and (8), with vat and b = 4.
 
-    When it helps: beside `vat`, with weight 1. Cost: a pass for every unlabelled image, which it
-    shares with the other penalties of those.
+    When it helps: beside `vat`, with weight 1. With a handful of labels classes swallow each other:
+    a balance of some classes in a batch keeps all of them, where they are equally frequent. Cost: a
+    pass for every unlabelled image, which it shares with the other penalties of those.
 
     Args:
       loss: the loss to add to (positional).
       weight: the strength.
+      balance: b, what the entropy of the mean prediction counts beside that of each.
       averages: as in `pi_model`.
+      axis_name: under `pmap` and `shard_map`, the axis over which the batch is split, so that the
+        mean is that of all devices; without it, and where a gradient is accumulated, of each part.
 
     Returns:
       A `Loss` with a penalty `[U]` over `batch.unlabeled`, nats.
 
     Raises:
-      ValueError: as `pi_model`.
+      ValueError: as `pi_model`; an axis that is not there.
 
     Example:
       >>> import regjax as rj
-      >>> rj.entropy(rj.cross_entropy(), weight=1.0)
-      cross_entropy | entropy(weight=1.0)
+      >>> rj.entropy(rj.cross_entropy(), weight=0.1, balance=4.0)
+      cross_entropy | entropy(weight=0.1, balance=4.0)
     """
     check_choice("entropy's averages", averages, AVERAGES)
-    return prediction_entropy(second.outputs.logits)
+    if axis_name is not None and not is_mapped(axis_name):
+        check_axis_name(axis_name)
+        axis_name = None  # there the mean is that of all by itself
+    logits, weight = second.outputs.logits, second.batch.weight
+    mean = mean_prediction(jax.lax.stop_gradient(logits), weight, axis_name)
+    return prediction_entropy(logits) - balance * cross_entropy_to(mean, logits)

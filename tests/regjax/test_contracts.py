@@ -52,7 +52,7 @@ TABLE = {
     "distribution_net": ["distribution_net(samples=2, sampled=0.5, uncertainty=0.1)"],
     "disturb_label": ["disturb_label(rate=0.3)"],
     "double_backprop": ["double_backprop(weight=0.1)"],
-    "entropy": ["entropy(weight=0.1)"],
+    "entropy": ["entropy(weight=0.1)", "entropy(weight=0.1, balance=4.0)"],
     "explicit_augmentation": ["explicit_augmentation(strength=0.5, samples=2)"],
     "feature_noise": [f"feature_noise(add=0.1, multiply=0.1, {LAYERS})"],
     "focal": ["focal(gamma=1.5, alpha=0.5)"],

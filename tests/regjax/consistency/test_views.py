@@ -129,6 +129,34 @@ def test_without_any_label_the_total_is_the_terms_of_unlabelled_images() -> None
     assert_close(rj.total(result, batch), expected, jnp.float64)
 
 
+def test_balance_counts_the_entropy_of_the_mean_prediction() -> None:
+    """Mean and slope of `mean_i H(p_i) - b H(mean_i p_i)`, by weight, in NumPy, without padding."""
+    batch = both_streams()
+    weight = np.array([1, 1, 0.5, 1, 2, 1, 0, 0])
+    image = batch.unlabeled.image.at[-1].set(9.0)
+    unlabeled = batch.unlabeled.replace(weight=jnp.asarray(weight), image=image)
+    batch = batch.replace(label=0 * batch.label, unlabeled=unlabeled)
+    params = params_of()
+
+    def by_hand(move: float) -> float:
+        moved = params | {"head": params["head"] | {"bias": params["head"]["bias"] + move * along}}
+        p = softmax(np.float64(tanh_forward(moved)(image[:-1]).logits))
+        share = weight[:-1, None] / weight.sum()
+        mean = (share * p).sum(0)
+        return -(share * p * np.log(p)).sum() + 4 * (mean * np.log(mean)).sum()
+
+    def total(move: jax.Array) -> jax.Array:
+        moved = params | {"head": params["head"] | {"bias": params["head"]["bias"] + move * along}}
+        text = "cross_entropy | entropy(weight=0.3, balance=4)"
+        return rj.total(applied(text, tanh_forward(moved), batch), batch)
+
+    along = np.array([1.0, -2.0, 0.5])
+    value, slope = jax.value_and_grad(total)(0.0)
+    assert_close(value, 0.3 * by_hand(0.0), jnp.float64)
+    expected = 0.3 * (by_hand(1e-5) - by_hand(-1e-5)) / 2e-5
+    np.testing.assert_allclose(slope, expected, rtol=1e-7)
+
+
 def test_equal_views_are_not_apart() -> None:
     def value(params: dict) -> jax.Array:
         return (
