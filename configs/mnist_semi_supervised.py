@@ -22,6 +22,10 @@ METHODS = {
     "Pi-model": " | pi_model(weight=10.0) | noise_injection(sigma=0.3)",
     "mean teacher": " | mean_teacher(weight=10.0, decay=0.99) | noise_injection(sigma=0.3)",
     "VAT": " | vat(weight=1.0, epsilon=5.0, averages='moved')",
+    "VAT, balanced": (
+        " | vat(weight=1.0, epsilon=2.7, averages='moved')"
+        " | entropy(weight=0.1, balance=4.0, averages='moved')"
+    ),
 }
 ISDA = "isda(strength=0.5, covariance='shared')"
 
@@ -38,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model = "mlp(noise=0.5)"
     config.train_sizes = (10,)
     config.seeds = 3
-    config.epochs = 10000
+    config.epochs = 8000
     config.batch_size = 100
     config.unlabeled_batch_size = 250
     config.unlabeled_includes_labeled = True
