@@ -23,11 +23,12 @@ METHODS = {
     "mean teacher": " | mean_teacher(weight=10.0, decay=0.99) | noise_injection(sigma=0.3)",
     "VAT": " | vat(weight=1.0, epsilon=5.0, averages='moved')",
     "VAT, balanced": (
-        " | vat(weight=1.0, epsilon=2.7, averages='moved')"
-        " | entropy(weight=0.1, balance=4.0, averages='moved')"
+        " | vat(weight=1.0, epsilon=2.5, averages='moved')"
+        " | entropy(weight=0.1, balance=1.0, averages='moved')"
     ),
 }
 ISDA = "isda(strength=0.5, covariance='shared')"
+FALLING = "linear(epochs=4500, start=4)"
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -42,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model = "mlp(noise=0.5)"
     config.train_sizes = (10,)
     config.seeds = 3
-    config.epochs = 8000
+    config.epochs = 7000
     config.batch_size = 100
     config.unlabeled_batch_size = 250
     config.unlabeled_includes_labeled = True
@@ -58,5 +59,6 @@ def get_config(arg: str = "") -> ConfigDict:
         losses[name] = f"cross_entropy{term}"
         losses[f"{name} + ISDA"] = common.with_isda(term, ISDA, 0.5)
     config.losses = ConfigDict(losses, sort_keys=False)
-    config.growing = ConfigDict({"isda": {"strength": "linear"}}, sort_keys=False)
+    grown = {"isda": {"strength": "linear"}, "entropy": {"balance": FALLING}}
+    config.growing = ConfigDict(grown, sort_keys=False)
     return config
