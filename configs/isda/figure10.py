@@ -7,10 +7,9 @@ on CIFAR-100 with Cutout, or with AutoAugment: `configs/isda/figure10.py:auto_au
 baseline and M = infinity is ISDA, whose published errors are 18.05 and 16.95 % with Cutout, 16.60
 and 15.62 % with AutoAugment (Table 4). "Learned" are covariances that are trained by gradient
 descent. The figure is not printed as numbers: what it shows is that few samples gain less than
-ISDA, more of them come near it, and learned covariances stay behind at every M, under the bound
-too. It needs TFDS's "cifar100" in
-array_record format and accelerators; `:smoke` takes the same way with the embedded digits and a
-small network, in two minutes.
+ISDA, more of them come near it, and learned covariances stay behind, at every M and under the
+bound. It needs TFDS's "cifar100" in array_record format and accelerators; `:smoke` takes the same
+way with the embedded digits and a small network, in two minutes.
 
 The text names M = 1, 2 and 5; 10 and 20 are chosen here, as are the numbers of the learned
 covariances' uncertainty term. Their factors are 41 million parameters. All strengths are 0.5.

@@ -11,6 +11,7 @@ from experiments import LARGEST, ConfigError, is_number
 from experiments.evaluation import perturbation_entries, views
 from experiments.runs.entry_checks import check, check_distinct
 from experiments.runs.entry_values import growing
+from experiments.training.growth import read_curves
 
 Parse = Callable[[str], Any]
 PLACEHOLDER = "{strength}"
@@ -54,8 +55,8 @@ def plan(config: Mapping[str, Any], parse: Parse = rj.parse) -> list[Run]:
     if count > MOST_RUNS:
         raise ConfigError(f"The config has {count} runs, which are more than {MOST_RUNS}.")
     every = [loss for each in losses.values() for _, loss in each]
-    for name in growing(config["growing"]):
-        _check_growing(name, every)
+    for name, curve in growing(config["growing"]).items():
+        _check_growing(name, curve, every)
     return [
         Run(method, repr(loss), size, strength, seed)
         for method, each in losses.items()
@@ -127,7 +128,7 @@ def _arguments(loss: Any) -> Iterator[tuple[str, str, Any]]:
             yield name, argument, value
 
 
-def _check_growing(name: str, losses: Sequence[Any]) -> None:
+def _check_growing(name: str, curve: Any, losses: Sequence[Any]) -> None:
     each = [argument for loss in losses for argument in _arguments(loss)]
     values = [value for stage, argument, value in each if f"{stage}.{argument}" == name]
     if not values or not all(isinstance(value, float) for value in values):
@@ -135,3 +136,16 @@ def _check_growing(name: str, losses: Sequence[Any]) -> None:
             f"config.growing names {name!r}, but can only name numbers that the losses are given, "
             "as 'stage.argument', such as 'isda.strength'."
         )
+    _check_start(name, max(read_curves({name: curve}, 1.0)[0].start, 1.0), losses)
+
+
+def _check_start(name: str, largest: float, losses: Sequence[Any]) -> None:
+    """Refuses a number that is out of its range at that multiple of what it is."""
+    of_stage, argument = name.rsplit(".", 1)
+    stages = [each for loss in losses if isinstance(loss, rj.Loss) for each in loss.named()]
+    for stage in [stage for named, stage in stages if named == of_stage]:
+        begun = stage.arguments | {argument: stage.arguments[argument] * largest}
+        try:
+            stage.definition.bind(begun)
+        except ValueError as error:
+            raise ConfigError(f"config.growing of {name!r}, where it begins: {error}") from None

@@ -48,7 +48,7 @@ class Curve:
       shape: the shape of the curve, one of `SHAPES`, functions from [0, 1] to [0, 1].
       steps: the number of steps after which it stays what it is; None for the whole run.
       idle: the number of steps at first in which it is 0 all the same.
-      start: the part that it begins as; above 1 it falls to what it is.
+      start: what stands in the place of the shape's 0; above 1 the number falls to what it is.
     """
 
     number: str
@@ -71,9 +71,9 @@ def read_curves(growing: Mapping[str, Any], steps_per_epoch: float) -> tuple[Cur
     Args:
       growing: by number, as "stage.argument", an expression: "linear", "sigmoid"
         (`exp(-5 (1-t)^2)`) or "cosine"; each may say `epochs=`, after which the number has grown,
-        and otherwise takes the whole run; `start=`, the part that it begins as, such as 2 for a
-        number that falls to half; and `idle=`, the first epochs in which it is 0 all the same, such
-        as the first one in Laine and Aila's program.
+        and otherwise takes the whole run; `start=`, a part of the number in the place of 0, such as
+        2 for one that begins at twice what it is; and `idle=`, the first epochs in which it is 0
+        all the same, such as the first one in Laine and Aila's program.
       steps_per_epoch: steps in an epoch.
 
     Raises:
@@ -97,8 +97,8 @@ def _curve(number: str, text: Any, steps_per_epoch: float) -> Curve:
         raise ConfigError(
             f"config.growing of {number!r} is {text!r}, but a number grows as "
             f"{', '.join(SHAPES)}, each with epochs= above 0 or nothing, such as {EXAMPLE!r}, with "
-            "idle= where it is 0 in the first epochs, and with start= where it begins as another "
-            "part than 0 of what it is."
+            "idle= where it is 0 in the first epochs, and with start= where another part than 0 of "
+            "the number is to be its beginning."
         )
     steps = None if epochs is None else epochs * steps_per_epoch
     return Curve(number, shape, steps, idle * steps_per_epoch, start)

@@ -92,6 +92,7 @@ class Parallel:
             lambda evaluation: jax.jit(
                 lambda state, each: (evaluation.measure(task, state, each), each.weight),
                 out_shardings=self._sharding(),
+                compiler_options=compiler.options(self._platform),
             )
         )
 

@@ -1,4 +1,4 @@
-"""How far two predictions of the same examples are apart, one number an example.
+"""How far predictions are apart, from each other or from their mean, one number an example.
 
 All take logits of any floating type and compute in float32 at least. Of dense predictions, an
 example's number is the mean over its positions.
@@ -74,23 +74,48 @@ def prediction_entropy(logits: jax.Array) -> jax.Array:
 def mean_prediction(
     logits: jax.Array, weight: jax.Array | None, axis_name: str | None
 ) -> jax.Array:
-    """The mean of the probabilities, `[C]`, of `logits [B, ..., C]` by `weight [B]`.
+    """The mean of the probabilities over all examples, `sum_i w_i p_i / sum_i w_i`.
 
-    With `axis_name`, of the examples of all devices of a mapped axis.
+    Args:
+      logits: `[B, ..., C]`.
+      weight: `[B]`, or None where all count alike.
+      axis_name: a mapped axis whose devices' examples are meant, or None.
+
+    Returns:
+      `[C]`; 0 where all weights are 0.
+
+    Example:
+      >>> print(mean_prediction(jnp.zeros((3, 2)), None, None))
+      [0.5 0.5]
     """
     p = jax.nn.softmax(wide(logits))
     p = jnp.mean(p, tuple(range(1, p.ndim - 1)))
     weight = jnp.ones(len(p), p.dtype) if weight is None else weight
     # What padding yields may be NaN, and zero times that is NaN.
-    total = jnp.sum(jnp.where(weight[:, None] == 0, 0, weight[:, None] * p), 0), jnp.sum(weight)
-    total, size = total if axis_name is None else jax.lax.psum(total, axis_name)
+    total, size = jnp.sum(jnp.where(weight[:, None] == 0, 0, weight[:, None] * p), 0), weight.sum()
+    if axis_name is not None:
+        total, size = jax.lax.psum((total, size), axis_name)
     return total / jnp.where(size == 0, 1, size)
 
 
 def cross_entropy_to(mean: jax.Array, logits: jax.Array) -> jax.Array:
-    """`-sum_c p_c log mean_c`, `[B]`, nats, of `logits [B, ..., C]` and `mean [C]`."""
+    """The cross entropy of predictions to one distribution, `-sum_c p_c log mean_c`.
+
+    Args:
+      mean: `[C]`.
+      logits: `[B, ..., C]`, of p.
+
+    Returns:
+      `[B]`, nats.
+
+    Example:
+      >>> print(cross_entropy_to(jnp.array([0.5, 0.5]), jnp.zeros((1, 2))))
+      [0.6931472]
+    """
     p = jax.nn.softmax(wide(logits))
-    return by_example(-jnp.sum(_times(p, jnp.log(mean)), -1))
+    # Of no class that only padding has, or that is lost below the smallest number, is it -inf.
+    log_mean = jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
+    return by_example(-jnp.sum(p * jnp.broadcast_to(log_mean, p.shape), -1))
 
 
 def by_example(values: jax.Array) -> jax.Array:

@@ -77,11 +77,11 @@ def entropy(
     """The entropy of the predictions for unlabelled images, which is to be small.
 
     `-sum_c p_c log p_c`; with balance b and the mean m of all predictions, a constant, plus
-    `b sum_c p_c log m_c`, whose mean and gradient are those of `-b` times m's entropy. With b = 1
-    it is minus the mutual information of image and class. See "Semi-supervised Learning by Entropy
-    Minimization" (Grandvalet and Bengio, 2004); "Virtual Adversarial Training" (Miyato et al.,
-    2018), section 4.3; of balance, "Learning Discrete Representations via Information Maximizing
-    Self-Augmented Training" (Hu et al., 2017), eqs. (7) and (8), with vat and b = 4.
+    `b sum_c p_c log m_c`, whose mean and first derivative are those of `-b` times m's entropy. With
+    b = 1 it is minus the mutual information of image and class. See "Semi-supervised Learning by
+    Entropy Minimization" (Grandvalet and Bengio, 2004); "Virtual Adversarial Training" (Miyato et
+    al., 2018), section 4.3; of balance, "Learning Discrete Representations via Information
+    Maximizing Self-Augmented Training" (Hu et al., 2017), with vat and b = 4.
 
     When it helps: beside `vat`, with weight 1. With a handful of labels classes swallow each other:
     a balance of some classes in a batch keeps all of them, where they are equally frequent. Cost: a

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from regjax.core.axes import varying_as
 from regjax.core.batch import Batch, example_means
 from regjax.core.control import when
 from regjax.core.forward import Forward
@@ -38,17 +39,18 @@ def learned_augmentation(
 
     `loss_i = 1/M sum_m -log softmax(W'(a_i + D_y u_m) + b)_y + uncertainty max(0, margin - H_y)`
     with `u_m ~ N(0, I)` and `H_c = 1/2 log det(2 pi e (D_c D_c' + 1e-6 I))`, the entropy of class
-    c's moves. Of infinitely many samples it is ISDA's bound, eq. (7), with `Sigma = D D'`. See
-    ISDA, section 6.5.3, and the feature uncertainty loss of "Robust person re-identification by
-    modelling feature uncertainty" (Yu et al., 2019). `D` is trained with the parameters: it is one
-    of them, by name, or an array that is differentiated, of which the loss is built inside the
-    objective.
+    c's moves. Without samples, ISDA's bound of their mean is in its place, eq. (7) with
+    `Sigma = D D'`. See ISDA, section 6.5.3, and the feature uncertainty loss of "Robust person
+    re-identification by modelling feature uncertainty" (Yu et al., 2019). `D` is trained with the
+    parameters: it is one of them, by name, or an array that is differentiated, of which the loss is
+    built inside the objective.
 
     When it helps: as a rival; the paper finds estimated covariances better. Cost: as
-    `explicit_augmentation`, or `C A^2` multiplications for each class in the batch, as `isda`.
+    `explicit_augmentation`; under the bound, `C A^2` multiplications for each class in the batch,
+    and C products and Cholesky factorisations of `A x A` matrices.
 
     Args:
-      samples: M, or None for infinitely many.
+      samples: M, or None for the bound.
       uncertainty: the weight of the uncertainty term.
       margin: the entropy up to which it acts, nats.
       factor: D, `[C, A, A]`, `Sigma = D D'`; a number stands for that multiple of the identity.
@@ -126,6 +128,8 @@ def _spread(factor: jax.Array, kernel: jax.Array, label: jax.Array) -> jax.Array
     classes = kernel.shape[1]
     kernel = wide(kernel)
     present = jnp.any(label.reshape(-1, classes) > 0, axis=0)
+    # Here, or the devices would add up each class's derivatives by themselves.
+    kernel, factor = (varying_as(x, present) for x in (kernel, factor))
 
     def of_class(d: jax.Array, kernel: jax.Array, c: jax.Array) -> jax.Array:
         return 0.5 * jnp.sum((d.T @ (kernel - kernel[:, c][:, None])) ** 2, axis=0)

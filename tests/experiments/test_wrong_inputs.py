@@ -258,6 +258,12 @@ TABLE = [
         "config.growing names 'jacobian.probes'",
         "--config.losses.x=cross_entropy | jacobian(weight=1, probes=1)",
     ),
+    entry(
+        "growing",
+        '{"label_smoothing": {"amount": "linear(start=3)"}}',
+        "where it begins: label_smoothing's amount must",
+        "--config.losses.x=cross_entropy | label_smoothing(amount=0.5)",
+    ),
     entry("growing", '{"isda": {"strength": 3}}', "but for 'isda.strength' it has 3."),
     entry("growing", '("isda.strength",)', "Failed to parse"),
     entry("image_size", "-1", "config.image_size must be at least 0"),

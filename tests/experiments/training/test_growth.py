@@ -104,8 +104,8 @@ def test_curves_are_hashable_values():
 
 KNOWN = (
     "but a number grows as linear, sigmoid, cosine, each with epochs= above 0 or nothing, such as "
-    "'sigmoid(epochs=80)', with idle= where it is 0 in the first epochs, and with start= where it "
-    "begins as another part than 0 of what it is."
+    "'sigmoid(epochs=80)', with idle= where it is 0 in the first epochs, and with start= where "
+    "another part than 0 of the number is to be its beginning."
 )
 
 

@@ -157,6 +157,26 @@ def test_balance_counts_the_entropy_of_the_mean_prediction() -> None:
     np.testing.assert_allclose(slope, expected, rtol=1e-7)
 
 
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+@pytest.mark.parametrize("only", ["padding", "class of padding", "class of one, all but 0"])
+def test_a_mean_prediction_of_0_harms_nothing(only: str, balance: float) -> None:
+    """No image counts; or a class is in padding alone, or lost below the smallest float."""
+    image = np.zeros((4, 3), np.float32)
+    image[-1, 0] = 60 if only == "class of one, all but 0" else 200
+    image[:-1, 1] = 200 if only == "class of padding" else 147
+    weight = jnp.zeros(4) if only == "padding" else jnp.array([1.0, 1, 1, 0])
+    batch = random_batch(4)
+    unlabeled = rj.Batch(jnp.asarray(image), jnp.zeros((4, 3)), weight=weight)
+    batch = rj.Batch(jnp.zeros((4, 3)), batch.label, unlabeled=unlabeled)
+
+    def total(scale: jax.Array) -> jax.Array:
+        forward = rj.from_function(lambda s, x: s * x, scale)
+        text = f"cross_entropy | entropy(weight=1, balance={balance})"
+        return rj.total(applied(text, forward, batch), batch)
+
+    assert np.isfinite(jnp.stack(jax.value_and_grad(total)(jnp.float32(1)))).all()
+
+
 def test_equal_views_are_not_apart() -> None:
     def value(params: dict) -> jax.Array:
         return (
