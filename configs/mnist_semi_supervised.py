@@ -33,7 +33,7 @@ METHODS = {
 }
 ISDA = "isda(strength=0.5, covariance='shared')"
 # Beginnings in multiples of the end.
-RADIUS, BALANCE = "linear(epochs=3000, start=1.6)", "linear(epochs=4500, start=4)"
+RADIUS, BALANCE = "linear(epochs=1000, start=1.6)", "linear(epochs=4500, start=4)"
 
 
 def get_config(arg: str = "") -> ConfigDict:
