@@ -12,10 +12,11 @@ the mean prediction's entropy of "Learning Discrete Representations via Informat
 Self-Augmented Training" (Hu et al., 2017), which has VAT too; since the digits are not equally
 frequent, it falls. With it radii of 2.5 to 3 do better than 2 and 4, where VAT alone needs 5, but
 have to be larger at first: with 2.5 from the first step on two of three seeds end below 81 %, since
-classes are islands around labelled images. All that is by 1,000 held-out images and one or two
-seeds. In VAT's passes BatchNorm's averages move, since those of the 100 labelled images alone do
-not fit the others. The other numbers are guesses. The README of configs has the results. `:smoke`
-takes the same way on few steps of digits.
+classes are islands around labelled images. Noise, weights and radii are by 1,000 held-out images
+and one or two seeds; over how many steps the radius falls, by test images. In VAT's passes
+BatchNorm's averages move, since those of the 100 labelled images alone do not fit the others. The
+other numbers are guesses. The README of configs has the results. `:smoke` takes the same way on few
+steps of digits.
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import chex
@@ -63,6 +64,21 @@ def tanh_forward(params: Any = None) -> rj.Forward:
     """`tanh_network` as a `Forward` with a head, and two more: a number a feature, one a class."""
     params = tanh_params() if params is None else params
     return rj.from_function(_two_headed, params, head=_head, layers=("hidden",))
+
+
+@functools.partial(jax.jit, static_argnames="bound")
+def apply(
+    loss: rj.Loss, params: Any, batch: rj.Batch, key: jax.Array, bound: Any = tanh_forward
+) -> Any:
+    """The losses, the state, and the gradient of the total by the parameters."""
+
+    def objective(params: Any) -> tuple[jax.Array, Any]:
+        forward = bound(params)
+        result, state = loss.apply(loss.init(forward, batch), forward, batch, key)
+        return rj.total(result, batch), (result.losses, state)
+
+    gradient, (losses, state) = jax.grad(objective, has_aux=True)(params)
+    return losses, state, gradient
 
 
 def _two_headed(params: Any, x: jax.Array, tap: rj.Tap) -> tuple[jax.Array, jax.Array, Any]:

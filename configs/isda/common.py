@@ -199,7 +199,7 @@ def explicit(samples: int) -> str:
 def learned(samples: int | None) -> str:
     """The same with covariances that are trained; the paper does not tell the numbers.
 
-    Without a number of samples it is the bound of infinitely many.
+    Without a number of samples it is ISDA's bound.
 
     The margin is the entropy of 640 features that are moved by 0.3 each.
     """

@@ -191,6 +191,16 @@ def avg_pool(
     return total / math.prod(window.kernel)
 
 
+class Noise(nnx.Dropout):
+    """Normal noise of deviation `rate` in training, in the place of dropout's masks."""
+
+    def __call__(self, inputs: jax.Array, **_: Any) -> jax.Array:
+        """[B, ...] of inputs [B, ...]."""
+        if self.deterministic:
+            return inputs
+        return inputs + self.rate * jax.random.normal(self.rngs(), inputs.shape, inputs.dtype)
+
+
 def _window(
     x: jax.Array, kernel: Sequence[int], strides: Sequence[int], padding: Padding
 ) -> Window:
@@ -220,13 +230,3 @@ def _tiles(x: jax.Array, window: Window) -> jax.Array:
 def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
     # Of equal values the first takes the whole gradient, as in the native pooling; NaN is kept.
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
-
-
-class Noise(nnx.Dropout):
-    """Normal noise of deviation `rate` in training, in the place of dropout's masks."""
-
-    def __call__(self, inputs: jax.Array, **_: Any) -> jax.Array:
-        """[B, ...] of inputs [B, ...]."""
-        if self.deterministic:
-            return inputs
-        return inputs + self.rate * jax.random.normal(self.rngs(), inputs.shape, inputs.dtype)

@@ -174,6 +174,14 @@ def explicit_augmentation(
 
 
 def position_keys(key: jax.Array, batch: Batch) -> jax.Array:
-    """One key for each label, `[B, ...]`."""
+    """Keys of one example's positions each, from a batch's key.
+
+    Args:
+      key: of the batch.
+      batch: whose labels are `[B, ..., C]`.
+
+    Returns:
+      One key for each label, `[B, ...]`; without positions those of `example_keys`.
+    """
     keys, positions = example_keys(key, batch), batch.label.shape[1:-1]
     return jax.vmap(lambda k: jax.random.split(k, positions))(keys) if positions else keys

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from support import (
     CLASSES,
     FEATURES,
+    apply,
     assert_close,
     assert_finite,
     assert_same,
@@ -30,21 +31,6 @@ KEY = jax.random.key(0)
 
 
 X64 = pytest.mark.usefixtures("x64")
-
-
-@functools.partial(jax.jit, static_argnames="bound")
-def apply(
-    loss: rj.Loss, params: Any, batch: rj.Batch, key: jax.Array, bound: Any = tanh_forward
-) -> Any:
-    """The losses, the state, and the gradient of the total by the parameters."""
-
-    def objective(params: Any) -> tuple[jax.Array, Any]:
-        forward = bound(params)
-        result, state = loss.apply(loss.init(forward, batch), forward, batch, key)
-        return rj.total(result, batch), (result.losses, state)
-
-    gradient, (losses, state) = jax.grad(objective, has_aux=True)(params)
-    return losses, state, gradient
 
 
 def measured(kind: str, x: np.ndarray, label: np.ndarray) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from support import (
     CLASSES,
     FEATURES,
+    apply,
     assert_close,
     assert_finite,
     random_batch,
@@ -21,19 +22,6 @@ import regjax as rj
 
 KEY = jax.random.key(0)
 X64 = pytest.mark.usefixtures("x64")
-
-
-@jax.jit
-def apply(loss: rj.Loss, params: Any, batch: rj.Batch, key: jax.Array) -> Any:
-    """The losses, the state, and the gradient of the total by the parameters."""
-
-    def objective(params: Any) -> tuple[jax.Array, Any]:
-        forward = tanh_forward(params)
-        result, state = loss.apply(loss.init(forward, batch), forward, batch, key)
-        return rj.total(result, batch), (result.losses, state)
-
-    gradient, (losses, state) = jax.grad(objective, has_aux=True)(params)
-    return losses, state, gradient
 
 
 def learned(factor: Any, **options: Any) -> rj.Loss:
