@@ -33,8 +33,9 @@ METHODS = {
     ),
 }
 ISDA = "isda(strength=0.5, covariance='shared')"
+SHIFTS = " | random_crop(padding=2)"
 # Beginnings in multiples of the end.
-RADIUS, BALANCE = "linear(epochs=1000, start=1.6)", "linear(epochs=4500, start=4)"
+RADIUS, BALANCE = "linear(epochs=3000, start=2)", "linear(epochs=4000, start=4)"
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -46,10 +47,10 @@ def get_config(arg: str = "") -> ConfigDict:
     common.check(arg)
     config = common.base()
     config.dataset = "mnist"
-    config.model = "mlp(noise=0.5)"
+    config.model = "mlp(noise=0.5, zero_head=True)"
     config.train_sizes = (10,)
     config.seeds = 3
-    config.epochs = 7000
+    config.epochs = 8000
     config.batch_size = 100
     config.unlabeled_batch_size = 250
     config.unlabeled_includes_labeled = True
@@ -58,12 +59,12 @@ def get_config(arg: str = "") -> ConfigDict:
     config.selection = "test"
     config.evaluate_teacher = True
     if arg == "smoke":
-        common.shrink(config, "mlp(widths=(20, 10), noise=0.5)")
+        common.shrink(config, "mlp(widths=(20, 10), noise=0.5, zero_head=True)")
         config.unlabeled_batch_size = 25
     losses = {}
     for name, term in METHODS.items():
-        losses[name] = f"cross_entropy{term}"
-        losses[f"{name} + ISDA"] = common.with_isda(term, ISDA, 0.5)
+        losses[name] = f"cross_entropy{term}{SHIFTS}"
+        losses[f"{name} + ISDA"] = f"{common.with_isda(term, ISDA, 0.5)}{SHIFTS}"
     config.losses = ConfigDict(losses, sort_keys=False)
     curves = {"vat": {"epsilon": RADIUS}, "entropy": {"balance": BALANCE}}
     config.growing = ConfigDict({"isda": {"strength": "linear"}, **curves}, sort_keys=False)

@@ -27,6 +27,9 @@ class Mlp(nnx.Module):
         then take all images of a batch. Without a linear head, hence not for ISDA.
       noise: deviation of the noise on each hidden layer in training; 0.5 in that paper's program
         with 100 labels of MNIST.
+      zero_head: whether the last kernel begins at 0, as in "Learning Discrete Representations via
+        Information Maximizing Self-Augmented Training" (Hu et al., 2017) all but: images without
+        labels then say nothing before labelled ones have said what classes are.
       rngs: source of the initial parameters, and of noise.
 
     Raises:
@@ -41,6 +44,7 @@ class Mlp(nnx.Module):
         widths: Sequence[int] = (1200, 600, 300, 150),
         norm_logits: bool = False,
         noise: float = 0.0,
+        zero_head: bool = False,
         rngs: nnx.Rngs,
     ):
         if not widths or not all(isinstance(n, int) and n > 0 for n in widths):
@@ -51,7 +55,8 @@ class Mlp(nnx.Module):
         self.hidden = nnx.List([dense(*pair) for pair in pairs])
         self.norms = nnx.List([layers.residual_norm(n, rngs) for n in widths])
         self.noise = layers.Noise(noise, rngs=rngs) if noise else None
-        self.head = layers.Linear(widths[-1], classes, rngs=rngs)
+        first = nnx.initializers.zeros if zero_head else layers.GLOROT
+        self.head = layers.Linear(widths[-1], classes, kernel_init=first, rngs=rngs)
         self.last_norm = layers.residual_norm(classes, rngs) if norm_logits else None
         self.head_name = None if norm_logits else "head"
 

@@ -67,6 +67,12 @@ def test_noise_on_each_hidden_layer_in_training_alone() -> None:
     np.testing.assert_array_equal(model(image(2, SHAPE)), model(image(2, SHAPE)))
 
 
+def test_zero_head_leaves_every_class_as_likely_at_first() -> None:
+    model = models.create("mlp(widths=(6, 5), zero_head=True)", SHAPE, 3, nnx.Rngs(0))
+    np.testing.assert_array_equal(model(image(2, SHAPE)), np.zeros((2, 3)))
+    assert np.any(models.create(TEXT, SHAPE, 3, nnx.Rngs(0))(image(2, SHAPE)))
+
+
 @pytest.mark.parametrize("widths", [(), (3, 0), (2.5,)])
 def test_widths_that_are_none_are_refused(widths: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"widths such as \(300, 100\)"):
