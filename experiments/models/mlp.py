@@ -27,9 +27,8 @@ class Mlp(nnx.Module):
         then take all images of a batch. Without a linear head, hence not for ISDA.
       noise: deviation of the noise on each hidden layer in training; 0.5 in that paper's program
         with 100 labels of MNIST.
-      zero_head: whether the last kernel begins at 0, as in "Learning Discrete Representations via
-        Information Maximizing Self-Augmented Training" (Hu et al., 2017) all but: images without
-        labels then say nothing before labelled ones have said what classes are.
+      zero_head: whether the last kernel begins at 0, so that all classes are equally likely and
+        unlabelled images have no say before labelled ones have said what classes are.
       rngs: source of the initial parameters, and of noise.
 
     Raises:
