@@ -28,7 +28,7 @@ leaves no linear head, which ISDA needs. Not chosen, but 1, is eta_1, the weight
 which the paper looks at 0.5, 1 and 2; the last factor, eta_2, is that of the methods' own papers.
 
 `:quick` is what two CPU cores can do: a narrow network on "cifar10_jpeg" with 4,000 labels, 720
-steps, 2 seeds. It has not been trained; by the times of single steps it takes an hour of a core.
+steps, 2 seeds, half an hour of a core, in which no method gains; the README of configs has it.
 VAT's `epsilon` is a larger share of these lossy images: whitened, their mean length is 43, where
 exact whitening makes 55. `:smoke` takes the same way with the embedded digits, in minutes.
 """
