@@ -48,7 +48,8 @@ def mapped_labels(
             if number[at] >= 0:
                 raise ValueError(f"map= names the class {theirs!r} of the data set twice.")
             number[at] = place
-    return number[np.where(label < 0, -1, label)]
+    # Wide first: -1 is no number of uint8, as labels may be.
+    return number[np.maximum(label.astype(np.int32), -1)]
 
 
 def _place(name: str, names: Sequence[str], whose: str) -> int:
