@@ -4,6 +4,7 @@ Covers `signing.py` too. Networks are linear, so that moves have a closed form.
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -73,10 +74,13 @@ def write(copies: Copies, stop: int = -1) -> int:
     return bar.moved
 
 
-@pytest.fixture(autouse=True)
-def _no_devices_to_spread_over(monkeypatch: pytest.MonkeyPatch) -> None:
+# Of the module, so that `whole` is made on one device too: two round a pair of images otherwise.
+@pytest.fixture(autouse=True, scope="module")
+def _no_devices_to_spread_over() -> Iterator[None]:
     first = jax.local_devices()[:1]
-    monkeypatch.setattr(jax, "local_devices", lambda: first)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_devices", lambda: first)
+        yield
 
 
 @pytest.fixture(scope="module")
