@@ -292,6 +292,18 @@ def test_a_column_of_table_6_publishes_its_numbers_by_labels():
     assert not get("table6", "quick").published
 
 
+def test_the_quick_form_of_table_6_is_of_half_the_side_and_its_own_weights():
+    config = get("table6", "quick")
+    assert config.image_size == 16
+    assert 80 * config.epochs == 3200
+    assert config.losses["mean teacher"] == (
+        "cross_entropy | mean_teacher(weight=10.0, decay=0.99) | random_flip | "
+        "random_crop(padding=1, mode='reflect')"
+    )
+    assert "vat(weight=1.0, epsilon=1.0)" in config.losses["VAT + ISDA"]
+    assert list(config.losses) == list(get("table6").losses)
+
+
 def test_what_isda_gains_on_cityscapes_is_what_table_7_prints():
     gains = {
         network: tuple(

@@ -202,7 +202,11 @@ def shrink(config: ConfigDict) -> None:
 
 
 def fill_in(
-    config: ConfigDict, methods: Sequence[str], strengths: Sequence[float], recipe: Recipe = ISDA
+    config: ConfigDict,
+    methods: Sequence[str],
+    strengths: Sequence[float],
+    recipe: Recipe = ISDA,
+    known: dict[str, str] | None = None,
 ) -> None:
     """Adds the methods, of which those with ISDA are its eq. (19), and what grows in them.
 
@@ -211,11 +215,11 @@ def fill_in(
       methods: of `terms`, and those with " + ISDA" behind.
       strengths: ISDA's.
       recipe: says how weights grow.
+      known: the methods' penalties; None for `terms`.
     """
-    small = config.image_size == 16
-    known = QUICK_TERMS if small else terms(config.dataset)
+    known = known or terms(config.dataset)
     flip = "random_flip | " if "cifar" in config.dataset else ""
-    margin = 1 if small or config.dataset == "digits" else 2
+    margin = 1 if config.image_size == 16 or config.dataset == "digits" else 2
     losses = {}
     for method in methods:
         name = method.removesuffix(" + ISDA")
@@ -263,7 +267,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = start(column, recipe)
     if arg == "quick":
         quick(config)
-        fill_in(config, recipe.methods, common.GRID[2:3])
+        fill_in(config, recipe.methods, common.GRID[2:3], known=QUICK_TERMS)
         return config
     if arg == "smoke":
         shrink(config)
