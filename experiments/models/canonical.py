@@ -29,7 +29,7 @@ def output(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """The convolution of x [B, H, W, K] with a kernel [h, w, K, O]."""
     if window.strides == (1, 1):
         return _in_rows(x, kernel, window.output[1], window.padding)
-    return _convolution(x, kernel, window_strides=window.strides, padding=window.padding)
+    return _convolution(x, kernel, window.padding, window_strides=window.strides)
 
 
 def image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -41,7 +41,9 @@ def image(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     if window.strides == (1, 1):
         return _in_rows(y, turned, window.image[1], edges)
-    return _convolution(y, turned, padding=edges, lhs_dilation=window.strides)
+    if _has_phases(window) and kernel.shape[2] > FEW_CHANNELS:
+        return _in_phases(y, kernel.swapaxes(2, 3), window)
+    return _convolution(y, turned, edges, lhs_dilation=window.strides)
 
 
 def kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
@@ -63,7 +65,7 @@ def kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
         return _convolution(
             x[chunk].transpose(3, 1, 2, 0),
             y[chunk].transpose(1, 2, 0, 3),
-            padding=edges,
+            edges,
             rhs_dilation=(down, right * pixels),
             preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
         )
@@ -73,10 +75,17 @@ def kernel(x: jax.Array, y: jax.Array, window: Window) -> jax.Array:
     return narrow.astype(x.dtype)
 
 
-def _convolution(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
+def _convolution(
+    x: jax.Array, kernel: jax.Array, padding: tuple[tuple[int, int], ...], **options: Any
+) -> jax.Array:
     options = {"window_strides": (1, 1), **options}
+    if "lhs_dilation" not in options:
+        # A crop on one side and padding on the other: jaxlib 0.10 reads what is not the image's.
+        edges = [(0, 0, 0), *((min(a, 0), min(b, 0), 0) for a, b in padding), (0, 0, 0)]
+        x = lax.pad(x, jnp.zeros((), x.dtype), edges)
+        padding = tuple((max(a, 0), max(b, 0)) for a, b in padding)
     return lax.conv_general_dilated(
-        x, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+        x, kernel, padding=padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
     )
 
 
@@ -92,9 +101,47 @@ def _in_rows(
         columns = OF_MANY_CHANNELS
     pixels = _pixels_at_once(filters, columns, width)
     wide = _widened(kernel, pixels)
-    out = _convolution(x, wide, window_strides=(1, pixels), padding=padding)
+    out = _convolution(x, wide, padding, window_strides=(1, pixels))
     out = out.reshape(*out.shape[:3], pixels, filters)
     return out.reshape(*out.shape[:2], width, filters)
+
+
+def _has_phases(window: Window) -> bool:
+    """Whether a strided window leaves each of its neighbouring pixels as many of the image."""
+    sides = zip(window.image, window.kernel, window.strides, strict=True)
+    return all(n % s == 0 and k >= s for n, k, s in sides)
+
+
+def _in_phases(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """`image` of a kernel [h, w, O, K]: a pixel sees every stride-th tap, from its phase's first.
+
+    With y's pixels set apart by zeros, most products would be with these. The phases of a row are
+    filters of one convolution; those of a column are convolutions of their own.
+    """
+    rows, columns = map(_phases, window.kernel, window.strides, window.padding)
+    first, last = min(start for _, start, _ in columns), max(stop for *_, stop in columns)
+    none = (0, 0)
+    wide = [
+        jnp.pad(kernel[:, tap :: len(columns)][:, ::-1], (none, (a - first, last - b), none, none))
+        for tap, a, b in columns
+    ]
+    filters = jnp.concatenate(wide, -1)
+    height, width = (n // s for n, s in zip(window.image, window.strides, strict=True))
+    below, beside = (n - m for n, m in zip((height, width), window.output, strict=True))
+    across = (-first, beside + last)
+    parts = [
+        _in_rows(y, filters[tap :: len(rows)][::-1], width, ((-a, below + b), across))
+        for tap, a, b in rows
+    ]
+    out = jnp.stack(parts, 2)
+    out = out.reshape(len(y), window.image[0], *out.shape[3:])
+    return out.reshape(len(y), *window.image, kernel.shape[3])
+
+
+def _phases(size: int, stride: int, padding: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """Of each of `stride` pixels: its first tap, and the first and last of y that it sees."""
+    tap_and_last = (divmod(i + padding[0], stride)[::-1] for i in range(stride))
+    return [(tap, last + 1 - len(range(tap, size, stride)), last) for tap, last in tap_and_last]
 
 
 def _pixels_at_once(filters: int, columns: int, width: int) -> int:

@@ -170,8 +170,7 @@ def max_pool(
     if platform() != "cpu":
         return nnx.max_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
-        # Reshape and maximum: its derivative is elementwise, that of slices is padding.
-        return jnp.max(_tiles(x, window), axis=(2, 4))
+        return _largest(x, window)
     return functools.reduce(_larger, shifted(x, window, fill=-math.inf))
 
 
@@ -225,6 +224,26 @@ def _tiles(x: jax.Array, window: Window) -> jax.Array:
     (height, width), (h, w) = window.output, window.kernel
     x = x[:, : height * h, : width * w]
     return x.reshape(len(x), height, h, width, w, x.shape[-1])
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _largest(x: jax.Array, window: Window) -> jax.Array:
+    """The largest pixel [B, H', W', K] of each tile."""
+    return jnp.max(_tiles(x, window), axis=(2, 4))
+
+
+@_largest.defjvp
+def _largest_jvp(
+    window: Window, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # That of jnp.max too, which writes down for the whole image which pixels are largest, to count
+    # them. Tiles, unlike slices, have an elementwise transpose.
+    (x,), (direction,) = primals, tangents
+    largest = _largest(x, window)
+    equals = ((pixel == largest).astype(x.dtype) for pixel in shifted(x, window))
+    is_largest = _tiles(x, window) == largest[:, :, None, :, None]
+    chosen = jnp.where(is_largest, _tiles(direction, window), 0)
+    return largest, jnp.sum(chosen, axis=(2, 4)) / functools.reduce(jnp.add, equals)
 
 
 def _larger(a: jax.Array, b: jax.Array) -> jax.Array:

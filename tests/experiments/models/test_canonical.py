@@ -47,6 +47,23 @@ def test_so_do_the_maps_to_the_image_and_to_the_kernel():
     assert "-> tensor<16x3x6x32xf32>" in of_kernel  # four of 8 filters, three more columns
 
 
+@pytest.mark.parametrize(("channels", "dilated"), [(16, 0), (3, 1)])
+def test_strided_maps_to_the_image_leave_out_the_zeros(channels, dilated):
+    x, kernel = jnp.ones((2, 8, 8, channels)), jnp.ones((3, 3, channels, 32))
+
+    def image(y, kernel):
+        def convolve(x):
+            return layers.convolve(x, kernel, (2, 2), ((1, 1), (1, 1)))
+
+        return jax.linear_transpose(convolve, x)(y)
+
+    lines = operations(image, jnp.ones((2, 4, 4, 32)), kernel, of="convolution")
+    assert sum("lhs_dilate = [2, 2]" in line for line in lines) == dilated
+    if not dilated:  # even rows see one row of the kernel, odd ones two
+        kernels = ["tensor<1x2x32x32xf32>", "tensor<2x2x32x32xf32>"]
+        assert [next(k for k in kernels if k in line) for line in lines] == kernels
+
+
 @pytest.mark.parametrize(("shape", "side"), [((2, 2, 64), 3), ((2, 9, 4), 3), ((8, 8, 4), 1)])
 def test_kernels_of_a_pixel_or_larger_than_images_are_products_of_matrices(shape, side):
     """XLA's convolution takes up to a hundred times as long for the larger ones."""

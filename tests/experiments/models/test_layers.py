@@ -30,6 +30,9 @@ CASES = {
     "pixelwise": ((8, 8, 6), (1, 1), 4, (2, 2), "SAME", 1),
     "wide padding": ((5, 6, 5), (3, 3), 4, (2, 1), ((3, 4), (0, 5)), 1),
     "cropping": ((8, 8, 5), (3, 3), 4, (1, 1), ((-1, 0), (0, -2)), 1),
+    "cropping and padding": ((5, 6, 6), (2, 2), 10, (1, 1), ((-1, 1), (0, 0)), 1),
+    "phases": ((8, 6, 6), (3, 3), 4, (2, 2), "SAME", 1),
+    "uneven phases": ((6, 8, 5), (4, 5), 3, (3, 2), ((2, 0), (0, 3)), 1),
     "grouped": ((5, 6, 24), (3, 3), 12, (1, 1), "SAME", 4),  # two blocks of two groups
     "two each, strided": ((7, 7, 4), (3, 3), 8, (2, 2), "SAME", 4),
     "depthwise": ((6, 7, 5), (3, 2), 5, (1, 1), "SAME", 5),
@@ -191,6 +194,22 @@ def test_single_and_half_precision(dtype, tolerance, form, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "case", ["cropping", "cropping and padding", "wide padding", "phases", "uneven phases"]
+)
+def test_single_precision_is_near_to_double(case):
+    """XLA's own convolutions are not, where a crop on one side meets padding on the other."""
+
+    def slopes(dtype):
+        x, kernel, geometry = sample(case, dtype)
+        return jax.jit(jax.value_and_grad(energy(ours, geometry), (0, 1)))(x, kernel)
+
+    got = slopes(np.float32)
+    with jax.enable_x64(True):
+        want = slopes(np.float64)
+    assert_close(got, want, 1e-5)
+
+
+@pytest.mark.parametrize(
     ("case", "check"),
     [
         ("same", True),
@@ -279,6 +298,27 @@ def test_pooling_equals_the_native_one(kind, window, strides, padding, double):
         jax.jit(jax.jvp, static_argnums=0)(jax.grad(loss(f)), (x,), (x,)) for f in (mine, theirs)
     ]
     assert_close(*hessian)
+
+
+def test_equal_pixels_share_the_gradient_of_a_maximum_and_nan_is_kept(double):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, 7, 6, 3)), jnp.float64)
+
+    def tiles(x):
+        return jnp.max(x[:, :6].reshape(2, 3, 2, 3, 2, 3), axis=(2, 4))
+
+    def loss(pool):
+        return lambda x: jnp.sum(jnp.sin(pool(x) + jnp.sum(pool(x * x))))
+
+    for f in (jax.grad, jax.hessian):
+        assert_close(f(loss(layers.max_pool))(x), f(loss(tiles))(x))
+    assert np.isnan(layers.max_pool(x.at[0, 1, 1, 1].set(jnp.nan))[0, 0, 0, 1])
+
+
+def test_no_pass_writes_down_which_pixels_are_largest():
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(layers.max_pool(x))))
+    compiled = jax.jit(gradient).lower(jnp.ones((8, 32, 32, 16))).compile()
+    # The maxima and what flows to them, and no more.
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.6 * 8 * 32 * 32 * 16 * 4
 
 
 @pytest.mark.parametrize("name", ["cnn13", pytest.param("densenet121", marks=pytest.mark.slow)])
