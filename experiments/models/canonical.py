@@ -107,16 +107,16 @@ def _in_rows(
 
 
 def _has_phases(window: Window) -> bool:
-    """Whether a strided window leaves each of its neighbouring pixels as many of the image."""
+    """Whether the image is whole strides, and some tap of the kernel sees each pixel of one."""
     sides = zip(window.image, window.kernel, window.strides, strict=True)
     return all(n % s == 0 and k >= s for n, k, s in sides)
 
 
 def _in_phases(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """`image` of a kernel [h, w, O, K]: a pixel sees every stride-th tap, from its phase's first.
+    """`image` of a kernel [h, w, O, K], without the products of zeros between y's pixels.
 
-    With y's pixels set apart by zeros, most products would be with these. The phases of a row are
-    filters of one convolution; those of a column are convolutions of their own.
+    A pixel sees every stride-th tap, from its phase's first. The phases of a row are filters of one
+    convolution; those of a column are convolutions of their own.
     """
     rows, columns = map(_phases, window.kernel, window.strides, window.padding)
     first, last = min(start for _, start, _ in columns), max(stop for *_, stop in columns)
