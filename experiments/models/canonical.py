@@ -79,11 +79,11 @@ def _convolution(
     x: jax.Array, kernel: jax.Array, padding: tuple[tuple[int, int], ...], **options: Any
 ) -> jax.Array:
     options = {"window_strides": (1, 1), **options}
-    if "lhs_dilation" not in options:
-        # A crop on one side and padding on the other: jaxlib 0.10 reads what is not the image's.
-        edges = [(0, 0, 0), *((min(a, 0), min(b, 0), 0) for a, b in padding), (0, 0, 0)]
-        x = lax.pad(x, jnp.zeros((), x.dtype), edges)
-        padding = tuple((max(a, 0), max(b, 0)) for a, b in padding)
+    if "lhs_dilation" not in options and min(map(min, padding)) < 0:
+        # A crop on one side and padding on the other: jaxlib 0.10 reads what is not the image's,
+        # but for images that are dilated.
+        edges = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
+        x, padding = lax.pad(x, jnp.zeros((), x.dtype), edges), ((0, 0), (0, 0))
     return lax.conv_general_dilated(
         x, kernel, padding=padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
     )
@@ -118,30 +118,39 @@ def _in_phases(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     A pixel sees every stride-th tap, from its phase's first. The phases of a row are filters of one
     convolution; those of a column are convolutions of their own.
     """
-    rows, columns = map(_phases, window.kernel, window.strides, window.padding)
-    first, last = min(start for _, start, _ in columns), max(stop for *_, stop in columns)
+    down, right = window.strides
+    height, width = window.image[0] // down, window.image[1] // right
+    below, beside = height - window.output[0], width - window.output[1]
+    vertical, horizontal = map(_phases, window.kernel, window.strides, window.padding)
+    leftmost = min(first for _, first, _ in horizontal)
+    rightmost = max(last for _, _, last in horizontal)
     none = (0, 0)
-    wide = [
-        jnp.pad(kernel[:, tap :: len(columns)][:, ::-1], (none, (a - first, last - b), none, none))
-        for tap, a, b in columns
+    filters = [
+        jnp.pad(
+            jnp.flip(kernel[:, tap::right], 1),
+            (none, (first - leftmost, rightmost - last), none, none),
+        )
+        for tap, first, last in horizontal
     ]
-    filters = jnp.concatenate(wide, -1)
-    height, width = (n // s for n, s in zip(window.image, window.strides, strict=True))
-    below, beside = (n - m for n, m in zip((height, width), window.output, strict=True))
-    across = (-first, beside + last)
-    parts = [
-        _in_rows(y, filters[tap :: len(rows)][::-1], width, ((-a, below + b), across))
-        for tap, a, b in rows
+    wide, across = jnp.concatenate(filters, -1), (-leftmost, beside + rightmost)
+    rows = [
+        _in_rows(y, jnp.flip(wide[tap::down], 0), width, ((-first, below + last), across))
+        for tap, first, last in vertical
     ]
-    out = jnp.stack(parts, 2)
-    out = out.reshape(len(y), window.image[0], *out.shape[3:])
-    return out.reshape(len(y), *window.image, kernel.shape[3])
+    out = jnp.stack(rows, 2)
+    # One by one, and no `len`: axes may be sharded explicitly, and the batch may be a symbol.
+    out = out.reshape(out.shape[0], window.image[0], *out.shape[3:])
+    out = out.reshape(*out.shape[:3], right, kernel.shape[3])
+    return out.reshape(*out.shape[:2], window.image[1], kernel.shape[3])
 
 
 def _phases(size: int, stride: int, padding: tuple[int, int]) -> list[tuple[int, int, int]]:
-    """Of each of `stride` pixels: its first tap, and the first and last of y that it sees."""
-    tap_and_last = (divmod(i + padding[0], stride)[::-1] for i in range(stride))
-    return [(tap, last + 1 - len(range(tap, size, stride)), last) for tap, last in tap_and_last]
+    """Of each of `stride` pixels: its first tap, and the first and the last of y that it sees."""
+    phases = []
+    for pixel in range(stride):
+        last, tap = divmod(pixel + padding[0], stride)
+        phases.append((tap, last + 1 - len(range(tap, size, stride)), last))
+    return phases
 
 
 def _pixels_at_once(filters: int, columns: int, width: int) -> int:

@@ -16,6 +16,7 @@ from experiments.models import convolution
 from experiments.models.windows import Window, shifted
 
 Padding = str | Sequence[tuple[int, int]]
+FEW_PIXELS = 16  # of a tile, each of which costs the maximum's derivative a slice
 TOO_SMALL = "The images are too small for this network: one of its layers has no pixel left to see."
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
@@ -170,7 +171,8 @@ def max_pool(
     if platform() != "cpu":
         return nnx.max_pool(x, tuple(window_shape), tuple(strides or window_shape), padding)
     if window.kernel == window.strides and window.padding == ((0, 0), (0, 0)):
-        return _largest(x, window)
+        few = math.prod(window.kernel) <= FEW_PIXELS
+        return _largest(x, window) if few else jnp.max(_tiles(x, window), axis=(2, 4))
     return functools.reduce(_larger, shifted(x, window, fill=-math.inf))
 
 
@@ -236,14 +238,15 @@ def _largest(x: jax.Array, window: Window) -> jax.Array:
 def _largest_jvp(
     window: Window, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    # That of jnp.max too, which writes down for the whole image which pixels are largest, to count
-    # them. Tiles, unlike slices, have an elementwise transpose.
+    # That of jnp.max, which stores for the whole image, as numbers, which pixels are largest, to
+    # count them: here these are counted from slices. They are chosen in tiles, whose transpose is
+    # elementwise, where that of slices is padding.
     (x,), (direction,) = primals, tangents
     largest = _largest(x, window)
-    equals = ((pixel == largest).astype(x.dtype) for pixel in shifted(x, window))
+    counts = ((pixel == largest).astype(x.dtype) for pixel in shifted(x, window))
     is_largest = _tiles(x, window) == largest[:, :, None, :, None]
     chosen = jnp.where(is_largest, _tiles(direction, window), 0)
-    return largest, jnp.sum(chosen, axis=(2, 4)) / functools.reduce(jnp.add, equals)
+    return largest, jnp.sum(chosen, axis=(2, 4)) / functools.reduce(jnp.add, counts)
 
 
 def _larger(a: jax.Array, b: jax.Array) -> jax.Array:

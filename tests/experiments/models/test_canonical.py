@@ -6,6 +6,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from experiments.models import convolution, layers
+from experiments.models.windows import Window
+
+HALVED = Window((8, 8), (4, 4), (2, 2), ((1, 1), (1, 1)))
 
 
 def operations(function, *arrays, of):
@@ -99,6 +102,19 @@ def test_models_are_exported_for_any_number_of_images():
     assert out.shape == (2, count, 8, 8, 8)
 
 
+def test_strided_maps_to_the_image_are_exported_for_any_number_of_images():
+    kernel = jnp.ones((4, 4, 8, 3))
+
+    def image(y):
+        return convolution.transposed(y, kernel, HALVED)
+
+    (count,) = jax.export.symbolic_shape("b")
+    for each in (image, jax.vmap(lambda one: image(one[None])[0])):
+        outputs = jax.ShapeDtypeStruct((count, 4, 4, 3), jnp.float32)
+        (out,) = jax.export.export(jax.jit(each))(outputs).out_avals
+        assert out.shape == (count, 8, 8, 8)
+
+
 def test_no_images_have_a_gradient_of_zero():
     out = maps(jnp.ones((0, 8, 8, 3)), jnp.ones((3, 3, 3, 8)))
     assert [a.shape for a in out] == [(0, 8, 8, 8), (0, 8, 8, 3), (3, 3, 3, 8)]
@@ -111,3 +127,8 @@ def test_images_may_be_sharded_explicitly():
     with jax.set_mesh(mesh):
         x = jax.device_put(x, PartitionSpec("data"))
         assert jax.jit(layers.convolve)(x, kernel).shape == (4, 8, 8, 8)
+        image = jax.jit(lambda y, k: convolution.transposed(y, k, HALVED))
+        outputs = jax.device_put(jnp.ones((4, 4, 4, 3)), PartitionSpec("data"))
+        found = image(outputs, jnp.ones((4, 4, 8, 3)))
+        assert found.shape == (4, 8, 8, 8)
+        assert found.sharding.spec[0] == "data"
