@@ -122,17 +122,8 @@ def _in_phases(y: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     height, width = window.image[0] // down, window.image[1] // right
     below, beside = height - window.output[0], width - window.output[1]
     vertical, horizontal = map(_phases, window.kernel, window.strides, window.padding)
-    leftmost = min(first for _, first, _ in horizontal)
-    rightmost = max(last for _, _, last in horizontal)
-    none = (0, 0)
-    filters = [
-        jnp.pad(
-            jnp.flip(kernel[:, tap::right], 1),
-            (none, (first - leftmost, rightmost - last), none, none),
-        )
-        for tap, first, last in horizontal
-    ]
-    wide, across = jnp.concatenate(filters, -1), (-leftmost, beside + rightmost)
+    wide, leftmost, rightmost = _as_filters(horizontal, kernel)
+    across = (-leftmost, beside + rightmost)
     rows = [
         _in_rows(y, jnp.flip(wide[tap::down], 0), width, ((-first, below + last), across))
         for tap, first, last in vertical
@@ -151,6 +142,18 @@ def _phases(size: int, stride: int, padding: tuple[int, int]) -> list[tuple[int,
         last, tap = divmod(pixel + padding[0], stride)
         phases.append((tap, last + 1 - len(range(tap, size, stride)), last))
     return phases
+
+
+def _as_filters(
+    phases: list[tuple[int, int, int]], kernel: jax.Array
+) -> tuple[jax.Array, int, int]:
+    """The taps [h, w', O, phases * K] of a row, and the first and the last of y that they see."""
+    leftmost, rightmost = min(first for _, first, _ in phases), max(last for *_, last in phases)
+    zero, none = jnp.zeros((), kernel.dtype), (0, 0, 0)
+    taps = [jnp.flip(kernel[:, tap :: len(phases)], 1) for tap, *_ in phases]
+    edges = [(none, (a - leftmost, rightmost - b, 0), none, none) for _, a, b in phases]
+    wide = [lax.pad(part, zero, each) for part, each in zip(taps, edges, strict=True)]
+    return jnp.concatenate(wide, -1), leftmost, rightmost
 
 
 def _pixels_at_once(filters: int, columns: int, width: int) -> int:
